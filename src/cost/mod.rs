@@ -1,0 +1,1 @@
+//! Latency and quality of operators; memory of a schedule.

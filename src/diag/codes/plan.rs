@@ -1,0 +1,5 @@
+//! Codes of the area `plan`.
+
+use super::Code;
+
+pub(super) const CODES: &[Code] = &[];

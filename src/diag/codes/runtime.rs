@@ -1,0 +1,5 @@
+//! Codes of the area `runtime`.
+
+use super::Code;
+
+pub(super) const CODES: &[Code] = &[];

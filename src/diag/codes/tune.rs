@@ -1,0 +1,5 @@
+//! Codes of the area `tune`.
+
+use super::Code;
+
+pub(super) const CODES: &[Code] = &[];

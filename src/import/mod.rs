@@ -1,0 +1,1 @@
+//! A diffusers folder → spec and models.

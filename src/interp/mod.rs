@@ -1,0 +1,1 @@
+//! f64 and f32 evaluator of every operator: the oracle of exactness and the evaluator of constant folding.

@@ -1,0 +1,1 @@
+//! Pictures in; png, gif, mp4, npy out.

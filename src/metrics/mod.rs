@@ -1,0 +1,1 @@
+//! Distances between tensors and between videos: arithmetic on arrays; runs no network.

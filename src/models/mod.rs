@@ -1,0 +1,1 @@
+//! Architecture + config → OpGraph.

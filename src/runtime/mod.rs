@@ -1,0 +1,1 @@
+//! Provisions ONNX Runtime, executes a plan, measures.

@@ -1,0 +1,1 @@
+//! The YAML exactly as written, every scalar with its span; no resolution.

@@ -1,0 +1,1 @@
+//! Space, exact search, records.

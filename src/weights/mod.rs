@@ -1,0 +1,1 @@
+//! Tensors on disk by file, offset and length, never loaded before they are written; seeded generators.

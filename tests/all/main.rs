@@ -1,0 +1,3 @@
+//! The integration tests of vidc, one binary.
+
+fn main() {}
