@@ -1,0 +1,308 @@
+//! Symbolic dimensions: integer polynomials over named symbols, with floor division by a constant.
+//!
+//! A [`Dim`] is kept in normal form (terms sorted, like terms added), so two dims are equal exactly when their normal forms
+//! are. Floor division distributes over terms whose coefficient the divisor divides; what is left becomes an opaque atom.
+//! So `(8*u - 1) / 2 + 1 = 4*u`, which is what lets the skips of a U-net join without knowing the size of the picture.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::{Add, Mul, Sub};
+use std::sync::Arc;
+
+/// What each symbol is worth.
+pub type Bindings = BTreeMap<String, i64>;
+
+/// The extent of one axis.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Dim {
+    /// A known number.
+    Const(i64),
+    /// A polynomial with at least one symbol.
+    Poly(Arc<Poly>),
+}
+
+/// A sum of terms in normal form: monomials ascending, no zero coefficients, not a constant.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Poly(Vec<(Vec<Atom>, i64)>);
+
+/// A factor of a monomial.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Atom {
+    Symbol(Arc<str>),
+    Floor(Arc<Poly>, i64),
+}
+
+impl Dim {
+    /// The symbol `name`.
+    pub fn symbol(name: &str) -> Self {
+        Self::from_terms(BTreeMap::from([(vec![Atom::Symbol(name.into())], 1)]))
+    }
+
+    /// The number, if there is no symbol in it.
+    pub fn as_const(&self) -> Option<i64> {
+        match self {
+            Self::Const(c) => Some(*c),
+            Self::Poly(_) => None,
+        }
+    }
+
+    /// `floor(self / divisor)`; `divisor` is positive.
+    #[must_use]
+    pub fn div_floor(&self, divisor: i64) -> Self {
+        debug_assert!(divisor > 0);
+        let poly = match self {
+            Self::Const(c) => return Self::Const(c.div_euclid(divisor)),
+            Self::Poly(p) => p,
+        };
+        let mut whole = BTreeMap::new();
+        let mut rest = BTreeMap::new();
+        for (monomial, c) in &poly.0 {
+            // A constant gives its quotient and leaves 0..divisor behind; another term moves only if it divides evenly.
+            let (quotient, remainder) =
+                if monomial.is_empty() || c % divisor == 0 { (c.div_euclid(divisor), c.rem_euclid(divisor)) } else { (0, *c) };
+            whole.insert(monomial.clone(), quotient);
+            rest.insert(monomial.clone(), remainder);
+        }
+        let whole = Self::from_terms(whole);
+        match Self::from_terms(rest) {
+            Self::Const(_) => whole, // 0 <= rest < divisor
+            Self::Poly(p) => whole + Self::from_terms(BTreeMap::from([(vec![Atom::Floor(p, divisor)], 1)])),
+        }
+    }
+
+    /// `self / divisor` if it divides for every value of the symbols.
+    pub fn div_exact(&self, divisor: i64) -> Option<Self> {
+        match self {
+            Self::Const(c) => (c % divisor == 0).then_some(Self::Const(c / divisor)),
+            Self::Poly(p) => {
+                p.0.iter()
+                    .all(|(_, c)| c % divisor == 0)
+                    .then(|| Self::from_terms(p.0.iter().map(|(m, c)| (m.clone(), c / divisor)).collect()))
+            }
+        }
+    }
+
+    /// Replaces symbols by numbers; those without a binding stay.
+    #[must_use]
+    pub fn bind(&self, bindings: &Bindings) -> Self {
+        let Self::Poly(p) = self else { return self.clone() };
+        p.0.iter().fold(Self::Const(0), |sum, (monomial, c)| {
+            sum + monomial.iter().fold(Self::Const(*c), |product, atom| &product * &atom.bind(bindings))
+        })
+    }
+
+    /// Finds the value of the one symbol of `coefficient * symbol + constant = value`.
+    ///
+    /// # Errors
+    /// The two nearest values that the form can take, if `value` is none of them; `None` inside if the form is not linear in one symbol.
+    pub fn solve(&self, value: i64) -> Result<Option<(String, i64)>, (i64, i64)> {
+        let Self::Poly(p) = self else { return Ok(None) };
+        let constant = p.0.iter().find(|(m, _)| m.is_empty()).map_or(0, |(_, c)| *c);
+        let linear: Vec<_> = p.0.iter().filter(|(m, _)| !m.is_empty()).collect();
+        let [(monomial, coefficient)] = linear[..] else { return Ok(None) };
+        let [Atom::Symbol(name)] = &monomial[..] else { return Ok(None) };
+        let below = (value - constant).div_euclid(*coefficient);
+        if below * coefficient + constant == value {
+            return Ok(Some((name.to_string(), below)));
+        }
+        Err((below * coefficient + constant, (below + 1) * coefficient + constant))
+    }
+
+    /// The symbols in it, in order.
+    pub fn symbols(&self) -> Vec<String> {
+        let mut out = std::collections::BTreeSet::new();
+        if let Self::Poly(p) = self {
+            p.collect_symbols(&mut out);
+        }
+        out.into_iter().collect()
+    }
+
+    fn terms(&self) -> BTreeMap<Vec<Atom>, i64> {
+        match self {
+            Self::Const(c) => BTreeMap::from([(Vec::new(), *c)]),
+            Self::Poly(p) => p.0.iter().cloned().collect(),
+        }
+    }
+
+    fn from_terms(mut terms: BTreeMap<Vec<Atom>, i64>) -> Self {
+        terms.retain(|_, c| *c != 0);
+        match terms.len() {
+            0 => Self::Const(0),
+            1 if terms.contains_key(&Vec::new()) => Self::Const(terms[&Vec::new()]),
+            _ => Self::Poly(Arc::new(Poly(terms.into_iter().collect()))),
+        }
+    }
+}
+
+impl Atom {
+    fn bind(&self, bindings: &Bindings) -> Dim {
+        match self {
+            Self::Symbol(name) => bindings.get(&**name).map_or_else(|| Dim::symbol(name), |v| Dim::Const(*v)),
+            Self::Floor(p, divisor) => Dim::Poly(p.clone()).bind(bindings).div_floor(*divisor),
+        }
+    }
+}
+
+impl Poly {
+    fn collect_symbols(&self, out: &mut std::collections::BTreeSet<String>) {
+        for atom in self.0.iter().flat_map(|(m, _)| m) {
+            match atom {
+                Atom::Symbol(name) => {
+                    out.insert(name.to_string());
+                }
+                Atom::Floor(p, _) => p.collect_symbols(out),
+            }
+        }
+    }
+}
+
+/// The product of all dims.
+pub fn product<'a>(dims: impl IntoIterator<Item = &'a Dim>) -> Dim {
+    dims.into_iter().fold(Dim::Const(1), |p, d| &p * d)
+}
+
+impl From<i64> for Dim {
+    fn from(c: i64) -> Self {
+        Self::Const(c)
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(c: usize) -> Self {
+        Self::Const(c as i64)
+    }
+}
+
+impl From<i32> for Dim {
+    fn from(c: i32) -> Self {
+        Self::Const(i64::from(c))
+    }
+}
+
+impl Add<&Dim> for &Dim {
+    type Output = Dim;
+    fn add(self, rhs: &Dim) -> Dim {
+        if let (Dim::Const(a), Dim::Const(b)) = (self, rhs) {
+            return Dim::Const(a + b);
+        }
+        let mut terms = self.terms();
+        for (monomial, c) in rhs.terms() {
+            *terms.entry(monomial).or_default() += c;
+        }
+        Dim::from_terms(terms)
+    }
+}
+
+impl Mul<&Dim> for &Dim {
+    type Output = Dim;
+    fn mul(self, rhs: &Dim) -> Dim {
+        if let (Dim::Const(a), Dim::Const(b)) = (self, rhs) {
+            return Dim::Const(a * b);
+        }
+        let mut terms: BTreeMap<Vec<Atom>, i64> = BTreeMap::new();
+        for (ma, ca) in self.terms() {
+            for (mb, cb) in rhs.terms() {
+                let mut monomial: Vec<Atom> = ma.iter().chain(&mb).cloned().collect();
+                monomial.sort();
+                *terms.entry(monomial).or_default() += ca * cb;
+            }
+        }
+        Dim::from_terms(terms)
+    }
+}
+
+impl Sub<&Dim> for &Dim {
+    type Output = Dim;
+    fn sub(self, rhs: &Dim) -> Dim {
+        self + &(rhs * &Dim::Const(-1))
+    }
+}
+
+macro_rules! owned {
+    ($trait:ident, $method:ident) => {
+        impl<T: Into<Dim>> $trait<T> for Dim {
+            type Output = Dim;
+            fn $method(self, rhs: T) -> Dim {
+                (&self).$method(&rhs.into())
+            }
+        }
+    };
+}
+owned!(Add, add);
+owned!(Sub, sub);
+owned!(Mul, mul);
+
+impl fmt::Display for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Const(c) => write!(f, "{c}"),
+            Self::Poly(p) => fmt::Display::fmt(p, f),
+        }
+    }
+}
+
+impl fmt::Debug for Dim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Display for Poly {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Symbols first, the constant last, as people write it.
+        let ordered = self.0.iter().filter(|(m, _)| !m.is_empty()).chain(self.0.iter().filter(|(m, _)| m.is_empty()));
+        for (i, (monomial, c)) in ordered.enumerate() {
+            let sign = match (i, *c < 0) {
+                (0, true) => "-",
+                (0, false) => "",
+                (_, true) => " - ",
+                (_, false) => " + ",
+            };
+            let factors: Vec<String> = monomial.iter().map(ToString::to_string).collect();
+            match (c.abs(), factors.is_empty()) {
+                (1, false) => write!(f, "{sign}{}", factors.join("*"))?,
+                (c, true) => write!(f, "{sign}{c}")?,
+                (c, false) => write!(f, "{sign}{c}*{}", factors.join("*"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Atom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Symbol(name) => f.write_str(name),
+            Self::Floor(p, divisor) => write!(f, "floor(({p})/{divisor})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unet_level_comes_back_to_its_size() {
+        let h = Dim::symbol("u") * 8;
+        let down = (h.clone() + 2 - 3).div_floor(2) + 1; // convolution: kernel 3, stride 2, padding 1
+        assert_eq!(down.to_string(), "4*u");
+        assert_eq!(down * 2, h);
+    }
+
+    #[test]
+    fn polynomials_have_one_normal_form() {
+        let (a, b) = (Dim::symbol("a"), Dim::symbol("b"));
+        assert_eq!((a.clone() + 1) * (b.clone() - 2), a.clone() * b.clone() - a.clone() * 2 + b - 2);
+        assert_eq!((a.clone() - a.clone()).as_const(), Some(0));
+        assert_eq!((a + 1).div_floor(3).bind(&Bindings::from([("a".into(), 7)])).as_const(), Some(2));
+    }
+
+    #[test]
+    fn solving_names_the_nearest_sizes() {
+        let eight = Dim::symbol("u") * 8;
+        assert_eq!(eight.solve(72), Ok(Some(("u".into(), 9))));
+        assert_eq!(eight.solve(70), Err((64, 72)));
+        assert_eq!((Dim::symbol("u") * Dim::symbol("v")).solve(70), Ok(None));
+    }
+}
