@@ -173,6 +173,12 @@ impl From<usize> for Dim {
     }
 }
 
+impl From<u64> for Dim {
+    fn from(c: u64) -> Self {
+        Self::Const(c as i64)
+    }
+}
+
 impl From<i32> for Dim {
     fn from(c: i32) -> Self {
         Self::Const(i64::from(c))

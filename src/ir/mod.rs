@@ -1,7 +1,19 @@
-//! Program, Pipeline, OpGraph, types, symbolic dims, shape inference, weight expressions, Schedule, verify, canonical text, fingerprint.
+//! The two levels of IR.
+//!
+//! An [`OpGraph`] is a model as operators with typed, symbolically shaped tensors; a pipeline calls models in loops. The graph
+//! structure is in [`graph`], what an operator means in [`op`], its types in [`infer`], the invariants in [`mod@verify`], the one
+//! text form in [`text`].
 
 pub mod dim;
+pub mod graph;
+pub mod infer;
+pub mod op;
+pub mod text;
 pub mod types;
+pub mod verify;
 
 pub use dim::{Bindings, Dim};
+pub use graph::{Node, NodeId, OpGraph, Order, Outlet};
+pub use op::Op;
 pub use types::{DType, TensorType};
+pub use verify::{Verified, verify};

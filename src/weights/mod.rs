@@ -3,3 +3,6 @@
 mod dtype;
 
 pub use dtype::DType;
+
+pub mod expr;
+pub use expr::WeightExpr;

@@ -1,0 +1,281 @@
+//! The operator graph: a petgraph `StableDiGraph` behind newtypes.
+//!
+//! Rules of the structure:
+//! - A node produces one or more tensors, its *outlets*; an edge carries (output slot, input slot).
+//! - The type of every outlet is inferred when the node is added and never guessed later.
+//! - Every node has an [`Order`]: its place in the execution order. A node that replaces another takes a place below it, so an
+//!   expansion runs where its site ran and nothing else moves. Producers come before consumers in this order.
+//! - Every node has a *group*: the part of the architecture that shares knobs (`level0`, `mid`, …), and a path-like name.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use petgraph::Direction;
+use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
+use petgraph::visit::EdgeRef;
+
+use super::dim::{Bindings, Dim};
+use super::infer;
+use super::op::Op;
+use super::types::TensorType;
+use crate::diag::{Diagnostic, Result};
+use crate::weights::WeightExpr;
+
+/// A node of an [`OpGraph`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub(crate) NodeIndex);
+
+/// One output of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Outlet {
+    /// The node.
+    pub node: NodeId,
+    /// Which of its outputs.
+    pub slot: u16,
+}
+
+/// The place of a node in the execution order: compared part by part.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Order(pub Vec<u32>);
+
+impl Order {
+    /// The `i`-th place below this one.
+    #[must_use]
+    pub fn below(&self, i: u32) -> Self {
+        let mut parts = Vec::with_capacity(self.0.len() + 1);
+        parts.extend_from_slice(&self.0);
+        parts.push(i);
+        Self(parts)
+    }
+}
+
+/// An operator in its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What it computes.
+    pub op: Op,
+    /// A path such as `down_blocks.0.resnets.0/conv1`; for people, never for matching.
+    pub name: String,
+    /// The part of the architecture that shares knobs.
+    pub group: Arc<str>,
+    /// Its place in the execution order.
+    pub order: Order,
+    /// The type of each output.
+    pub outs: Vec<TensorType>,
+}
+
+/// What an edge carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Wire {
+    pub(crate) from: u16,
+    pub(crate) to: u16,
+}
+
+/// A model as operators.
+#[derive(Clone, Debug)]
+pub struct OpGraph {
+    /// The model's name.
+    pub name: String,
+    pub(crate) graph: StableDiGraph<Node, Wire>,
+    pub(crate) inputs: Vec<NodeId>,
+    pub(crate) outputs: Vec<(String, Outlet)>,
+    next: u32,
+}
+
+impl PartialEq for OpGraph {
+    fn eq(&self, other: &Self) -> bool {
+        super::text::canonical(self) == super::text::canonical(other)
+    }
+}
+
+impl OpGraph {
+    /// An empty graph.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), graph: StableDiGraph::new(), inputs: Vec::new(), outputs: Vec::new(), next: 0 }
+    }
+
+    /// Declares an input.
+    pub fn input(&mut self, name: impl Into<String>, ty: TensorType) -> Outlet {
+        let node = self.insert(Node { op: Op::Input, name: name.into(), group: "".into(), order: Order::default(), outs: vec![ty] }, &[]);
+        self.inputs.push(node);
+        Outlet { node, slot: 0 }
+    }
+
+    /// Declares an output.
+    pub fn output(&mut self, name: impl Into<String>, value: Outlet) {
+        self.outputs.push((name.into(), value));
+    }
+
+    /// Adds a constant.
+    pub fn weight(&mut self, expr: impl Into<Arc<WeightExpr>>) -> Outlet {
+        let expr = expr.into();
+        let ty = TensorType::new(expr.dtype(), expr.shape().iter().copied());
+        let node = Node { name: expr.to_string(), op: Op::Weight(expr), group: "".into(), order: Order::default(), outs: vec![ty] };
+        Outlet { node: self.insert(node, &[]), slot: 0 }
+    }
+
+    /// Adds an operator at the end of the execution order and infers its types.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit the operator.
+    pub fn add(&mut self, op: Op, inputs: &[Outlet], name: impl Into<String>, group: &Arc<str>) -> Result<Outlet> {
+        self.next += 1;
+        let order = Order(vec![self.next]);
+        let node = self.add_at(op, inputs, name.into(), group.clone(), order)?;
+        Ok(Outlet { node, slot: 0 })
+    }
+
+    /// Adds an operator at a place of the execution order and infers its types.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit the operator.
+    pub fn add_at(&mut self, op: Op, inputs: &[Outlet], name: String, group: Arc<str>, order: Order) -> Result<NodeId> {
+        let types: Vec<&TensorType> = inputs.iter().map(|i| self.ty(*i)).collect();
+        let outs = infer::infer(&op, &types).map_err(|why| {
+            let given: Vec<String> = types.iter().map(ToString::to_string).collect();
+            Diagnostic::new("model/shape", format!("`{name}`: {} does not take {}: {why}", op.name(), given.join(", ")))
+        })?;
+        Ok(self.insert(Node { op, name, group, order, outs }, inputs))
+    }
+
+    pub(crate) fn insert(&mut self, node: Node, inputs: &[Outlet]) -> NodeId {
+        let id = self.graph.add_node(node);
+        for (to, input) in inputs.iter().enumerate() {
+            self.graph.add_edge(input.node.0, id, Wire { from: input.slot, to: to as u16 });
+        }
+        NodeId(id)
+    }
+
+    /// The node behind an id.
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.graph[id.0]
+    }
+
+    pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.graph[id.0]
+    }
+
+    /// Is the node still there?
+    pub fn contains(&self, id: NodeId) -> bool {
+        self.graph.contains_node(id.0)
+    }
+
+    /// The type of a tensor.
+    pub fn ty(&self, outlet: Outlet) -> &TensorType {
+        &self.graph[outlet.node.0].outs[outlet.slot as usize]
+    }
+
+    /// The tensors that a node reads, by input slot.
+    pub fn inputs_of(&self, id: NodeId) -> Vec<Outlet> {
+        let mut wires: Vec<(u16, Outlet)> = self
+            .graph
+            .edges_directed(id.0, Direction::Incoming)
+            .map(|e| (e.weight().to, Outlet { node: NodeId(e.source()), slot: e.weight().from }))
+            .collect();
+        wires.sort_unstable_by_key(|(to, _)| *to);
+        wires.into_iter().map(|(_, outlet)| outlet).collect()
+    }
+
+    /// Who reads a tensor: (node, input slot), by node id.
+    pub fn users(&self, outlet: Outlet) -> Vec<(NodeId, u16)> {
+        let mut users: Vec<(NodeId, u16)> = self
+            .graph
+            .edges_directed(outlet.node.0, Direction::Outgoing)
+            .filter(|e| e.weight().from == outlet.slot)
+            .map(|e| (NodeId(e.target()), e.weight().to))
+            .collect();
+        users.sort_unstable();
+        users
+    }
+
+    /// Is the tensor an output of the graph?
+    pub fn is_output(&self, outlet: Outlet) -> bool {
+        self.outputs.iter().any(|(_, o)| *o == outlet)
+    }
+
+    /// The constant behind a tensor, if it is one.
+    pub fn as_weight(&self, outlet: Outlet) -> Option<&Arc<WeightExpr>> {
+        match &self.node(outlet.node).op {
+            Op::Weight(expr) => Some(expr),
+            _ => None,
+        }
+    }
+
+    /// All nodes in execution order: inputs and constants first, then by [`Order`].
+    pub fn nodes(&self) -> Vec<NodeId> {
+        let mut ids: Vec<NodeIndex> = self.graph.node_indices().collect();
+        ids.sort_by(|a, b| self.graph[*a].order.cmp(&self.graph[*b].order).then(a.cmp(b)));
+        ids.into_iter().map(NodeId).collect()
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.graph.node_count()
+    }
+
+    /// Is there no node?
+    pub fn is_empty(&self) -> bool {
+        self.graph.node_count() == 0
+    }
+
+    /// Input nodes in declaration order.
+    pub fn inputs(&self) -> &[NodeId] {
+        &self.inputs
+    }
+
+    /// Output names and tensors in declaration order.
+    pub fn outputs(&self) -> &[(String, Outlet)] {
+        &self.outputs
+    }
+
+    /// Lets all readers of `old`, the graph's outputs included, read `new`. Returns the edges changed, for an undo.
+    pub(crate) fn redirect(&mut self, old: Outlet, new: Outlet, except: &[NodeId]) -> Vec<(NodeId, u16)> {
+        let edges: Vec<(EdgeIndex, NodeIndex, u16)> = self
+            .graph
+            .edges_directed(old.node.0, Direction::Outgoing)
+            .filter(|e| e.weight().from == old.slot && !except.contains(&NodeId(e.target())))
+            .map(|e| (e.id(), e.target(), e.weight().to))
+            .collect();
+        for (edge, target, to) in &edges {
+            self.graph.remove_edge(*edge);
+            self.graph.add_edge(new.node.0, *target, Wire { from: new.slot, to: *to });
+        }
+        edges.into_iter().map(|(_, target, to)| (NodeId(target), to)).collect()
+    }
+
+    /// The graph with symbols replaced by numbers, types inferred anew.
+    ///
+    /// # Errors
+    /// `model/shape` if an operator does not take the sizes.
+    pub fn bind(&self, bindings: &Bindings) -> Result<Self> {
+        let mut out = Self::new(self.name.clone());
+        out.next = self.next;
+        let mut map: BTreeMap<NodeId, NodeId> = BTreeMap::new();
+        for id in self.nodes() {
+            let node = self.node(id);
+            let inputs: Vec<Outlet> = self.inputs_of(id).iter().map(|o| Outlet { node: map[&o.node], slot: o.slot }).collect();
+            let new = match &node.op {
+                Op::Input | Op::Weight(_) | Op::Foreign(_) => {
+                    let outs = node.outs.iter().map(|t| t.bind(bindings)).collect();
+                    out.insert(Node { outs, ..node.clone() }, &inputs)
+                }
+                op => out.add_at(bind_op(op, bindings), &inputs, node.name.clone(), node.group.clone(), node.order.clone())?,
+            };
+            map.insert(id, new);
+        }
+        out.inputs = self.inputs.iter().map(|i| map[i]).collect();
+        out.outputs = self.outputs.iter().map(|(n, o)| (n.clone(), Outlet { node: map[&o.node], slot: o.slot })).collect();
+        Ok(out)
+    }
+}
+
+fn bind_op(op: &Op, bindings: &Bindings) -> Op {
+    let all = |dims: &[Dim]| dims.iter().map(|d| d.bind(bindings)).collect();
+    match op {
+        Op::Arange { len } => Op::Arange { len: len.bind(bindings) },
+        Op::Reshape { shape } => Op::Reshape { shape: all(shape) },
+        Op::Expand { shape } => Op::Expand { shape: all(shape) },
+        Op::Slice { axis, start, end } => Op::Slice { axis: *axis, start: start.bind(bindings), end: end.bind(bindings) },
+        other => other.clone(),
+    }
+}

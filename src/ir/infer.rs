@@ -1,0 +1,332 @@
+//! Shape inference: the output types of an operator from its input types. Pure; errors are one sentence for the caller to place.
+
+use super::dim::{Dim, product};
+use super::op::{Attention, Binary, Conv, ForChunks, Op};
+use super::types::{DType, TensorType};
+
+type Types = Result<Vec<TensorType>, String>;
+
+/// The output types of `op`.
+///
+/// # Errors
+/// What does not fit, in one sentence.
+pub fn infer(op: &Op, inputs: &[&TensorType]) -> Types {
+    match op {
+        Op::Input | Op::Weight(_) => Err("inputs and constants have given types".into()),
+        Op::Foreign(f) => Ok(f.outputs.clone()),
+        Op::ForChunks(chunks) => for_chunks(chunks, inputs),
+        Op::Concat { axis } => concat(*axis, inputs),
+        _ => match inputs {
+            [] => no_input(op),
+            [x, rest @ ..] => one(infer_first(op, x, rest)),
+        },
+    }
+}
+
+fn one(ty: Result<TensorType, String>) -> Types {
+    ty.map(|t| vec![t])
+}
+
+fn no_input(op: &Op) -> Types {
+    match op {
+        Op::Arange { len } => Ok(vec![TensorType { dtype: DType::F32, shape: vec![len.clone()] }]),
+        _ => Err("it has no input".into()),
+    }
+}
+
+/// Operators with at least one input and one output.
+fn infer_first(op: &Op, x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    match op {
+        Op::Unary(_) | Op::Silu | Op::Gelu { .. } | Op::QuickGelu { .. } => count(rest, 0..=0).map(|()| x.clone()),
+        Op::Softmax { axis } => axis_ok(*axis, x).map(|()| x.clone()),
+        Op::Binary(b) => binary(*b, x, rest),
+        Op::MatMul => matmul(x, rest),
+        Op::Gemm { trans_b } => gemm(x, rest, *trans_b),
+        Op::Linear => linear(x, rest),
+        Op::Conv(conv) => convolve(x, rest, conv),
+        Op::TemporalConv => temporal_conv(x, rest),
+        Op::InstanceNorm { .. } => per_channel(x, rest, 1),
+        Op::GroupNorm(g) => divides(x, 1, g.groups).and_then(|()| per_channel(x, rest, 1)),
+        Op::GroupNormNhwc(g) => divides(x, x.rank().saturating_sub(1), g.groups).and_then(|()| per_channel(x, rest, x.rank() - 1)),
+        Op::LayerNorm { .. } => per_channel(x, rest, x.rank().saturating_sub(1)),
+        Op::RmsNorm { .. } => last_axis_scale(x, rest),
+        Op::GeGlu => halve(x),
+        Op::Attention(a) | Op::MultiHeadAttention(a) => attention(*a, x, rest),
+        Op::RotaryEmbedding { heads } => divides(x, 2, heads * 2).map(|()| x.clone()),
+        _ => layout(op, x),
+    }
+}
+
+/// Operators that move elements without computing.
+fn layout(op: &Op, x: &TensorType) -> Result<TensorType, String> {
+    let shaped = |shape: Vec<Dim>| TensorType { dtype: x.dtype, shape };
+    match op {
+        Op::ReduceMean { axes } => {
+            let shape = x.shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { Dim::Const(1) } else { d.clone() });
+            Ok(shaped(shape.collect()))
+        }
+        Op::Reshape { shape } => {
+            let (have, want) = (x.numel(), product(shape));
+            ensure(have == want, || format!("{have} elements do not make {want}"))?;
+            Ok(shaped(shape.clone()))
+        }
+        Op::Transpose { perm } => {
+            let mut sorted = perm.clone();
+            sorted.sort_unstable();
+            ensure(sorted == (0..x.rank()).collect::<Vec<_>>(), || format!("{perm:?} is no permutation of its {} axes", x.rank()))?;
+            Ok(shaped(perm.iter().map(|p| x.shape[*p].clone()).collect()))
+        }
+        Op::Slice { axis, start, end } => slice(x, *axis, start, end),
+        Op::Expand { shape } => {
+            let out = broadcast(&x.shape, shape)?;
+            ensure(&out == shape, || "the shape is smaller than the tensor".into())?;
+            Ok(shaped(out))
+        }
+        Op::Cast { to } => Ok(x.with_dtype(*to)),
+        Op::Upsample { factors } => {
+            ensure(factors.len() == x.rank() && factors.iter().all(|f| *f >= 1), || {
+                format!("{factors:?} are not whole factors, one per axis")
+            })?;
+            Ok(shaped(x.shape.iter().zip(factors).map(|(d, f)| d * &Dim::Const(*f)).collect()))
+        }
+        Op::Pad { before, after } => {
+            ensure(before.len() == x.rank() && after.len() == x.rank(), || "pads need one entry per axis".into())?;
+            Ok(shaped(x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| d + &Dim::Const(b + a)).collect()))
+        }
+        _ => Err("it takes other inputs".into()),
+    }
+}
+
+fn ensure(ok: bool, why: impl FnOnce() -> String) -> Result<(), String> {
+    if ok { Ok(()) } else { Err(why()) }
+}
+
+fn count(rest: &[&TensorType], want: std::ops::RangeInclusive<usize>) -> Result<(), String> {
+    ensure(want.contains(&rest.len()), || format!("it has {} inputs", rest.len() + 1))
+}
+
+fn axis_ok(axis: usize, x: &TensorType) -> Result<(), String> {
+    ensure(axis < x.rank(), || format!("there is no axis {axis}"))
+}
+
+fn same_dtype(x: &TensorType, rest: &[&TensorType]) -> Result<(), String> {
+    match rest.iter().find(|t| t.dtype != x.dtype) {
+        Some(other) => Err(format!("{} meets {}", x.dtype, other.dtype)),
+        None => Ok(()),
+    }
+}
+
+fn divides(x: &TensorType, axis: usize, by: i64) -> Result<(), String> {
+    axis_ok(axis, x)?;
+    ensure(by > 0 && x.shape[axis].div_exact(by).is_some(), || format!("axis {axis} ({}) is no multiple of {by}", x.shape[axis]))
+}
+
+/// numpy broadcasting.
+pub fn broadcast(a: &[Dim], b: &[Dim]) -> Result<Vec<Dim>, String> {
+    let rank = a.len().max(b.len());
+    let one = Dim::Const(1);
+    let at = |s: &[Dim], i: usize| (i + s.len()).checked_sub(rank).map_or_else(|| one.clone(), |j| s[j].clone());
+    (0..rank)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (x, y) if x == y || y == one => Ok(x),
+            (x, y) if x == one => Ok(y),
+            (x, y) => Err(format!("{x} does not broadcast with {y} on axis {i}")),
+        })
+        .collect()
+}
+
+fn binary(_: Binary, x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    count(rest, 1..=1)?;
+    same_dtype(x, rest)?;
+    Ok(TensorType { dtype: x.dtype, shape: broadcast(&x.shape, &rest[0].shape)? })
+}
+
+fn matmul(x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    count(rest, 1..=1)?;
+    same_dtype(x, rest)?;
+    let y = rest[0];
+    ensure(x.rank() >= 2 && y.rank() >= 2, || "both need at least two axes".into())?;
+    let (m, k) = (&x.shape[x.rank() - 2], &x.shape[x.rank() - 1]);
+    let (k2, n) = (&y.shape[y.rank() - 2], &y.shape[y.rank() - 1]);
+    ensure(k == k2, || format!("inner extents {k} and {k2} differ"))?;
+    let mut shape = broadcast(&x.shape[..x.rank() - 2], &y.shape[..y.rank() - 2])?;
+    shape.extend([m.clone(), n.clone()]);
+    Ok(TensorType { dtype: x.dtype, shape })
+}
+
+fn gemm(x: &TensorType, rest: &[&TensorType], trans_b: bool) -> Result<TensorType, String> {
+    count(rest, 1..=2)?;
+    same_dtype(x, rest)?;
+    ensure(x.rank() == 2 && rest[0].rank() == 2, || "both need two axes".into())?;
+    let (k, n) = if trans_b { (1, 0) } else { (0, 1) };
+    ensure(x.shape[1] == rest[0].shape[k], || format!("inner extents {} and {} differ", x.shape[1], rest[0].shape[k]))?;
+    let n = rest[0].shape[n].clone();
+    if let Some(bias) = rest.get(1) {
+        ensure(bias.shape == [n.clone()], || format!("the bias is {bias}, not [{n}]"))?;
+    }
+    Ok(TensorType { dtype: x.dtype, shape: vec![x.shape[0].clone(), n] })
+}
+
+fn linear(x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    let rows = product(x.shape.iter().take(x.rank().saturating_sub(1)));
+    ensure(x.rank() >= 1, || "it needs an axis".into())?;
+    let flat = TensorType { dtype: x.dtype, shape: vec![rows, x.shape[x.rank() - 1].clone()] };
+    let out = gemm(&flat, rest, true)?;
+    let mut shape = x.shape.clone();
+    shape[x.rank() - 1] = out.shape[1].clone();
+    Ok(TensorType { dtype: x.dtype, shape })
+}
+
+fn convolve(x: &TensorType, rest: &[&TensorType], conv: &Conv) -> Result<TensorType, String> {
+    count(rest, 1..=2)?;
+    same_dtype(x, rest)?;
+    let (w, spatial) = (rest[0], conv.kernel.len());
+    ensure(x.rank() == spatial + 2 && w.rank() == spatial + 2, || format!("{spatial} spatial axes need rank {}", spatial + 2))?;
+    ensure(w.shape[2..].iter().map(Dim::as_const).eq(conv.kernel.iter().map(|k| Some(*k))), || {
+        format!("the weight {w} has another kernel than {:?}", conv.kernel)
+    })?;
+    let per_group = w.shape[1].clone() * conv.groups;
+    ensure(x.shape[1] == per_group, || format!("{} channels meet a weight for {per_group}", x.shape[1]))?;
+    if let Some(bias) = rest.get(1) {
+        ensure(bias.shape == [w.shape[0].clone()], || format!("the bias is {bias}, not [{}]", w.shape[0]))?;
+    }
+    let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
+    for i in 0..spatial {
+        let padded = x.shape[i + 2].clone() + (conv.pads[i].0 + conv.pads[i].1 - conv.kernel[i]);
+        ensure(padded.as_const().is_none_or(|p| p >= 0), || format!("axis {} is smaller than the kernel", i + 2))?;
+        shape.push(padded.div_floor(conv.strides[i]) + 1);
+    }
+    Ok(TensorType { dtype: x.dtype, shape })
+}
+
+fn temporal_conv(x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    count(rest, 1..=2)?;
+    let kernel = rest[0].shape.get(2).and_then(Dim::as_const).unwrap_or(0);
+    ensure(x.rank() == 5 && rest[0].rank() == 5 && kernel % 2 == 1, || "it needs [b, c, f, h, w] and an odd kernel over f".into())?;
+    let pads = vec![(kernel / 2, kernel / 2), (0, 0), (0, 0)];
+    convolve(x, rest, &Conv { kernel: vec![kernel, 1, 1], strides: vec![1; 3], pads, groups: 1 })
+}
+
+/// A scale and a bias for each element of one axis.
+fn per_channel(x: &TensorType, rest: &[&TensorType], axis: usize) -> Result<TensorType, String> {
+    count(rest, 2..=2)?;
+    axis_ok(axis, x)?;
+    match rest.iter().find(|t| t.shape != [x.shape[axis].clone()]) {
+        Some(t) => Err(format!("scale or bias {t} is not [{}]", x.shape[axis])),
+        None => Ok(x.clone()),
+    }
+}
+
+fn last_axis_scale(x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    count(rest, 1..=1)?;
+    ensure(x.shape.last().is_some_and(|d| rest[0].shape == [d.clone()]), || format!("the scale is {}", rest[0]))?;
+    Ok(x.clone())
+}
+
+fn halve(x: &TensorType) -> Result<TensorType, String> {
+    let half = x.shape.last().and_then(|d| d.div_exact(2)).ok_or("the last axis is not even")?;
+    let mut shape = x.shape.clone();
+    *shape.last_mut().ok_or("it needs an axis")? = half;
+    Ok(TensorType { dtype: x.dtype, shape })
+}
+
+fn attention(a: Attention, q: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    count(rest, 2..=2)?;
+    same_dtype(q, rest)?;
+    let (k, v) = (rest[0], rest[1]);
+    ensure([q, k, v].iter().all(|t| t.rank() == 3), || "q, k, v need three axes".into())?;
+    ensure(q.shape[0] == k.shape[0] && k.shape[..2] == v.shape[..2], || "batch or key extents differ".into())?;
+    ensure(q.shape[2] == k.shape[2], || format!("q and k have {} and {} channels", q.shape[2], k.shape[2]))?;
+    divides(q, 2, a.heads)?;
+    Ok(TensorType { dtype: q.dtype, shape: vec![q.shape[0].clone(), q.shape[1].clone(), v.shape[2].clone()] })
+}
+
+fn slice(x: &TensorType, axis: usize, start: &Dim, end: &Dim) -> Result<TensorType, String> {
+    axis_ok(axis, x)?;
+    let mut shape = x.shape.clone();
+    shape[axis] = end - start;
+    if let (Some(s), Some(e), Some(n)) = (start.as_const(), end.as_const(), x.shape[axis].as_const()) {
+        ensure(0 <= s && s <= e && e <= n, || format!("{s}..{e} is not inside 0..{n}"))?;
+    }
+    Ok(TensorType { dtype: x.dtype, shape })
+}
+
+fn concat(axis: usize, inputs: &[&TensorType]) -> Types {
+    let [first, rest @ ..] = inputs else { return Err("it has no input".into()) };
+    axis_ok(axis, first)?;
+    same_dtype(first, rest)?;
+    let mut shape = first.shape.clone();
+    for t in rest {
+        ensure(t.rank() == first.rank(), || format!("{first} meets {t}"))?;
+        for i in (0..shape.len()).filter(|i| *i != axis) {
+            ensure(t.shape[i] == first.shape[i], || format!("{first} meets {t} on axis {i}"))?;
+        }
+        shape[axis] = &shape[axis] + &t.shape[axis];
+    }
+    Ok(vec![TensorType { dtype: first.dtype, shape }])
+}
+
+fn for_chunks(chunks: &ForChunks, inputs: &[&TensorType]) -> Types {
+    let total = chunks.ranges.last().map_or(0, |r| r.1);
+    let mut at = 0;
+    for (start, end) in &chunks.ranges {
+        ensure(*start == at && start < end, || format!("the range {start}..{end} leaves a gap, overlaps or is empty"))?;
+        ensure(chunks.body(end - start).is_some(), || format!("there is no body for an extent of {}", end - start))?;
+        at = *end;
+    }
+    ensure(chunks.sliced.len() == inputs.len(), || "each input must say whether it is sliced".into())?;
+    for (input, axis) in inputs.iter().zip(&chunks.sliced) {
+        if let Some(axis) = axis {
+            ensure(input.shape.get(*axis) == Some(&Dim::Const(total)), || format!("axis {axis} of {input} is not covered by 0..{total}"))?;
+        }
+    }
+    let (_, body) = chunks.bodies.first().ok_or("it has no body")?;
+    ensure(body.outputs().len() == chunks.joined.len(), || "each output must say where it is joined".into())?;
+    Ok(body
+        .outputs()
+        .iter()
+        .zip(&chunks.joined)
+        .map(|((_, o), axis)| {
+            let mut ty = body.ty(*o).clone();
+            ty.shape[*axis] = Dim::Const(total);
+            ty
+        })
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(op: &Op, inputs: &[TensorType], expect: &str) {
+        let refs: Vec<&TensorType> = inputs.iter().collect();
+        let got = match infer(op, &refs) {
+            Ok(types) => types.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+            Err(why) => format!("error: {why}"),
+        };
+        assert_eq!(got, expect, "{}", op.name());
+    }
+
+    fn f32s(dims: &[i64]) -> TensorType {
+        TensorType::new(DType::F32, dims.iter().copied())
+    }
+
+    #[test]
+    fn shapes_follow_the_operators() {
+        check(&Op::MatMul, &[f32s(&[2, 1, 3, 4]), f32s(&[5, 4, 6])], "f32[2, 5, 3, 6]");
+        check(&Op::Linear, &[f32s(&[2, 7, 4]), f32s(&[9, 4]), f32s(&[9])], "f32[2, 7, 9]");
+        check(&Op::Conv(Conv::square(3, 2, 1)), &[f32s(&[1, 4, 9, 8]), f32s(&[6, 4, 3, 3])], "f32[1, 6, 5, 4]");
+        check(&Op::TemporalConv, &[f32s(&[1, 4, 5, 2, 2]), f32s(&[6, 4, 3, 1, 1])], "f32[1, 6, 5, 2, 2]");
+        check(&Op::GeGlu, &[f32s(&[1, 5, 8])], "f32[1, 5, 4]");
+        check(&Op::Binary(Binary::Add), &[f32s(&[2, 1]), f32s(&[3])], "f32[2, 3]");
+        check(&Op::Concat { axis: 1 }, &[f32s(&[1, 2]), f32s(&[1, 3])], "f32[1, 5]");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named() {
+        check(&Op::MatMul, &[f32s(&[2, 3]), f32s(&[4, 5])], "error: inner extents 3 and 4 differ");
+        check(&Op::GeGlu, &[f32s(&[1, 5])], "error: the last axis is not even");
+        check(&Op::Reshape { shape: vec![Dim::Const(7)] }, &[f32s(&[2, 3])], "error: 6 elements do not make 7");
+        check(&Op::Binary(Binary::Mul), &[f32s(&[2]), f32s(&[3])], "error: 2 does not broadcast with 3 on axis 0");
+    }
+}

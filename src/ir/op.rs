@@ -1,0 +1,358 @@
+//! Operators of an operator graph.
+//!
+//! Three kinds live side by side. *Standard* operators mean what ONNX says, with attributes typed and shapes symbolic. *Raised*
+//! operators carry intent (`Attention`, `GroupNorm`, `GeGlu`, …) and no provider runs them: the pass `select-kernels` chooses
+//! their form. *Provider* operators are the contrib kernels of ONNX Runtime that `select-kernels` emits. Anything else that a
+//! model file contains passes through as [`Op::Foreign`].
+//!
+//! Where an operator takes optional inputs, they are the last ones and may be left out.
+
+use std::sync::Arc;
+
+use super::dim::Dim;
+use super::graph::OpGraph;
+use super::types::DType;
+use crate::weights::WeightExpr;
+
+/// One operator with its attributes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// An input of the graph.
+    Input,
+    /// A constant: stored weights, a seeded generator, a literal, or an expression over them.
+    Weight(Arc<WeightExpr>),
+    /// `0, 1, …, len - 1` as f32; folded into a literal once `len` is known.
+    Arange {
+        /// Number of elements.
+        len: Dim,
+    },
+
+    // ---- standard
+    /// An elementwise function of one tensor.
+    Unary(Unary),
+    /// An elementwise function of two tensors that broadcast as in numpy.
+    Binary(Binary),
+    /// `[…, m, k] × […, k, n]`, batch axes broadcast.
+    MatMul,
+    /// `[m, k] × [k, n]` (`trans_b`: `[n, k]`) plus an optional bias `[n]`.
+    Gemm {
+        /// Is the second operand stored transposed?
+        trans_b: bool,
+    },
+    /// Convolution over 1 to 3 spatial axes: input `[n, c, …]`, weight `[co, c / groups, …]`, optional bias `[co]`.
+    Conv(Conv),
+    /// Softmax along one axis.
+    Softmax {
+        /// The axis.
+        axis: usize,
+    },
+    /// Per image and channel `(x - mean) / sqrt(var + eps) * scale + bias`; inputs x `[n, c, …]`, scale `[c]`, bias `[c]`.
+    InstanceNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Normalisation over the last axis; inputs x, scale, bias.
+    LayerNorm {
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// Mean over axes, which stay with extent 1.
+    ReduceMean {
+        /// The axes, ascending.
+        axes: Vec<usize>,
+    },
+    /// The same elements in another shape.
+    Reshape {
+        /// The new shape.
+        shape: Vec<Dim>,
+    },
+    /// Axes permuted: output axis i is input axis `perm[i]`.
+    Transpose {
+        /// The permutation.
+        perm: Vec<usize>,
+    },
+    /// Joins tensors along one axis.
+    Concat {
+        /// The axis.
+        axis: usize,
+    },
+    /// The range `start..end` of one axis.
+    Slice {
+        /// The axis.
+        axis: usize,
+        /// First index.
+        start: Dim,
+        /// One past the last index.
+        end: Dim,
+    },
+    /// Broadcast to a shape.
+    Expand {
+        /// The shape.
+        shape: Vec<Dim>,
+    },
+    /// Element type changed.
+    Cast {
+        /// The new type.
+        to: DType,
+    },
+    /// Nearest-neighbour enlargement by whole factors, one per axis.
+    Upsample {
+        /// Factor per axis.
+        factors: Vec<i64>,
+    },
+    /// Zeros around the edges.
+    Pad {
+        /// Elements before each axis.
+        before: Vec<i64>,
+        /// Elements after each axis.
+        after: Vec<i64>,
+    },
+
+    // ---- raised
+    /// `x · Wᵀ + b` over the last axis; inputs x `[…, k]`, weight `[n, k]`, optional bias `[n]`.
+    Linear,
+    /// Multi-head attention; inputs q `[b, lq, heads·d]`, k and v `[b, lk, heads·d]`; output as q.
+    Attention(Attention),
+    /// Group normalisation over channels (axis 1) and all later axes; inputs x `[n, c, …]`, scale `[c]`, bias `[c]`.
+    GroupNorm(GroupNorm),
+    /// Root-mean-square normalisation over the last axis; inputs x, scale.
+    RmsNorm {
+        /// Added to the mean square.
+        eps: f32,
+    },
+    /// `x · sigmoid(x)`.
+    Silu,
+    /// The Gaussian error linear unit.
+    Gelu {
+        /// The tanh approximation instead of erf?
+        tanh: bool,
+    },
+    /// `a · gelu(g)` where `[a, g]` are the halves of the last axis.
+    GeGlu,
+    /// Rotary position embedding; inputs x `[b, l, heads·d]`, cos and sin `[l, d / 2]`.
+    RotaryEmbedding {
+        /// Number of heads.
+        heads: i64,
+    },
+    /// Convolution over frames only; inputs x `[b, c, f, h, w]`, weight `[co, c, k, 1, 1]`, optional bias `[co]`; zeros beyond the ends.
+    TemporalConv,
+
+    // ---- provider kernels (domain com.microsoft)
+    /// ONNX Runtime's fused attention; inputs and output as [`Op::Attention`]; never materialises the scores.
+    MultiHeadAttention(Attention),
+    /// `x · sigmoid(alpha · x)` in one kernel.
+    QuickGelu {
+        /// Factor inside the sigmoid.
+        alpha: f32,
+    },
+    /// Group normalisation on `[n, h, w, c]`, optionally followed by `x · sigmoid(x)`; scale and bias are f32. CUDA only.
+    GroupNormNhwc(GroupNorm),
+
+    // ---- structure
+    /// The body once per chunk of an axis.
+    ForChunks(Box<ForChunks>),
+    /// An operator that vidc does not know; kept as it was.
+    Foreign(Box<Foreign>),
+}
+
+/// Elementwise functions of one tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Unary {
+    Sigmoid,
+    Tanh,
+    Erf,
+    Exp,
+    Sqrt,
+    Sin,
+    Cos,
+    Neg,
+    /// Gelu with erf, the standard operator (opset 20).
+    GeluErf,
+    /// Gelu with tanh, the standard operator (opset 20).
+    GeluTanh,
+}
+
+/// Elementwise functions of two tensors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Binary {
+    Add,
+    Sub,
+    Mul,
+    Div,
+    Pow,
+}
+
+/// Attributes of a convolution; one entry a spatial axis.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conv {
+    /// Kernel extents.
+    pub kernel: Vec<i64>,
+    /// Steps.
+    pub strides: Vec<i64>,
+    /// Zeros before and after each axis.
+    pub pads: Vec<(i64, i64)>,
+    /// Channel groups.
+    pub groups: i64,
+}
+
+impl Conv {
+    /// A square 2-D convolution with the same zeros on all sides.
+    pub fn square(kernel: i64, stride: i64, pad: i64) -> Self {
+        Self { kernel: vec![kernel; 2], strides: vec![stride; 2], pads: vec![(pad, pad); 2], groups: 1 }
+    }
+}
+
+/// Attributes of attention.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Number of heads.
+    pub heads: i64,
+    /// Factor on the scores; `1 / sqrt(head size)` as a rule.
+    pub scale: f32,
+}
+
+/// Attributes of group normalisation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct GroupNorm {
+    /// Number of groups.
+    pub groups: i64,
+    /// Added to the variance.
+    pub eps: f32,
+    /// Followed by `x · sigmoid(x)`?
+    pub silu: bool,
+}
+
+/// A body that runs once per range of one axis and whose outputs are joined along an axis.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForChunks {
+    /// For each input of the node: the axis along which the body sees a piece, or `None` where it sees the whole.
+    pub sliced: Vec<Option<usize>>,
+    /// The axis of each output along which the pieces are joined.
+    pub joined: Vec<usize>,
+    /// The ranges, ascending, without gap or overlap, covering the axis.
+    pub ranges: Vec<(i64, i64)>,
+    /// The body for each distinct extent of a range: same operators, other shapes.
+    pub bodies: Vec<(i64, OpGraph)>,
+}
+
+impl ForChunks {
+    /// Cuts `0..extent` into `count` ranges that differ by at most one.
+    pub fn even_ranges(extent: i64, count: i64) -> Vec<(i64, i64)> {
+        let count = count.clamp(1, extent.max(1));
+        (0..count).map(|i| (i * extent / count, (i + 1) * extent / count)).collect()
+    }
+
+    /// The body for a range of this extent.
+    pub fn body(&self, extent: i64) -> Option<&OpGraph> {
+        self.bodies.iter().find(|(e, _)| *e == extent).map(|(_, g)| g)
+    }
+}
+
+/// An operator that vidc does not interpret, with its attributes as they stood in the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Foreign {
+    /// ONNX domain; empty for the standard one.
+    pub domain: String,
+    /// Operator type.
+    pub op_type: String,
+    /// Attributes as read.
+    pub attributes: Vec<crate::onnx::AttributeProto>,
+    /// Output types as the file states them.
+    pub outputs: Vec<super::types::TensorType>,
+}
+
+impl Op {
+    /// The operator's name in text, `explain` and the cost breakdown.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Input => "Input",
+            Self::Weight(_) => "Weight",
+            Self::Arange { .. } => "Arange",
+            Self::Unary(u) => u.name(),
+            Self::Binary(b) => b.name(),
+            Self::MatMul => "MatMul",
+            Self::Gemm { .. } => "Gemm",
+            Self::Conv(_) => "Conv",
+            Self::Softmax { .. } => "Softmax",
+            Self::InstanceNorm { .. } => "InstanceNormalization",
+            Self::LayerNorm { .. } => "LayerNormalization",
+            Self::ReduceMean { .. } => "ReduceMean",
+            Self::Reshape { .. } => "Reshape",
+            Self::Transpose { .. } => "Transpose",
+            Self::Concat { .. } => "Concat",
+            Self::Slice { .. } => "Slice",
+            Self::Expand { .. } => "Expand",
+            Self::Cast { .. } => "Cast",
+            Self::Upsample { .. } => "Resize",
+            Self::Pad { .. } => "Pad",
+            Self::Linear => "Linear",
+            Self::Attention(_) => "Attention",
+            Self::GroupNorm(_) => "GroupNorm",
+            Self::RmsNorm { .. } => "RmsNorm",
+            Self::Silu => "Silu",
+            Self::Gelu { .. } => "Gelu",
+            Self::GeGlu => "GeGlu",
+            Self::RotaryEmbedding { .. } => "RotaryEmbedding",
+            Self::TemporalConv => "TemporalConv",
+            Self::MultiHeadAttention(_) => "MultiHeadAttention",
+            Self::QuickGelu { .. } => "QuickGelu",
+            Self::GroupNormNhwc(_) => "GroupNormNhwc",
+            Self::ForChunks(_) => "ForChunks",
+            Self::Foreign(f) => &f.op_type,
+        }
+    }
+
+    /// Must `select-kernels` replace it before a provider can run the graph?
+    pub fn is_raised(&self) -> bool {
+        matches!(
+            self,
+            Self::Linear
+                | Self::Attention(_)
+                | Self::GroupNorm(_)
+                | Self::RmsNorm { .. }
+                | Self::Silu
+                | Self::Gelu { .. }
+                | Self::GeGlu
+                | Self::RotaryEmbedding { .. }
+                | Self::TemporalConv
+                | Self::Arange { .. }
+        )
+    }
+
+    /// Does the output share its input's memory in ONNX Runtime (no kernel work, no new buffer)?
+    pub fn is_view(&self) -> bool {
+        matches!(self, Self::Reshape { .. })
+    }
+}
+
+impl Unary {
+    /// ONNX operator type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sigmoid => "Sigmoid",
+            Self::Tanh => "Tanh",
+            Self::Erf => "Erf",
+            Self::Exp => "Exp",
+            Self::Sqrt => "Sqrt",
+            Self::Sin => "Sin",
+            Self::Cos => "Cos",
+            Self::Neg => "Neg",
+            Self::GeluErf | Self::GeluTanh => "Gelu",
+        }
+    }
+}
+
+impl Binary {
+    /// ONNX operator type.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Add => "Add",
+            Self::Sub => "Sub",
+            Self::Mul => "Mul",
+            Self::Div => "Div",
+            Self::Pow => "Pow",
+        }
+    }
+}
