@@ -60,6 +60,8 @@ pub struct Node {
     pub group: Arc<str>,
     /// Its place in the execution order.
     pub order: Order,
+    /// The knob that decided this node's form, if one did.
+    pub knob: Option<Arc<str>>,
     /// The type of each output.
     pub outs: Vec<TensorType>,
 }
@@ -79,6 +81,8 @@ pub struct OpGraph {
     pub(crate) graph: StableDiGraph<Node, Wire>,
     pub(crate) inputs: Vec<NodeId>,
     pub(crate) outputs: Vec<(String, Outlet)>,
+    /// The model's config says that its activations leave the range of fp16 (`force_upcast`).
+    pub needs_f32: bool,
     next: u32,
 }
 
@@ -91,12 +95,13 @@ impl PartialEq for OpGraph {
 impl OpGraph {
     /// An empty graph.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), graph: StableDiGraph::new(), inputs: Vec::new(), outputs: Vec::new(), next: 0 }
+        Self { name: name.into(), graph: StableDiGraph::new(), inputs: Vec::new(), outputs: Vec::new(), needs_f32: false, next: 0 }
     }
 
     /// Declares an input.
     pub fn input(&mut self, name: impl Into<String>, ty: TensorType) -> Outlet {
-        let node = self.insert(Node { op: Op::Input, name: name.into(), group: "".into(), order: Order::default(), outs: vec![ty] }, &[]);
+        let node = self
+            .insert(Node { op: Op::Input, name: name.into(), group: "".into(), order: Order::default(), knob: None, outs: vec![ty] }, &[]);
         self.inputs.push(node);
         Outlet { node, slot: 0 }
     }
@@ -110,7 +115,8 @@ impl OpGraph {
     pub fn weight(&mut self, expr: impl Into<Arc<WeightExpr>>) -> Outlet {
         let expr = expr.into();
         let ty = TensorType::new(expr.dtype(), expr.shape().iter().copied());
-        let node = Node { name: expr.to_string(), op: Op::Weight(expr), group: "".into(), order: Order::default(), outs: vec![ty] };
+        let node =
+            Node { name: expr.to_string(), op: Op::Weight(expr), group: "".into(), order: Order::default(), knob: None, outs: vec![ty] };
         Outlet { node: self.insert(node, &[]), slot: 0 }
     }
 
@@ -135,7 +141,7 @@ impl OpGraph {
             let given: Vec<String> = types.iter().map(ToString::to_string).collect();
             Diagnostic::new("model/shape", format!("`{name}`: {} does not take {}: {why}", op.name(), given.join(", ")))
         })?;
-        Ok(self.insert(Node { op, name, group, order, outs }, inputs))
+        Ok(self.insert(Node { op, name, group, order, knob: None, outs }, inputs))
     }
 
     pub(crate) fn insert(&mut self, node: Node, inputs: &[Outlet]) -> NodeId {
@@ -243,6 +249,21 @@ impl OpGraph {
         edges.into_iter().map(|(_, target, to)| (NodeId(target), to)).collect()
     }
 
+    /// Moves single edges, given as (reader, input slot), from one tensor to another.
+    pub(crate) fn move_edges(&mut self, from: Outlet, to: Outlet, edges: &[(NodeId, u16)]) {
+        for (reader, slot) in edges {
+            let edge = self
+                .graph
+                .edges_connecting(from.node.0, reader.0)
+                .find(|e| e.weight().from == from.slot && e.weight().to == *slot)
+                .map(|e| e.id());
+            if let Some(edge) = edge {
+                self.graph.remove_edge(edge);
+                self.graph.add_edge(to.node.0, reader.0, Wire { from: to.slot, to: *slot });
+            }
+        }
+    }
+
     /// The graph with symbols replaced by numbers, types inferred anew.
     ///
     /// # Errors
@@ -250,6 +271,7 @@ impl OpGraph {
     pub fn bind(&self, bindings: &Bindings) -> Result<Self> {
         let mut out = Self::new(self.name.clone());
         out.next = self.next;
+        out.needs_f32 = self.needs_f32;
         let mut map: BTreeMap<NodeId, NodeId> = BTreeMap::new();
         for id in self.nodes() {
             let node = self.node(id);

@@ -11,4 +11,8 @@ pub(super) const CODES: &[Code] = &[
         "model/invalid",
         "An operator graph breaks a rule that every graph keeps. If a pass made it, the pass is wrong; the notes list each broken rule.",
     ),
+    bug(
+        "model/unbound",
+        "A model was to be lowered before all of its symbolic dimensions had numbers. The pass `bind-shapes` must run first.",
+    ),
 ];

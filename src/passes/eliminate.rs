@@ -1,0 +1,131 @@
+//! `eliminate`: removes nodes that nobody needs and lets equal nodes be computed once.
+//!
+//! Legal always: an operator has no effect but its outputs. A node is dead if no output of the graph depends on it. Two nodes are
+//! common if operator, inputs and types are equal; the later one's readers read the earlier one. A reshape to the same shape, a
+//! cast to the same type and a transposition that moves nothing are common with their input. Gain: time and memory; it costs
+//! nothing, so there is no knob.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
+use crate::diag::Result;
+use crate::ir::{NodeId, Op, OpGraph, Outlet};
+
+pub(super) struct Eliminate;
+
+static INFO: PassInfo = PassInfo {
+    id: "eliminate",
+    summary: "remove dead nodes, compute equal nodes once",
+    effect: Effect::Exact,
+    requires: &[],
+    establishes: &[],
+    example: "
+before:
+model m(x: f32[2, 3]) -> y: f32[2, 3] = %4
+  %0 = Exp(%x) : f32[2, 3]
+  %1 = Exp(%x) : f32[2, 3]
+  %2 = Sigmoid(%x) : f32[2, 3]
+  %3 = Reshape{shape=[2, 3]}(%1) : f32[2, 3]
+  %4 = Add(%0, %3) : f32[2, 3]
+after:
+model m(x: f32[2, 3]) -> y: f32[2, 3] = %1
+  %0 = Exp(%x) : f32[2, 3]
+  %1 = Add(%0, %0) : f32[2, 3]
+",
+};
+
+impl Pass for Eliminate {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
+    }
+
+    fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
+        merge_common(rw)?;
+        remove_dead(rw)
+    }
+}
+
+/// What makes two nodes equal: operator and attributes, then what they read.
+type Key = (&'static str, String, Vec<Outlet>);
+
+fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
+    let mut seen: BTreeMap<Key, NodeId> = BTreeMap::new();
+    for id in rw.graph().nodes() {
+        let graph = rw.graph();
+        let inputs = graph.inputs_of(id);
+        let out = Outlet { node: id, slot: 0 };
+        if let Some(source) = same_as_input(graph, id, &inputs) {
+            rw.apply(id, None, Why::new("moves-nothing"), |e| e.replace(out, source))?;
+            continue;
+        }
+        let node = graph.node(id);
+        let Some(name) = mergeable(&node.op) else { continue };
+        let key = (name, crate::ir::text::attributes(&node.op), inputs);
+        match seen.get(&key) {
+            // A recomputation on purpose stands under a knob; it must survive.
+            Some(first) if graph.node(*first).knob == node.knob => {
+                let first = Outlet { node: *first, slot: 0 };
+                rw.apply(id, None, Why::new("computed-before"), |e| e.replace(out, first))?;
+            }
+            Some(_) => {}
+            None => {
+                seen.insert(key, id);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn same_as_input(graph: &OpGraph, id: NodeId, inputs: &[Outlet]) -> Option<Outlet> {
+    let node = graph.node(id);
+    let input = *inputs.first()?;
+    let still = match &node.op {
+        Op::Reshape { .. } | Op::Cast { .. } | Op::Expand { .. } => graph.ty(input) == &node.outs[0],
+        Op::Transpose { perm } => perm.iter().enumerate().all(|(i, p)| i == *p),
+        Op::Concat { .. } => inputs.len() == 1,
+        _ => false,
+    };
+    // An output of the graph that is an input or a constant needs a node of its own.
+    let bare = matches!(graph.node(input.node).op, Op::Input | Op::Weight(_)) && graph.is_output(Outlet { node: id, slot: 0 });
+    (still && !bare).then_some(input)
+}
+
+/// The name under which a node may be merged; bodies and unknown operators are left alone.
+fn mergeable(op: &Op) -> Option<&'static str> {
+    Some(match op {
+        Op::Unary(u) => u.name(),
+        Op::Binary(b) => b.name(),
+        Op::MatMul => "MatMul",
+        Op::Linear => "Linear",
+        Op::Gemm { .. } => "Gemm",
+        Op::Reshape { .. } => "Reshape",
+        Op::Transpose { .. } => "Transpose",
+        Op::Cast { .. } => "Cast",
+        Op::Expand { .. } => "Expand",
+        Op::Slice { .. } => "Slice",
+        Op::Silu => "Silu",
+        Op::QuickGelu { .. } => "QuickGelu",
+        _ => return None,
+    })
+}
+
+fn remove_dead(rw: &mut Rewriter<'_>) -> Result<()> {
+    let live = reachable(rw.graph());
+    let dead: Vec<NodeId> = rw.graph().nodes().into_iter().filter(|id| !live.contains(id) && rw.graph().node(*id).op != Op::Input).collect();
+    // Consumers first, and constants after all of them: they stand first in the order.
+    for id in dead.into_iter().rev() {
+        rw.apply(id, None, Why::new("dead"), |e| e.remove(id))?;
+    }
+    Ok(())
+}
+
+fn reachable(graph: &OpGraph) -> BTreeSet<NodeId> {
+    let mut stack: Vec<NodeId> = graph.outputs().iter().map(|(_, o)| o.node).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(id) = stack.pop() {
+        if seen.insert(id) {
+            stack.extend(graph.inputs_of(id).iter().map(|o| o.node));
+        }
+    }
+    seen
+}

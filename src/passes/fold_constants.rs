@@ -1,0 +1,93 @@
+//! `fold-constants`: computes at compile time what depends on constants only.
+//!
+//! Rearrangements of weights (`Reshape`, `Transpose`, `Slice`, `Concat`, `Cast`) become weight expressions, which cost nothing
+//! until a plan is written. Other operators over small literals (positions, frequency tables) are evaluated by `interp` in f64
+//! and rounded once. Weights that are not yet bound are never evaluated. Always exact; no knob.
+
+use std::sync::Arc;
+
+use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
+use crate::diag::Result;
+use crate::interp;
+use crate::ir::{NodeId, Op, OpGraph, Outlet};
+use crate::units::Bytes;
+use crate::weights::WeightExpr;
+
+pub(super) struct FoldConstants;
+
+/// Larger results stay operators: they would have to be stored with the plan.
+const LARGEST_LITERAL: u64 = 1 << 20;
+
+static INFO: PassInfo = PassInfo {
+    id: "fold-constants",
+    summary: "compute at compile time what depends on constants only",
+    effect: Effect::Exact,
+    requires: &[],
+    establishes: &[],
+    example: "
+before:
+model m(x: f32[1, 2, 3]) -> y: f32[1, 2, 3] = %1
+  %0 = Reshape{shape=[1, 2, 1]}({param m/scale}) : f32[1, 2, 1]
+  %1 = Mul(%x, %0) : f32[1, 2, 3]
+after:
+model m(x: f32[1, 2, 3]) -> y: f32[1, 2, 3] = %0
+  %0 = Mul(%x, {reshape[1, 2, 1](param m/scale)}) : f32[1, 2, 3]
+",
+};
+
+impl Pass for FoldConstants {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
+    }
+
+    fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
+        for id in rw.graph().nodes() {
+            let Some(expr) = folded(rw.graph(), id)? else { continue };
+            let bytes = rw.graph().node(id).outs[0].bytes().unwrap_or(0);
+            rw.apply(id, None, Why::new("constant").with("bytes", Bytes(bytes)), |e| {
+                let constant = e.weight(expr);
+                e.replace(Outlet { node: id, slot: 0 }, constant)?;
+                e.remove(id)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn folded(graph: &OpGraph, id: NodeId) -> Result<Option<WeightExpr>> {
+    let node = graph.node(id);
+    if matches!(node.op, Op::Input | Op::Weight(_) | Op::Foreign(_) | Op::ForChunks(_)) || graph.is_output(Outlet { node: id, slot: 0 }) {
+        return Ok(None);
+    }
+    let inputs: Option<Vec<Arc<WeightExpr>>> = graph.inputs_of(id).iter().map(|i| graph.as_weight(*i).cloned()).collect();
+    let Some(inputs) = inputs else { return Ok(None) };
+    if let Some(expr) = rearranged(&node.op, &inputs, &node.outs[0])? {
+        return Ok(Some(expr));
+    }
+    let small = node.outs[0].bytes().is_some_and(|b| b <= LARGEST_LITERAL);
+    if small && inputs.iter().all(|i| matches!(**i, WeightExpr::Literal { .. })) {
+        let inputs: Vec<&WeightExpr> = inputs.iter().map(|i| &**i).collect();
+        return interp::eval_literals(&node.op, &inputs, &node.outs[0]).map(Some);
+    }
+    Ok(None)
+}
+
+/// The weight expression of an operator that only moves elements.
+fn rearranged(op: &Op, inputs: &[Arc<WeightExpr>], out: &crate::ir::TensorType) -> Result<Option<WeightExpr>> {
+    let Some(first) = inputs.first().cloned() else { return Ok(None) };
+    let dims = |t: &crate::ir::TensorType| t.dims().map(|d| d.into_iter().map(|x| x as usize).collect::<Vec<_>>());
+    Ok(match op {
+        Op::Reshape { .. } => match dims(out) {
+            Some(shape) => Some(WeightExpr::reshape(first, shape)?),
+            None => None,
+        },
+        Op::Transpose { perm } => Some(WeightExpr::transpose(first, perm.clone())?),
+        Op::Cast { to } => Some(WeightExpr::cast(first, *to)?),
+        Op::Concat { axis } => Some(WeightExpr::concat(inputs.to_vec(), *axis)?),
+        Op::Slice { axis, start, end } => match (start.as_const(), end.as_const()) {
+            (Some(s), Some(e)) => Some(WeightExpr::slice(first, *axis, s as usize, e as usize)?),
+            _ => None,
+        },
+        _ => None,
+    })
+}

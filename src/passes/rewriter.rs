@@ -1,0 +1,312 @@
+//! The Rewriter: the only way in which a graph changes.
+//!
+//! [`Rewriter::apply`] demands a [`Why`]; edits go to a journal that is undone when the edit fails, so an edit costs what it
+//! touches and a failed one leaves the graph as it was. [`Rewriter::decline`] records what was considered and not done.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{DType, Node, NodeId, Op, OpGraph, Order, Outlet, TensorType};
+use crate::units::Bytes;
+use crate::weights::WeightExpr;
+
+/// A typed fact behind a decision.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fact {
+    /// A size.
+    Bytes(Bytes),
+    /// A count or an extent.
+    Count(i64),
+    /// An element type.
+    Type(DType),
+    /// A ratio or another real number.
+    Ratio(f64),
+    /// A word: a form, a knob's choice, an operator.
+    Word(String),
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(b) => write!(f, "{b}"),
+            Self::Count(c) => write!(f, "{c}"),
+            Self::Type(t) => write!(f, "{t}"),
+            Self::Ratio(r) => write!(f, "{r:.3}"),
+            Self::Word(w) => f.write_str(w),
+        }
+    }
+}
+
+impl From<Bytes> for Fact {
+    fn from(b: Bytes) -> Self {
+        Self::Bytes(b)
+    }
+}
+
+impl From<i64> for Fact {
+    fn from(c: i64) -> Self {
+        Self::Count(c)
+    }
+}
+
+impl From<DType> for Fact {
+    fn from(t: DType) -> Self {
+        Self::Type(t)
+    }
+}
+
+impl From<&str> for Fact {
+    fn from(w: &str) -> Self {
+        Self::Word(w.into())
+    }
+}
+
+/// The reason of an edit, or of leaving something alone: a rule and the facts it looked at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Why {
+    /// The rule's name; kebab case, stable.
+    pub rule: &'static str,
+    /// What it looked at.
+    pub facts: BTreeMap<&'static str, Fact>,
+}
+
+impl Why {
+    /// A reason without facts.
+    pub fn new(rule: &'static str) -> Self {
+        Self { rule, facts: BTreeMap::new() }
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, fact: impl Into<Fact>) -> Self {
+        self.facts.insert(name, fact.into());
+        self
+    }
+}
+
+/// What was done or considered at a site.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Remark {
+    /// Done, or considered and not done?
+    pub applied: bool,
+    /// The model, or the pipeline's name.
+    pub unit: String,
+    /// The node's name.
+    pub site: String,
+    /// The knob that asked for it, if one did.
+    pub knob: Option<String>,
+    /// The reason.
+    pub why: Why,
+}
+
+/// Gives passes the graph of one model and takes their edits.
+pub struct Rewriter<'a> {
+    graph: &'a mut OpGraph,
+    unit: &'a str,
+    remarks: Vec<Remark>,
+}
+
+impl<'a> Rewriter<'a> {
+    /// A rewriter of one model.
+    pub fn new(unit: &'a str, graph: &'a mut OpGraph) -> Self {
+        Self { graph, unit, remarks: Vec::new() }
+    }
+
+    /// The graph as it stands.
+    pub fn graph(&self) -> &OpGraph {
+        self.graph
+    }
+
+    /// The model's name.
+    pub fn unit(&self) -> &str {
+        self.unit
+    }
+
+    /// Runs an edit at a site. An edit that changes nothing leaves no remark; one that fails is undone.
+    ///
+    /// # Errors
+    /// Whatever the edit returns.
+    pub fn apply(&mut self, site: NodeId, knob: Option<&str>, why: Why, edit: impl FnOnce(&mut Edit<'_>) -> Result<()>) -> Result<()> {
+        let node = self.graph.node(site);
+        let (name, order, group) = (node.name.clone(), node.order.clone(), node.group.clone());
+        // A form that a global knob asks for keeps the segment knob that already governs the site.
+        let governed = node.knob.clone();
+        let mut e = Edit { order, group, knob: governed, name: name.clone(), next: 0, journal: Vec::new(), graph: self.graph };
+        match edit(&mut e) {
+            Ok(()) => {
+                if !e.journal.is_empty() {
+                    self.remarks.push(Remark { applied: true, unit: self.unit.into(), site: name, knob: knob.map(Into::into), why });
+                }
+                Ok(())
+            }
+            Err(d) => {
+                e.undo();
+                Err(d)
+            }
+        }
+    }
+
+    /// Records that something was considered at a site and not done.
+    pub fn decline(&mut self, site: NodeId, knob: Option<&str>, why: Why) {
+        let site = self.graph.node(site).name.clone();
+        self.remarks.push(Remark { applied: false, unit: self.unit.into(), site, knob: knob.map(Into::into), why });
+    }
+
+    /// Notes which knob decides the form of these nodes, whatever its answer: the cost of a form is charged to its knob.
+    pub fn tag(&mut self, nodes: &[NodeId], knob: &str) {
+        let knob: Arc<str> = knob.into();
+        for id in nodes {
+            self.graph.node_mut(*id).knob = Some(knob.clone());
+        }
+    }
+
+    /// Takes over the remarks of a rewriter of a body.
+    pub fn extend(&mut self, remarks: Vec<Remark>) {
+        self.remarks.extend(remarks);
+    }
+
+    /// The remarks so far; ends the rewriter.
+    pub fn finish(self) -> Vec<Remark> {
+        self.remarks
+    }
+}
+
+/// One entry of the journal: how to take a change back.
+enum Undo {
+    Added(NodeId),
+    Redirected { old: Outlet, new: Outlet, edges: Vec<(NodeId, u16)>, outputs: Vec<usize> },
+    Retyped(NodeId, Box<Node>),
+    Removed,
+}
+
+/// The changes that one application of a rule makes. New nodes run at the site's place, in the order in which they are added.
+pub struct Edit<'a> {
+    graph: &'a mut OpGraph,
+    order: Order,
+    group: Arc<str>,
+    knob: Option<Arc<str>>,
+    name: String,
+    next: u32,
+    journal: Vec<Undo>,
+}
+
+impl Edit<'_> {
+    /// The graph as it stands.
+    pub fn graph(&self) -> &OpGraph {
+        self.graph
+    }
+
+    /// Adds an operator with one output at the site's place.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit.
+    pub fn add(&mut self, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
+        self.next += 1;
+        let order = self.order.below(self.next);
+        let name = if suffix.is_empty() { self.name.clone() } else { format!("{}/{suffix}", self.name) };
+        let node = self.graph.add_at(op, inputs, name, self.group.clone(), order)?;
+        self.graph.node_mut(node).knob.clone_from(&self.knob);
+        self.journal.push(Undo::Added(node));
+        Ok(Outlet { node, slot: 0 })
+    }
+
+    /// Adds a constant.
+    pub fn weight(&mut self, expr: impl Into<Arc<WeightExpr>>) -> Outlet {
+        let outlet = self.graph.weight(expr);
+        self.journal.push(Undo::Added(outlet.node));
+        outlet
+    }
+
+    /// Lets every reader of `old` read `new`.
+    ///
+    /// # Errors
+    /// `model/shape` if the types differ.
+    pub fn replace(&mut self, old: Outlet, new: Outlet) -> Result<()> {
+        let (a, b) = (self.graph.ty(old).clone(), self.graph.ty(new).clone());
+        if a != b {
+            return Err(Box::new(Diagnostic::new("model/shape", format!("`{}` was {a}, its replacement is {b}", self.graph.node(old.node).name))));
+        }
+        self.redirect(old, new, &[]);
+        Ok(())
+    }
+
+    /// Lets the readers of `old` read `new`, whose type may differ; the caller retypes what follows.
+    pub fn redirect(&mut self, old: Outlet, new: Outlet, except: &[NodeId]) {
+        let edges = self.graph.redirect(old, new, except);
+        let mut outputs = Vec::new();
+        for (i, (_, o)) in self.graph.outputs.iter_mut().enumerate() {
+            if *o == old {
+                *o = new;
+                outputs.push(i);
+            }
+        }
+        if !edges.is_empty() || !outputs.is_empty() {
+            self.journal.push(Undo::Redirected { old, new, edges, outputs });
+        }
+    }
+
+    /// Changes an operator in place and infers its types anew from its inputs.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit.
+    pub fn set_op(&mut self, id: NodeId, op: Op) -> Result<()> {
+        let types: Vec<TensorType> = self.graph.inputs_of(id).iter().map(|i| self.graph.ty(*i).clone()).collect();
+        let outs = crate::ir::infer::infer(&op, &types.iter().collect::<Vec<_>>())
+            .map_err(|why| Diagnostic::new("model/shape", format!("`{}`: {why}", self.graph.node(id).name)))?;
+        let old = self.graph.node(id).clone();
+        if old.op != op || old.outs != outs {
+            let node = self.graph.node_mut(id);
+            node.op = op;
+            node.outs = outs;
+            self.journal.push(Undo::Retyped(id, Box::new(old)));
+        }
+        Ok(())
+    }
+
+    /// Infers the types of a node anew, after its inputs changed.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit.
+    pub fn reinfer(&mut self, id: NodeId) -> Result<()> {
+        let op = self.graph.node(id).op.clone();
+        self.set_op(id, op)
+    }
+
+    /// Removes a node that nobody reads. It must be the edit's last change: a removed node cannot come back.
+    ///
+    /// # Errors
+    /// `internal/bug` if somebody reads it.
+    pub fn remove(&mut self, id: NodeId) -> Result<()> {
+        let read = (0..self.graph.node(id).outs.len() as u16)
+            .any(|slot| self.graph.is_output(Outlet { node: id, slot }) || !self.graph.users(Outlet { node: id, slot }).is_empty());
+        if read {
+            return Err(Box::new(Diagnostic::new("internal/bug", format!("a pass removes `{}`, which is still read", self.graph.node(id).name))));
+        }
+        self.graph.graph.remove_node(id.0);
+        self.journal.push(Undo::Removed);
+        Ok(())
+    }
+
+    fn undo(self) {
+        for entry in self.journal.into_iter().rev() {
+            match entry {
+                Undo::Added(id) => {
+                    self.graph.graph.remove_node(id.0);
+                }
+                Undo::Retyped(id, node) => *self.graph.node_mut(id) = *node,
+                Undo::Redirected { old, new, edges, outputs } => {
+                    self.graph.move_edges(new, old, &edges);
+                    for i in outputs {
+                        self.graph.outputs[i].1 = old;
+                    }
+                }
+                Undo::Removed => debug_assert!(false, "a removal must be an edit's last change"),
+            }
+        }
+    }
+}

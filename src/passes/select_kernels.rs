@@ -1,0 +1,162 @@
+//! `select-kernels`: gives every raised operator a form that the provider runs.
+//!
+//! Which form is a table of facts about ONNX Runtime's providers (`docs/facts/ort.md` section 4): the CPU provider has fused
+//! attention and QuickGelu but no GroupNorm; CUDA has a fused GroupNorm + SiLU on channels-last tensors for the channel counts
+//! in [`GROUP_NORM_CHANNELS`]. Temporal convolutions have two forms worth searching, so their form is a knob per level.
+
+mod forms;
+
+use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
+use crate::diag::{Diagnostic, Result};
+use crate::hwdb::{Engine, Machine};
+use crate::ir::op::ForChunks;
+use crate::ir::{DType, NodeId, Op, OpGraph, Outlet, TensorType};
+
+pub(super) struct SelectKernels;
+
+/// Channel counts for which ONNX Runtime's CUDA GroupNorm kernel is compiled (contrib_ops/cuda/diffusion/group_norm_impl.cu).
+const GROUP_NORM_CHANNELS: [i64; 16] = [128, 256, 320, 384, 448, 512, 576, 640, 768, 896, 960, 1024, 1280, 1920, 2048, 2560];
+
+static INFO: PassInfo = PassInfo {
+    id: "select-kernels",
+    summary: "give every raised operator a form that the provider runs",
+    effect: Effect::Exact,
+    requires: &[Property::Bound, Property::Typed],
+    establishes: &[Property::Lowered],
+    example: "
+before:
+model m(x: f32[2, 3, 4]) -> y: f32[2, 3, 5] = %1
+  %0 = Linear(%x, {param m/w}, {param m/b}) : f32[2, 3, 5]
+  %1 = Silu(%0) : f32[2, 3, 5]
+after:
+model m(x: f32[2, 3, 4]) -> y: f32[2, 3, 5] = %3
+  %0 = Reshape{shape=[6, 4]}(%x) : f32[6, 4]
+  %1 = Gemm{trans_b=true}(%0, {param m/w}, {param m/b}) : f32[6, 5]
+  %2 = Reshape{shape=[2, 3, 5]}(%1) : f32[2, 3, 5]
+  %3 = QuickGelu{alpha=1}(%2) : f32[2, 3, 5]
+",
+};
+
+impl Pass for SelectKernels {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
+    }
+
+    fn knobs(&self, graph: &OpGraph, _: &Machine) -> Vec<Knob> {
+        let sites = graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::TemporalConv);
+        let ids: std::collections::BTreeSet<String> = sites.map(|id| temporal_knob(graph, id)).collect();
+        let knob = |id: String| Knob {
+            id: id.into(),
+            scope: Scope::Segment,
+            domain: vec!["conv3d".into(), "conv2d".into()],
+            effect: Effect::Exact,
+            about: "convolution over frames as a 3-D or a 2-D kernel".into(),
+        };
+        ids.into_iter().map(knob).collect()
+    }
+
+    fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
+        for id in rw.graph().nodes() {
+            if rw.graph().contains(id) {
+                visit(rw, cx, id)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn temporal_knob(graph: &OpGraph, id: NodeId) -> String {
+    format!("{}.{}.temporal-conv", graph.name, graph.node(id).group)
+}
+
+fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
+    let node = rw.graph().node(id);
+    let (op, inputs, out) = (node.op.clone(), rw.graph().inputs_of(id), node.outs[0].clone());
+    let governed = node.knob.clone();
+    let knob = governed.as_deref();
+    let mut replace = |rule: &'static str, form: &dyn Fn(&mut super::Edit<'_>) -> Result<Outlet>| {
+        rw.apply(id, knob, Why::new(rule).with("engine", engine_word(cx.machine.engine)), |e| {
+            let new = form(e)?;
+            e.replace(Outlet { node: id, slot: 0 }, new)?;
+            e.remove(id)
+        })
+    };
+    match &op {
+        Op::Linear => match gate_reader(rw.graph(), id) {
+            Some(gate) => forms::split_gate(rw, id, gate),
+            None => replace("gemm", &|e| forms::linear(e, &inputs, &out)),
+        },
+        Op::Attention(a) => replace("fused-attention", &|e| e.add(Op::MultiHeadAttention(*a), &inputs, "")),
+        Op::GroupNorm(g) if fused_group_norm(&out, g.groups, cx.machine) => replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out)),
+        Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out)),
+        Op::RmsNorm { eps } => replace("rms-norm-written-out", &|e| forms::rms_norm(e, *eps, &inputs, &out)),
+        Op::Silu => replace("quick-gelu", &|e| e.add(Op::QuickGelu { alpha: 1.0 }, &inputs, "")),
+        Op::Gelu { tanh } => replace("gelu", &|e| e.add(Op::Unary(forms::gelu(*tanh)), &inputs, "")),
+        Op::GeGlu => replace("geglu-as-slices", &|e| forms::geglu(e, inputs[0], &out)),
+        Op::RotaryEmbedding { heads } => replace("rotary-written-out", &|e| forms::rotary(e, *heads, &inputs, &out)),
+        Op::TemporalConv => temporal_conv(rw, cx, id, &inputs, &out),
+        Op::ForChunks(chunks) => bodies(rw, cx, id, chunks),
+        Op::Arange { .. } => Err(Box::new(Diagnostic::new("pass/not-lowered", "positions must have been folded to a constant"))),
+        _ => Ok(()),
+    }
+}
+
+fn engine_word(engine: Engine) -> &'static str {
+    match engine {
+        Engine::OnnxRuntimeCpu => "cpu",
+        Engine::OnnxRuntimeCuda => "cuda",
+        Engine::TensorRt => "tensorrt",
+    }
+}
+
+fn temporal_conv(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, inputs: &[Outlet], out: &TensorType) -> Result<()> {
+    let knob = temporal_knob(rw.graph(), id);
+    let flat = cx.choices.get(&knob) == Some("conv2d");
+    rw.tag(&[id], &knob);
+    rw.apply(id, Some(&knob), Why::new(if flat { "temporal-conv-as-2d" } else { "temporal-conv-as-3d" }), |e| {
+        let new = if flat { forms::temporal_2d(e, inputs, out)? } else { forms::temporal_3d(e, inputs)? };
+        e.replace(Outlet { node: id, slot: 0 }, new)?;
+        e.remove(id)
+    })
+}
+
+/// Lowers the bodies of a chunked region.
+fn bodies(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, chunks: &ForChunks) -> Result<()> {
+    let mut lowered = chunks.clone();
+    for (_, body) in &mut lowered.bodies {
+        let mut inner = Rewriter::new(rw.unit(), body);
+        SelectKernels.run(&mut inner, cx)?;
+        rw.extend(inner.finish());
+    }
+    let knob = rw.graph().node(id).knob.clone();
+    rw.apply(id, knob.as_deref(), Why::new("bodies-lowered"), |e| e.set_op(id, Op::ForChunks(Box::new(lowered))))
+}
+
+/// The GeGlu that alone reads a linear layer, if it is so.
+fn gate_reader(graph: &OpGraph, id: NodeId) -> Option<NodeId> {
+    let out = Outlet { node: id, slot: 0 };
+    match graph.users(out)[..] {
+        [(reader, 0)] if !graph.is_output(out) && graph.node(reader).op == Op::GeGlu => {
+            graph.inputs_of(id)[1..].iter().all(|w| graph.as_weight(*w).is_some()).then_some(reader)
+        }
+        _ => None,
+    }
+}
+
+/// Is there a fused GroupNorm kernel for this tensor?
+fn fused_group_norm(ty: &TensorType, groups: i64, machine: &Machine) -> bool {
+    let channels = ty.shape.get(1).and_then(crate::ir::Dim::as_const).unwrap_or(0);
+    let typed = matches!(ty.dtype, DType::F16 | DType::F32);
+    machine.engine == Engine::OnnxRuntimeCuda && groups == 32 && typed && GROUP_NORM_CHANNELS.contains(&channels)
+}
+
+/// Does the kernel that this norm will get sum in fp32 whatever its element type?
+pub(super) fn sums_in_f32(op: &Op, ty: &TensorType, machine: &Machine) -> bool {
+    match op {
+        // ONNX: stash_type defaults to float.
+        Op::LayerNorm { .. } => true,
+        // Its caller narrows; the fused kernel exists for fp16, and its sums are float.
+        Op::GroupNorm(g) => fused_group_norm(&ty.with_dtype(DType::F16), g.groups, machine),
+        _ => false,
+    }
+}

@@ -1,0 +1,158 @@
+//! The forms themselves: each builds the operators that stand for one raised operator.
+
+use crate::diag::Result;
+use crate::ir::dim::product;
+use crate::ir::op::{Binary, Conv, GroupNorm, Unary};
+use crate::ir::{DType, Dim, NodeId, Op, Outlet, TensorType};
+use crate::passes::{Edit, Rewriter, Why};
+use crate::weights::WeightExpr;
+
+/// `Linear` as a 2-D matrix product: the kernel adds the bias and takes the weight as stored.
+pub(super) fn linear(e: &mut Edit<'_>, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let ty = e.graph().ty(inputs[0]).clone();
+    if ty.rank() == 2 {
+        return e.add(Op::Gemm { trans_b: true }, inputs, "");
+    }
+    let (rows, k) = ty.shape.split_at(ty.rank() - 1);
+    let flat = e.add(Op::Reshape { shape: vec![product(rows), k[0].clone()] }, &inputs[..1], "rows")?;
+    let args: Vec<Outlet> = std::iter::once(flat).chain(inputs[1..].iter().copied()).collect();
+    let y = e.add(Op::Gemm { trans_b: true }, &args, "")?;
+    e.add(Op::Reshape { shape: out.shape.clone() }, &[y], "")
+}
+
+/// `GeGlu(Linear(x))` as two products over the halves of the weight: the wide tensor is never written nor cut.
+pub(super) fn split_gate(rw: &mut Rewriter<'_>, id: NodeId, gate: NodeId) -> Result<()> {
+    let knob = rw.graph().node(gate).knob.clone();
+    let inputs = rw.graph().inputs_of(id);
+    let out = rw.graph().node(gate).outs[0].clone();
+    rw.apply(gate, knob.as_deref(), Why::new("gate-split-by-weight"), |e| {
+        let value = linear(e, &halved(e, &inputs, 0)?, &out)?;
+        let args = halved(e, &inputs, 1)?;
+        let gated = linear(e, &args, &out)?;
+        let curved = e.add(Op::Unary(Unary::GeluErf), &[gated], "gelu")?;
+        let product = e.add(Op::Binary(Binary::Mul), &[value, curved], "")?;
+        e.replace(Outlet { node: gate, slot: 0 }, product)?;
+        e.remove(gate)?;
+        e.remove(id)
+    })
+}
+
+/// The inputs of a linear layer with the first or second half of its outputs.
+fn halved(e: &mut Edit<'_>, inputs: &[Outlet], half: usize) -> Result<Vec<Outlet>> {
+    let mut args = vec![inputs[0]];
+    for w in &inputs[1..] {
+        let Some(expr) = e.graph().as_weight(*w).cloned() else { continue };
+        let rows = expr.shape()[0] / 2;
+        args.push(e.weight(WeightExpr::slice(expr, 0, half * rows, (half + 1) * rows)?));
+    }
+    Ok(args)
+}
+
+pub(super) fn gelu(tanh: bool) -> Unary {
+    if tanh { Unary::GeluTanh } else { Unary::GeluErf }
+}
+
+/// Group norm as instance norm over `[n, groups, rest]`, then scale, bias and activation.
+pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let n = out.shape[0].clone();
+    let rest = product(&out.shape[1..]).div_floor(g.groups);
+    let grouped = e.add(Op::Reshape { shape: vec![n, g.groups.into(), rest] }, &inputs[..1], "groups")?;
+    let ones = constant(e, out.dtype, g.groups as usize, 1.0)?;
+    let zeros = constant(e, out.dtype, g.groups as usize, 0.0)?;
+    let norm = e.add(Op::InstanceNorm { eps: g.eps }, &[grouped, ones, zeros], "norm")?;
+    let back = e.add(Op::Reshape { shape: out.shape.clone() }, &[norm], "groups")?;
+    let mut per_channel = vec![Dim::Const(1); out.rank() - 1];
+    per_channel[0] = out.shape[1].clone();
+    let scale = e.add(Op::Reshape { shape: per_channel.clone() }, &inputs[1..2], "scale")?;
+    let bias = e.add(Op::Reshape { shape: per_channel }, &inputs[2..3], "bias")?;
+    let scaled = e.add(Op::Binary(Binary::Mul), &[back, scale], "scale")?;
+    let y = e.add(Op::Binary(Binary::Add), &[scaled, bias], "bias")?;
+    if g.silu { e.add(Op::QuickGelu { alpha: 1.0 }, &[y], "silu") } else { Ok(y) }
+}
+
+/// Group norm by the fused channels-last kernel; its scale and bias are f32.
+pub(super) fn group_norm_nhwc(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let s = &out.shape;
+    let four = vec![s[0].clone(), s[1].clone(), product(&s[2..s.len() - 1]), s[s.len() - 1].clone()];
+    let x = e.add(Op::Reshape { shape: four.clone() }, &inputs[..1], "images")?;
+    let last = e.add(Op::Transpose { perm: vec![0, 2, 3, 1] }, &[x], "channels-last")?;
+    let mut args = vec![last];
+    for w in &inputs[1..] {
+        args.push(match e.graph().as_weight(*w).cloned() {
+            Some(expr) => e.weight(WeightExpr::cast(expr, DType::F32)?),
+            None => e.add(Op::Cast { to: DType::F32 }, &[*w], "affine")?,
+        });
+    }
+    let y = e.add(Op::GroupNormNhwc(g), &args, "")?;
+    let first = e.add(Op::Transpose { perm: vec![0, 3, 1, 2] }, &[y], "channels-first")?;
+    e.add(Op::Reshape { shape: s.clone() }, &[first], "images")
+}
+
+pub(super) fn rms_norm(e: &mut Edit<'_>, eps: f32, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let x = inputs[0];
+    let square = e.add(Op::Binary(Binary::Mul), &[x, x], "square")?;
+    let mean = e.add(Op::ReduceMean { axes: vec![out.rank() - 1] }, &[square], "mean")?;
+    let eps = constant(e, out.dtype, 1, eps)?;
+    let safe = e.add(Op::Binary(Binary::Add), &[mean, eps], "eps")?;
+    let root = e.add(Op::Unary(Unary::Sqrt), &[safe], "root")?;
+    let norm = e.add(Op::Binary(Binary::Div), &[x, root], "norm")?;
+    e.add(Op::Binary(Binary::Mul), &[norm, inputs[1]], "scale")
+}
+
+/// `value · gelu(gate)` over the halves of the last axis.
+pub(super) fn geglu(e: &mut Edit<'_>, x: Outlet, out: &TensorType) -> Result<Outlet> {
+    let axis = out.rank() - 1;
+    let half = out.shape[axis].clone();
+    let value = e.add(Op::Slice { axis, start: Dim::Const(0), end: half.clone() }, &[x], "value")?;
+    let gate = e.add(Op::Slice { axis, start: half.clone(), end: half * 2 }, &[x], "gate")?;
+    let curved = e.add(Op::Unary(Unary::GeluErf), &[gate], "gelu")?;
+    e.add(Op::Binary(Binary::Mul), &[value, curved], "")
+}
+
+/// `[x₁, x₂] → [x₁·cos − x₂·sin, x₂·cos + x₁·sin]` over the halves of each head.
+pub(super) fn rotary(e: &mut Edit<'_>, heads: i64, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let (b, l) = (out.shape[0].clone(), out.shape[1].clone());
+    let d = out.shape[2].div_floor(heads);
+    let half = d.div_floor(2);
+    let x = e.add(Op::Reshape { shape: vec![b, l.clone(), heads.into(), d.clone()] }, &inputs[..1], "heads")?;
+    let table = |e: &mut Edit<'_>, i: usize| e.add(Op::Reshape { shape: vec![l.clone(), Dim::Const(1), half.clone()] }, &inputs[i..=i], "table");
+    let (cos, sin) = (table(e, 1)?, table(e, 2)?);
+    let first = e.add(Op::Slice { axis: 3, start: Dim::Const(0), end: half.clone() }, &[x], "first")?;
+    let second = e.add(Op::Slice { axis: 3, start: half.clone(), end: d }, &[x], "second")?;
+    let mul = |e: &mut Edit<'_>, a, b| e.add(Op::Binary(Binary::Mul), &[a, b], "turn");
+    let (fc, ss, sc, fs) = (mul(e, first, cos)?, mul(e, second, sin)?, mul(e, second, cos)?, mul(e, first, sin)?);
+    let a = e.add(Op::Binary(Binary::Sub), &[fc, ss], "turn")?;
+    let b = e.add(Op::Binary(Binary::Add), &[sc, fs], "turn")?;
+    let joined = e.add(Op::Concat { axis: 3 }, &[a, b], "join")?;
+    e.add(Op::Reshape { shape: out.shape.clone() }, &[joined], "join")
+}
+
+fn temporal_kernel(e: &Edit<'_>, inputs: &[Outlet]) -> i64 {
+    e.graph().ty(inputs[1]).shape[2].as_const().unwrap_or(1)
+}
+
+/// Convolution over frames by the 3-D kernel.
+pub(super) fn temporal_3d(e: &mut Edit<'_>, inputs: &[Outlet]) -> Result<Outlet> {
+    let k = temporal_kernel(e, inputs);
+    let conv = Conv { kernel: vec![k, 1, 1], strides: vec![1; 3], pads: vec![(k / 2, k / 2), (0, 0), (0, 0)], groups: 1 };
+    e.add(Op::Conv(conv), inputs, "")
+}
+
+/// Convolution over frames by the 2-D kernel on `[b, c, f, h·w]`: the reshapes are free, the weight keeps its bytes.
+pub(super) fn temporal_2d(e: &mut Edit<'_>, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let k = temporal_kernel(e, inputs);
+    let flat = |t: &TensorType| vec![t.shape[0].clone(), t.shape[1].clone(), t.shape[2].clone(), product(&t.shape[3..])];
+    let (x, w) = (e.graph().ty(inputs[0]).clone(), e.graph().ty(inputs[1]).clone());
+    let mut args = vec![e.add(Op::Reshape { shape: flat(&x) }, &inputs[..1], "pixels")?];
+    args.push(e.add(Op::Reshape { shape: flat(&w) }, &inputs[1..2], "weight")?);
+    args.extend(&inputs[2..]);
+    let conv = Conv { kernel: vec![k, 1], strides: vec![1; 2], pads: vec![(k / 2, k / 2), (0, 0)], groups: 1 };
+    let y = e.add(Op::Conv(conv), &args, "")?;
+    e.add(Op::Reshape { shape: out.shape.clone() }, &[y], "pixels")
+}
+
+fn constant(e: &mut Edit<'_>, dtype: DType, len: usize, value: f32) -> Result<Outlet> {
+    let literal = WeightExpr::literal_f32(vec![len], &vec![value; len]);
+    let expr = if dtype == DType::F32 { literal } else { WeightExpr::cast(literal.into(), dtype)? };
+    Ok(e.weight(expr))
+}

@@ -1,0 +1,117 @@
+//! `unroll-chunks`: writes each `ForChunks` out as ordered slices of one graph.
+//!
+//! Legal by the meaning of `ForChunks`. The pieces run one after the other, each slice is cut right before its body, so that
+//! one piece's transients are dead before the next begins; `schedule` and the reversed node list make ONNX Runtime keep to it
+//! (`docs/facts/ort.md` section 3). No knob: the other loop form, a loop in the plan, is not built yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::{Edit, Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
+use crate::diag::{Diagnostic, Result};
+use crate::ir::op::ForChunks;
+use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
+use crate::weights::WeightExpr;
+
+pub(super) struct UnrollChunks;
+
+static INFO: PassInfo = PassInfo {
+    id: "unroll-chunks",
+    summary: "write chunked regions out as ordered slices",
+    effect: Effect::Exact,
+    requires: &[Property::Bound],
+    establishes: &[Property::Flat],
+    example: "
+before:
+model m(x: f32[4, 2]) -> y: f32[4, 2] = %0
+  %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 2), (2, 4)]}(%x) : f32[4, 2]
+    model m.body(in0: f32[2, 2]) -> out0: f32[2, 2] = %0
+      %0 = Exp(%in0) : f32[2, 2]
+after:
+model m(x: f32[4, 2]) -> y: f32[4, 2] = %4
+  %0 = Slice{axis=0 0..2}(%x) : f32[2, 2]
+  %1 = Exp(%0) : f32[2, 2]
+  %2 = Slice{axis=0 2..4}(%x) : f32[2, 2]
+  %3 = Exp(%2) : f32[2, 2]
+  %4 = Concat{axis=0}(%1, %3) : f32[4, 2]
+",
+};
+
+impl Pass for UnrollChunks {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
+    }
+
+    fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
+        let mut constants = Constants::of(rw.graph());
+        for id in rw.graph().nodes() {
+            let Op::ForChunks(chunks) = rw.graph().node(id).op.clone() else { continue };
+            let knob = rw.graph().node(id).knob.clone();
+            let why = Why::new("ordered-slices").with("pieces", chunks.ranges.len() as i64);
+            rw.apply(id, knob.as_deref(), why, |e| unroll(e, id, &chunks, &mut constants))?;
+        }
+        Ok(())
+    }
+}
+
+/// The constants of the outer graph by identity, so that each piece reads the same node.
+struct Constants(BTreeMap<*const WeightExpr, Outlet>);
+
+impl Constants {
+    fn of(graph: &OpGraph) -> Self {
+        let each = graph.nodes().into_iter().filter_map(|id| {
+            let outlet = Outlet { node: id, slot: 0 };
+            graph.as_weight(outlet).map(|w| (Arc::as_ptr(w), outlet))
+        });
+        Self(each.collect())
+    }
+
+    fn get(&mut self, e: &mut Edit<'_>, expr: &Arc<WeightExpr>) -> Outlet {
+        *self.0.entry(Arc::as_ptr(expr)).or_insert_with(|| e.weight(expr.clone()))
+    }
+}
+
+fn unroll(e: &mut Edit<'_>, id: NodeId, chunks: &ForChunks, constants: &mut Constants) -> Result<()> {
+    let inputs = e.graph().inputs_of(id);
+    let mut pieces: Vec<Vec<Outlet>> = vec![Vec::new(); chunks.joined.len()];
+    for (start, end) in &chunks.ranges {
+        let body = chunks.body(end - start).ok_or_else(|| Diagnostic::new("internal/bug", "a chunk has no body of its extent"))?;
+        let mut args = Vec::new();
+        for (input, axis) in inputs.iter().zip(&chunks.sliced) {
+            args.push(match axis {
+                Some(axis) => e.add(Op::Slice { axis: *axis, start: Dim::Const(*start), end: Dim::Const(*end) }, &[*input], "piece")?,
+                None => *input,
+            });
+        }
+        for (slot, out) in inline(e, body, &args, constants)?.into_iter().enumerate() {
+            pieces[slot].push(out);
+        }
+    }
+    for (slot, (parts, axis)) in pieces.iter().zip(&chunks.joined).enumerate() {
+        let joined = e.add(Op::Concat { axis: *axis }, parts, "join")?;
+        e.replace(Outlet { node: id, slot: slot as u16 }, joined)?;
+    }
+    e.remove(id)
+}
+
+/// Copies a body's nodes to the site's place; returns its outputs.
+fn inline(e: &mut Edit<'_>, body: &OpGraph, args: &[Outlet], constants: &mut Constants) -> Result<Vec<Outlet>> {
+    let mut map: BTreeMap<Outlet, Outlet> = body.inputs().iter().map(|n| Outlet { node: *n, slot: 0 }).zip(args.iter().copied()).collect();
+    for id in body.nodes() {
+        let node = body.node(id);
+        let at = Outlet { node: id, slot: 0 };
+        match &node.op {
+            Op::Input => {}
+            Op::Weight(expr) => {
+                let outlet = constants.get(e, expr);
+                map.insert(at, outlet);
+            }
+            op => {
+                let inputs: Vec<Outlet> = body.inputs_of(id).iter().map(|o| map[o]).collect();
+                let new = e.add(op.clone(), &inputs, &node.name)?;
+                map.insert(at, new);
+            }
+        }
+    }
+    Ok(body.outputs().iter().map(|(_, o)| map[o]).collect())
+}
