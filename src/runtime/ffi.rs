@@ -92,6 +92,19 @@ impl MappedFile {
     pub fn bytes(&self) -> &[u8] {
         self.map.as_deref().unwrap_or_default()
     }
+
+    /// Lets the system take back the pages of `range` that were read so far.
+    #[cfg(unix)]
+    fn release_pages(&self, range: &Range<usize>) {
+        let Some(map) = &self.map else { return };
+        // SAFETY: the map is shared, backed by a file and never written to, so a page that is dropped comes back with the same bytes.
+        if let Err(e) = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) } {
+            tracing::debug!("pages of `{}` stay in memory: {e}", self.path.display());
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn release_pages(&self, _range: &Range<usize>) {}
 }
 
 #[repr(C, align(64))]
@@ -210,7 +223,7 @@ impl<'a> Value<'a> {
     }
 
     /// Type, shape and bytes of a tensor in host memory; `None` if it is something else.
-    pub(super) fn tensor(&self) -> ort::Result<Option<(ElementType, Vec<i64>, &[u8])>> {
+    pub(super) fn tensor(&self) -> ort::Result<Option<Parts<'_>>> {
         let (api, value) = (ort::api(), self.ptr.as_ptr());
         let mut is_tensor = 0;
         // SAFETY: `value` is alive; out pointers are valid for the call.
@@ -229,7 +242,7 @@ impl<'a> Value<'a> {
             Some(data) if len > 0 => unsafe { std::slice::from_raw_parts(data.as_ptr(), len) },
             _ => &[],
         };
-        Ok(Some((element, shape, bytes)))
+        Ok(Some(Parts { element, shape, bytes }))
     }
 
     fn element_and_shape(&self) -> ort::Result<(sys::ONNXTensorElementDataType, Vec<i64>)> {
@@ -256,6 +269,16 @@ impl Drop for Value<'_> {
     }
 }
 
+/// What a tensor is made of.
+pub(super) struct Parts<'a> {
+    /// The type of its elements.
+    pub(super) element: ElementType,
+    /// Its extents.
+    pub(super) shape: Vec<i64>,
+    /// Its elements in row-major order.
+    pub(super) bytes: &'a [u8],
+}
+
 /// Where the bytes of a weight lie.
 #[derive(Clone)]
 pub(super) enum Storage {
@@ -277,18 +300,26 @@ impl Storage {
 /// A value over memory that it keeps alive.
 pub(super) struct HeldValue {
     value: Value<'static>,
-    _storage: Storage,
+    storage: Storage,
+    range: Range<usize>,
 }
 
 impl HeldValue {
     /// A tensor over `range` of `storage`.
     pub(super) fn new(storage: Storage, range: Range<usize>, element: ElementType, shape: &[i64]) -> ort::Result<Self> {
-        let bytes = storage.bytes().get(range).ok_or_else(|| ort::Error::new("a weight lies outside of its file"))?;
+        let bytes = storage.bytes().get(range.clone()).ok_or_else(|| ort::Error::new("a weight lies outside of its file"))?;
         let value = Value::view(bytes, element, shape)?;
         // SAFETY: the bytes do not move when `storage` (a counted reference) does, nobody writes to them, and the fields of this
         // struct are dropped in order: the value first.
         let value = unsafe { std::mem::transmute::<Value<'_>, Value<'static>>(value) };
-        Ok(Self { value, _storage: storage })
+        Ok(Self { value, storage, range })
+    }
+
+    /// Lets the system take back the pages that were read so far. Reading goes on as before; they come back from the file.
+    pub(super) fn release_pages(&self) {
+        if let Storage::Mapped(file) = &self.storage {
+            file.release_pages(&self.range);
+        }
     }
 }
 
@@ -299,23 +330,13 @@ pub(super) fn add_initializer(builder: &mut SessionBuilder, name: &str, value: &
     check(unsafe { (ort::api().AddInitializer)(builder.ptr_mut(), name.as_ptr(), value.value.ptr.as_ptr()) })
 }
 
-/// Gives the session the content of the external file `name`; initializers in it are copied to where the provider wants them.
-/// The caller keeps `file` until after the session.
-pub(super) fn add_external_file(builder: &mut SessionBuilder, name: &str, file: &MappedFile) -> ort::Result<()> {
-    let name = os_name(name);
-    let (names, buffers, sizes) = ([name.as_ptr()], [file.bytes().as_ptr().cast_mut().cast::<c_char>()], [file.bytes().len()]);
-    // SAFETY: the arrays have one element each and are alive during the call; ONNX Runtime reads the buffer only.
-    check(unsafe { (ort::api().AddExternalInitializersFromMemory)(builder.ptr_mut(), names.as_ptr(), buffers.as_ptr(), sizes.as_ptr(), 1) })
-}
-
-#[cfg(not(windows))]
-fn os_name(name: &str) -> Vec<sys::os_char> {
-    name.bytes().chain([0]).map(|b| b as sys::os_char).collect()
-}
-
-#[cfg(windows)]
-fn os_name(name: &str) -> Vec<sys::os_char> {
-    name.encode_utf16().chain([0]).collect()
+/// Makes the initializer `name` a copy of `value` in the memory of whatever provider uses it. The caller keeps `value` until after
+/// the session.
+pub(super) fn add_copied_initializer(builder: &mut SessionBuilder, name: &str, value: &HeldValue) -> ort::Result<()> {
+    let name = CString::new(name)?;
+    let (names, values) = ([name.as_ptr()], [value.value.ptr.as_ptr().cast_const()]);
+    // SAFETY: the arrays have one element each, and what they point to is alive during the call.
+    check(unsafe { (ort::api().AddExternalInitializers)(builder.ptr_mut(), names.as_ptr(), values.as_ptr(), 1) })
 }
 
 /// Sets one of the session's configuration keys.

@@ -153,6 +153,34 @@ fn weights_are_read_from_a_mapped_file_at_any_offset() {
 }
 
 #[test]
+fn the_way_of_other_providers_reads_the_same_weights() {
+    let Some(runtime) = test_runtime() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let model = product(2, "w.bin", 13);
+    let weights = Weights::none().with("w.bin", file_of(dir.path(), 13, &[1.0, 2.0, 3.0, 4.0]));
+    let mut builder = SessionOptions::default().builder(&runtime).unwrap();
+    let held = Held::give(&mut builder, &weights, &external::entries(&model).unwrap(), &Provider::Cuda { device: 0 }).unwrap();
+    let mut session = builder.commit_from_memory(&model).unwrap();
+    let x = ort::value::Tensor::from_array(([1usize, 2], vec![10f32, 1.0])).unwrap();
+    let y = session.run(ort::inputs![x]).unwrap();
+    assert_eq!(y[0].try_extract_tensor::<f32>().unwrap().1, [13.0, 24.0]);
+    assert!(held.placeholders.is_none(), "only views need files that exist");
+}
+
+#[test]
+fn sessions_can_share_packed_weights() {
+    let Some(runtime) = test_runtime() else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let weights = Weights::none().with("w.bin", file_of(dir.path(), 0, &[1.0, 2.0, 3.0, 4.0])).sharing_packed(&runtime);
+    let mut sessions = [(); 2].map(|()| Session::load(&runtime, &product(2, "w.bin", 0), &weights, &SessionOptions::default()).unwrap());
+    drop(weights);
+    for session in &mut sessions {
+        let y = session.run(&[("x", TensorView::of(&[1, 2], &[10f32, 1.0]))], &["y"]).unwrap();
+        assert_eq!(y[0].as_slice::<f32>().unwrap(), [13.0, 24.0]);
+    }
+}
+
+#[test]
 fn weights_that_are_not_there_are_named() {
     let Some(runtime) = test_runtime() else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -297,8 +325,9 @@ fn a_capped_arena_fails_cleanly_and_counts_exactly() {
     let x = vec![0f32; 256 * 256];
     let inputs = [("v0", TensorView::of(&[256, 256], &x))];
     let run = |limit: u64| {
-        let _cap = runtime.cap_memory(Bytes(limit)).unwrap();
+        let cap = runtime.cap_memory(Bytes(limit)).unwrap();
         let mut session = Session::load(&runtime, &chain(4, 256), &Weights::none(), &options).unwrap();
+        drop(cap); // the session keeps its arena
         session.run(&inputs, &["v4"]).map(|_| session.arena_stats().unwrap())
     };
     // Inside the chain two tensors are alive at once; the last one is the caller's.
