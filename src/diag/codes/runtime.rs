@@ -1,5 +1,66 @@
 //! Codes of the area `runtime`.
 
-use super::Code;
+use super::{Code, bug, environment};
 
-pub(super) const CODES: &[Code] = &[];
+pub(super) const CODES: &[Code] = &[
+    environment(
+        "runtime/missing-library",
+        "The ONNX Runtime shared library was not found where it was named, or there is no published build that vidc knows for this platform. Name a library of version 1.31 or newer with `--runtime PATH` or VIDC_ORT, or run `vidc runtime install`.",
+    ),
+    environment(
+        "runtime/hash-mismatch",
+        "The ONNX Runtime library in vidc's cache, or the one inside a wheel, is not the published build: its sha256 differs from the pinned one. It was not loaded. `vidc runtime install` fetches it again; `--runtime PATH` takes a library of your own unchecked.",
+    ),
+    environment(
+        "runtime/no-python",
+        "vidc fetches ONNX Runtime with Python's own installer (`python3 -m pip download`), and no Python was found. Install Python, or fetch the wheel elsewhere and give it to `vidc runtime install --from WHEEL`.",
+    ),
+    environment(
+        "runtime/pip-failed",
+        "`python3 -m pip download` could not fetch the ONNX Runtime wheel; the end of what it said is in the notes. Mend the network or the index settings of pip, or fetch the wheel elsewhere and give it to `vidc runtime install --from WHEEL`.",
+    ),
+    environment(
+        "runtime/bad-wheel",
+        "The file given as an ONNX Runtime wheel cannot be read as one: it is no zip archive, or it lacks the library of this platform. Take the CPU wheel of the version and platform that the message names.",
+    ),
+    environment(
+        "runtime/wrong-version",
+        "The ONNX Runtime library is older than vidc needs (1.31). Name a newer one, or drop `--runtime`, VIDC_ORT and ORT_DYLIB_PATH and let vidc fetch its own.",
+    ),
+    environment(
+        "runtime/load-failed",
+        "The operating system could not load the ONNX Runtime library, or another one is already loaded in this process. The message has the loader's words; a library for another architecture or an older C library are the usual reasons.",
+    ),
+    bug(
+        "runtime/telemetry",
+        "ONNX Runtime was about to be loaded with its telemetry on. A program that uses vidc as a library must set ORT_DISABLE_TELEMETRY=1 before it starts threads (`runtime::ffi::disable_telemetry`).",
+    ),
+    environment(
+        "runtime/provider-missing",
+        "The execution provider that was asked for (CUDA, TensorRT) cannot be used: this ONNX Runtime is a CPU build, one of the provider's libraries is missing, or there is no such device. vidc does not fall back to the CPU by itself; ask for the CPU if that is what you want.",
+    ),
+    environment(
+        "runtime/session",
+        "ONNX Runtime refused to make a session of a model: an operator or type that the provider has no kernel for, or a model that breaks its rules. The message names the node where ONNX Runtime does.",
+    ),
+    environment(
+        "runtime/weights",
+        "A model's weights cannot be taken from the file that they should lie in: the file is not the one that the plan was made with, is too short, or was not given.",
+    ),
+    environment(
+        "runtime/run",
+        "ONNX Runtime failed while it ran a model. The message names the node where ONNX Runtime does; its own words are in the notes.",
+    ),
+    environment(
+        "runtime/out-of-memory",
+        "A session did not get the memory that it asked for. Compile for a smaller budget (`vidc tune --memory`), close what else uses the device, or take the next plan of the record.",
+    ),
+    bug(
+        "runtime/binding",
+        "A tensor that vidc bound to a session does not fit it: a name that the model does not have, an input that was not given, or another type or shape. Plans are checked before they run, so this is a bug of vidc.",
+    ),
+    environment(
+        "runtime/profile",
+        "The profile that ONNX Runtime wrote cannot be read: it is missing, cut short, or of a form that this version of vidc does not know.",
+    ),
+];

@@ -1,0 +1,468 @@
+//! Every unsafe call of the runtime, each behind a safe function: values over memory of ours, initializers, runs, arena figures,
+//! mapped files and aligned buffers.
+//!
+//! The safe interface of `ort` copies borrowed inputs when they are bound and cannot bind outputs of ours, so values and runs go to
+//! the C interface directly; environment, session and session options stay `ort`'s own types.
+#![expect(unsafe_code, reason = "the one place where the runtime calls C and maps files")]
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char};
+use std::fs::File;
+use std::marker::PhantomData;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use ort::AsPointer;
+use ort::environment::Environment;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::session::builder::SessionBuilder;
+use ort::session::{RunOptions, Session};
+use ort::sys;
+
+use super::tensor::{Element, ElementType};
+use crate::diag::{Diagnostic, Result};
+
+const TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
+
+/// Switches the telemetry of ONNX Runtime off for this process. Call it first thing in `main`: the library reads the variable when
+/// it is loaded, and a variable may be set only while no other thread reads the environment.
+///
+/// # Errors
+/// `runtime/telemetry` if the variable is not set yet and this process has other threads already.
+pub fn disable_telemetry() -> Result<()> {
+    if telemetry_is_off() {
+        return Ok(());
+    }
+    if thread_count().is_some_and(|n| n > 1) {
+        return Err(Diagnostic::new(
+            "runtime/telemetry",
+            "the telemetry of ONNX Runtime was to be switched off after threads were started",
+        )
+        .into());
+    }
+    // SAFETY: this is the only thread (counted where the system tells, by contract elsewhere), so nobody reads the environment now.
+    unsafe { std::env::set_var(TELEMETRY, "1") };
+    Ok(())
+}
+
+/// Whether the variable that [`disable_telemetry`] sets is set.
+pub fn telemetry_is_off() -> bool {
+    std::env::var_os(TELEMETRY).is_some_and(|v| v == "1")
+}
+
+fn thread_count() -> Option<usize> {
+    Some(std::fs::read_dir("/proc/self/task").ok()?.count())
+}
+
+/// A file mapped for reading; its pages are shared with the page cache and can be dropped by the system at any time.
+///
+/// The file must not be shortened while it is mapped: reading a page that is gone ends the process. Weights files are not
+/// written in place by any program that is known to write them.
+#[derive(Debug)]
+pub struct MappedFile {
+    path: PathBuf,
+    map: Option<memmap2::Mmap>,
+}
+
+impl MappedFile {
+    /// Maps the whole file.
+    ///
+    /// # Errors
+    /// `io/unreadable`.
+    pub fn open(path: &Path) -> Result<Self> {
+        let unreadable = |e: std::io::Error| Diagnostic::new("io/unreadable", format!("cannot read `{}`: {e}", path.display()));
+        let file = File::open(path).map_err(unreadable)?;
+        let meta = file.metadata().map_err(unreadable)?;
+        if !meta.is_file() {
+            return Err(unreadable(std::io::Error::other("it is not a regular file")).into());
+        }
+        // SAFETY: the map is read-only and private to this process; see the type's doc for the one thing that is asked of others.
+        let map = if meta.len() == 0 { None } else { Some(unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?) };
+        Ok(Self { path: path.into(), map })
+    }
+
+    /// The path that it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The content.
+    pub fn bytes(&self) -> &[u8] {
+        self.map.as_deref().unwrap_or_default()
+    }
+
+    /// Lets the system take back the pages of `range` that were read so far.
+    #[cfg(unix)]
+    fn release_pages(&self, range: &Range<usize>) {
+        let Some(map) = &self.map else { return };
+        // SAFETY: the map is shared, backed by a file and never written to, so a page that is dropped comes back with the same bytes.
+        if let Err(e) = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) } {
+            tracing::debug!("pages of `{}` stay in memory: {e}", self.path.display());
+        }
+    }
+
+    #[cfg(not(unix))]
+    fn release_pages(&self, _range: &Range<usize>) {}
+}
+
+#[repr(C, align(64))]
+#[derive(Clone, Copy)]
+struct Block([u8; 64]);
+
+/// Bytes that start at a multiple of 64, which is what the kernels of every provider like best.
+#[derive(Clone)]
+pub struct AlignedBytes {
+    blocks: Vec<Block>,
+    len: usize,
+}
+
+impl AlignedBytes {
+    /// `len` bytes, all zero.
+    pub fn zeroed(len: usize) -> Self {
+        Self { blocks: vec![Block([0; 64]); len.div_ceil(64)], len }
+    }
+
+    /// A copy of `bytes`.
+    pub fn copied(bytes: &[u8]) -> Self {
+        let mut out = Self::zeroed(bytes.len());
+        out.copy_from_slice(bytes);
+        out
+    }
+}
+
+impl std::fmt::Debug for AlignedBytes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "AlignedBytes({} bytes)", self.len)
+    }
+}
+
+impl std::ops::Deref for AlignedBytes {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        // SAFETY: the blocks are `len.div_ceil(64) * 64 >= len` initialised bytes without padding.
+        unsafe { std::slice::from_raw_parts(self.blocks.as_ptr().cast(), self.len) }
+    }
+}
+
+impl std::ops::DerefMut for AlignedBytes {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `deref`, and `self` is borrowed for writing.
+        unsafe { std::slice::from_raw_parts_mut(self.blocks.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+/// The elements that `bytes` are, or `None` if their length or address does not fit `T`.
+pub(super) fn elements<T: Element>(bytes: &[u8]) -> Option<&[T]> {
+    // SAFETY: `Element` is sealed to plain numbers, for which every bit pattern is a value.
+    let (head, body, tail) = unsafe { bytes.align_to::<T>() };
+    (head.is_empty() && tail.is_empty()).then_some(body)
+}
+
+/// As [`elements`], for writing.
+pub(super) fn elements_mut<T: Element>(bytes: &mut [u8]) -> Option<&mut [T]> {
+    // SAFETY: as in `elements`; every value of `T` is a valid sequence of bytes.
+    let (head, body, tail) = unsafe { bytes.align_to_mut::<T>() };
+    (head.is_empty() && tail.is_empty()).then_some(body)
+}
+
+/// The bytes of `values`.
+pub(super) fn bytes_of<T: Element>(values: &[T]) -> &[u8] {
+    // SAFETY: `Element` is sealed to plain numbers without padding.
+    unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
+}
+
+fn check(status: sys::OrtStatusPtr) -> ort::Result<()> {
+    // SAFETY: the status came from the C interface this moment and is handed over once.
+    unsafe { ort::Error::result_from_status(status) }
+}
+
+/// A value of ONNX Runtime: a view of memory of ours for `'a`, or (`'static`) memory of its own.
+pub(super) struct Value<'a> {
+    ptr: NonNull<sys::OrtValue>,
+    memory: PhantomData<&'a mut [u8]>,
+}
+
+// SAFETY: a value is a shape and a pointer to memory that is borrowed for `'a`; ONNX Runtime ties it to no thread.
+unsafe impl Send for Value<'_> {}
+// SAFETY: all that a shared reference allows is reading.
+unsafe impl Sync for Value<'_> {}
+
+impl<'a> Value<'a> {
+    /// A tensor over `bytes`, which ONNX Runtime only reads: inputs and initializers are never written to.
+    pub(super) fn view(bytes: &'a [u8], element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+        Self::over(bytes.as_ptr().cast_mut(), bytes.len(), element, shape)
+    }
+
+    /// A tensor over `bytes` that a run writes to.
+    pub(super) fn view_mut(bytes: &'a mut [u8], element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+        Self::over(bytes.as_mut_ptr(), bytes.len(), element, shape)
+    }
+
+    fn over(data: *mut u8, len: usize, element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+        let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
+        let mut out = ptr::null_mut();
+        // SAFETY: `data` is `len` bytes; ONNX Runtime checks `len` against the shape and does not free the memory.
+        check(unsafe {
+            (ort::api().CreateTensorWithDataAsOrtValue)(
+                info.ptr(),
+                data.cast(),
+                len,
+                shape.as_ptr(),
+                shape.len(),
+                element.to_onnx_runtime(),
+                &raw mut out,
+            )
+        })?;
+        Self::owned(out)
+    }
+
+    fn owned(ptr: *mut sys::OrtValue) -> ort::Result<Self> {
+        NonNull::new(ptr).map(|ptr| Self { ptr, memory: PhantomData }).ok_or_else(|| ort::Error::new("ONNX Runtime made no value"))
+    }
+
+    /// Type, shape and bytes of a tensor in host memory; `None` if it is something else.
+    pub(super) fn tensor(&self) -> ort::Result<Option<Parts<'_>>> {
+        let (api, value) = (ort::api(), self.ptr.as_ptr());
+        let mut is_tensor = 0;
+        // SAFETY: `value` is alive; out pointers are valid for the call.
+        check(unsafe { (api.IsTensor)(value, &raw mut is_tensor) })?;
+        if is_tensor == 0 {
+            return Ok(None);
+        }
+        let (element, shape) = self.element_and_shape()?;
+        let Some(element) = ElementType::of_onnx_runtime(element) else { return Ok(None) };
+        let (mut len, mut data) = (0, ptr::null_mut());
+        // SAFETY: as above; the data lives as long as the value.
+        check(unsafe { (api.GetTensorSizeInBytes)(value, &raw mut len) })?;
+        check(unsafe { (api.GetTensorMutableData)(value, &raw mut data) })?;
+        let bytes: &[u8] = match NonNull::new(data.cast::<u8>()) {
+            // SAFETY: ONNX Runtime says that the tensor has `len` bytes at `data`.
+            Some(data) if len > 0 => unsafe { std::slice::from_raw_parts(data.as_ptr(), len) },
+            _ => &[],
+        };
+        Ok(Some(Parts { element, shape, bytes }))
+    }
+
+    fn element_and_shape(&self) -> ort::Result<(sys::ONNXTensorElementDataType, Vec<i64>)> {
+        let api = ort::api();
+        let mut info = ptr::null_mut();
+        // SAFETY: `info` is made here, read while alive and released once.
+        check(unsafe { (api.GetTensorTypeAndShape)(self.ptr.as_ptr(), &raw mut info) })?;
+        let (mut element, mut rank) = (sys::ONNXTensorElementDataType::ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED, 0);
+        let read = check(unsafe { (api.GetTensorElementType)(info, &raw mut element) })
+            .and_then(|()| check(unsafe { (api.GetDimensionsCount)(info, &raw mut rank) }))
+            .and_then(|()| {
+                let mut shape = vec![0; rank];
+                check(unsafe { (api.GetDimensions)(info, shape.as_mut_ptr(), rank) }).map(|()| shape)
+            });
+        unsafe { (api.ReleaseTensorTypeAndShapeInfo)(info) };
+        Ok((element, read?))
+    }
+}
+
+impl Drop for Value<'_> {
+    fn drop(&mut self) {
+        // SAFETY: the pointer is owned by this value alone.
+        unsafe { (ort::api().ReleaseValue)(self.ptr.as_ptr()) };
+    }
+}
+
+/// What a tensor is made of.
+pub(super) struct Parts<'a> {
+    /// The type of its elements.
+    pub(super) element: ElementType,
+    /// Its extents.
+    pub(super) shape: Vec<i64>,
+    /// Its elements in row-major order.
+    pub(super) bytes: &'a [u8],
+}
+
+/// Where the bytes of a weight lie.
+#[derive(Clone)]
+pub(super) enum Storage {
+    /// In a mapped file.
+    Mapped(Arc<MappedFile>),
+    /// In a copy, because they lie in the file at an address that their type cannot be read from.
+    Copied(Arc<AlignedBytes>),
+}
+
+impl Storage {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Mapped(file) => file.bytes(),
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// A value over memory that it keeps alive.
+pub(super) struct HeldValue {
+    value: Value<'static>,
+    storage: Storage,
+    range: Range<usize>,
+}
+
+impl HeldValue {
+    /// A tensor over `range` of `storage`.
+    pub(super) fn new(storage: Storage, range: Range<usize>, element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+        let bytes = storage.bytes().get(range.clone()).ok_or_else(|| ort::Error::new("a weight lies outside of its file"))?;
+        let value = Value::view(bytes, element, shape)?;
+        // SAFETY: the bytes do not move when `storage` (a counted reference) does, nobody writes to them, and the fields of this
+        // struct are dropped in order: the value first.
+        let value = unsafe { std::mem::transmute::<Value<'_>, Value<'static>>(value) };
+        Ok(Self { value, storage, range })
+    }
+
+    /// Lets the system take back the pages that were read so far. Reading goes on as before; they come back from the file.
+    pub(super) fn release_pages(&self) {
+        if let Storage::Mapped(file) = &self.storage {
+            file.release_pages(&self.range);
+        }
+    }
+}
+
+/// Makes the initializer `name` use the memory of `value` without copying it. The caller keeps `value` until after the session.
+pub(super) fn add_initializer(builder: &mut SessionBuilder, name: &str, value: &HeldValue) -> ort::Result<()> {
+    let name = CString::new(name)?;
+    // SAFETY: both pointers are alive during the call; the session borrows the value's memory, see above.
+    check(unsafe { (ort::api().AddInitializer)(builder.ptr_mut(), name.as_ptr(), value.value.ptr.as_ptr()) })
+}
+
+/// Makes the initializer `name` a copy of `value` in the memory of whatever provider uses it. The caller keeps `value` until after
+/// the session.
+pub(super) fn add_copied_initializer(builder: &mut SessionBuilder, name: &str, value: &HeldValue) -> ort::Result<()> {
+    let name = CString::new(name)?;
+    let (names, values) = ([name.as_ptr()], [value.value.ptr.as_ptr().cast_const()]);
+    // SAFETY: the arrays have one element each, and what they point to is alive during the call.
+    check(unsafe { (ort::api().AddExternalInitializers)(builder.ptr_mut(), names.as_ptr(), values.as_ptr(), 1) })
+}
+
+/// Sets one of the session's configuration keys.
+pub(super) fn set_config(builder: &mut SessionBuilder, key: &str, value: &str) -> ort::Result<()> {
+    let (key, value) = (CString::new(key)?, CString::new(value)?);
+    // SAFETY: both strings are alive during the call, which copies them.
+    check(unsafe { (ort::api().AddSessionConfigEntry)(builder.ptr_mut(), key.as_ptr(), value.as_ptr()) })
+}
+
+/// Switches the CPU memory arena of a session on or off.
+pub(super) fn set_arena(builder: &mut SessionBuilder, on: bool) -> ort::Result<()> {
+    let api = ort::api();
+    // SAFETY: the options are alive and borrowed for writing.
+    check(unsafe { if on { (api.EnableCpuMemArena)(builder.ptr_mut()) } else { (api.DisableCpuMemArena)(builder.ptr_mut()) } })
+}
+
+/// Runs a session. An output given as `None` is allocated by ONNX Runtime and returned in its place; the others are written in place.
+pub(super) fn run(
+    session: &mut Session,
+    options: &RunOptions,
+    inputs: &[(CString, Value<'_>)],
+    outputs: &[(CString, Option<Value<'_>>)],
+) -> ort::Result<Vec<Option<Value<'static>>>> {
+    let input_names: Vec<*const c_char> = inputs.iter().map(|(name, _)| name.as_ptr()).collect();
+    let input_values: Vec<*const sys::OrtValue> = inputs.iter().map(|(_, v)| v.ptr.as_ptr().cast_const()).collect();
+    let output_names: Vec<*const c_char> = outputs.iter().map(|(name, _)| name.as_ptr()).collect();
+    let mut values: Vec<*mut sys::OrtValue> = outputs.iter().map(|(_, v)| v.as_ref().map_or(ptr::null_mut(), |v| v.ptr.as_ptr())).collect();
+    // SAFETY: every array has the length that is passed with it and is alive during the call; the session is borrowed for writing,
+    // so this is its only run.
+    let status = check(unsafe {
+        (ort::api().Run)(
+            session.ptr_mut(),
+            options.ptr(),
+            input_names.as_ptr(),
+            input_values.as_ptr(),
+            inputs.len(),
+            output_names.as_ptr(),
+            outputs.len(),
+            values.as_mut_ptr(),
+        )
+    });
+    // Taken over before the status is looked at, so that nothing leaks on failure.
+    let fresh = outputs
+        .iter()
+        .zip(values)
+        .map(|((_, given), ptr)| if given.is_none() { NonNull::new(ptr).map(|ptr| Value { ptr, memory: PhantomData }) } else { None });
+    let fresh: Vec<Option<Value<'static>>> = fresh.collect();
+    status.map(|()| fresh)
+}
+
+/// What the arena behind a session counts, by ONNX Runtime's own keys (`InUse`, `MaxInUse`, …), in bytes or as counts.
+pub(super) fn arena_counters(session: &Session, device: AllocationDevice<'_>, index: i32) -> ort::Result<BTreeMap<String, u64>> {
+    let allocator = Allocator::new(session, MemoryInfo::new(device, index, AllocatorType::Arena, MemoryType::Default)?)?;
+    let api = ort::api();
+    let mut pairs = ptr::null_mut();
+    // SAFETY: `pairs` is made here, read while alive and released once; keys and values are `count` C strings each.
+    check(unsafe { (api.AllocatorGetStats)(allocator.ptr(), &raw mut pairs) })?;
+    if pairs.is_null() {
+        return Ok(BTreeMap::new());
+    }
+    let (mut keys, mut values, mut count) = (ptr::null(), ptr::null(), 0);
+    let text = |p: *const c_char| unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned();
+    unsafe { (api.GetKeyValuePairs)(pairs, &raw mut keys, &raw mut values, &raw mut count) };
+    let counters =
+        (0..count).filter_map(|i| Some((text(unsafe { *keys.add(i) }), text(unsafe { *values.add(i) }).parse().ok()?))).collect();
+    unsafe { (api.ReleaseKeyValuePairs)(pairs) };
+    Ok(counters)
+}
+
+/// Gives the environment one CPU arena of at most `bytes` that grows by what is asked for; sessions share it by
+/// `use_env_allocators`. Beyond the limit a run fails with a status.
+pub(super) fn register_capped_arena(env: &Environment, bytes: usize) -> ort::Result<()> {
+    const SAME_AS_REQUESTED: i32 = 1;
+    let (api, info) = (ort::api(), cpu_arena()?);
+    let mut config = ptr::null_mut();
+    // SAFETY: `config` is made here and released once; the environment copies it.
+    check(unsafe { (api.CreateArenaCfg)(bytes, SAME_AS_REQUESTED, -1, -1, &raw mut config) })?;
+    let registered = check(unsafe { (api.CreateAndRegisterAllocator)(env.ptr().cast_mut(), info.ptr(), config) });
+    unsafe { (api.ReleaseArenaCfg)(config) };
+    registered
+}
+
+/// Takes the arena of [`register_capped_arena`] away; sessions that use it keep it until they end.
+pub(super) fn unregister_capped_arena(env: &Environment) -> ort::Result<()> {
+    let info = cpu_arena()?;
+    // SAFETY: both are alive during the call.
+    check(unsafe { (ort::api().UnregisterAllocator)(env.ptr().cast_mut(), info.ptr()) })
+}
+
+fn cpu_arena() -> ort::Result<MemoryInfo<'static>> {
+    MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aligned_bytes_are_aligned_and_keep_their_length() {
+        for len in [0, 1, 63, 64, 65, 1000] {
+            let bytes = AlignedBytes::copied(&vec![7; len]);
+            assert_eq!((bytes.len(), bytes.iter().all(|b| *b == 7)), (len, true));
+            assert_eq!(bytes.as_ptr().addr() % 64, 0);
+        }
+    }
+
+    #[test]
+    fn elements_need_their_alignment_and_a_whole_number() {
+        let bytes = AlignedBytes::copied(bytes_of(&[1.0f32, 2.0, 3.0]));
+        assert_eq!(elements::<f32>(&bytes), Some(&[1.0, 2.0, 3.0][..]));
+        assert_eq!(elements::<f32>(&bytes[1..9]), None);
+        assert_eq!(elements::<f32>(&bytes[..7]), None);
+    }
+
+    #[test]
+    fn an_empty_file_maps_to_nothing_and_a_folder_does_not_map() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("empty");
+        std::fs::write(&path, b"").unwrap();
+        assert_eq!(MappedFile::open(&path).unwrap().bytes(), b"");
+        assert_eq!(MappedFile::open(dir.path()).unwrap_err().code, "io/unreadable");
+    }
+
+    #[test]
+    fn telemetry_is_off_in_tests() {
+        assert!(telemetry_is_off(), ".cargo/config.toml sets it");
+        disable_telemetry().unwrap();
+    }
+}
