@@ -1,1 +1,4 @@
 //! Latency and quality of operators; memory of a schedule.
+
+pub mod fit;
+pub mod latency;

@@ -1,1 +1,136 @@
 //! Hardware profiles as data: read, list, nearest name, detect this machine; measures nothing.
+//!
+//! `hwdb/*.yaml` is embedded in the binary as text and parsed only when asked for, so that starting up costs nothing. A
+//! user's own profiles, in the folder `vidc/hwdb` of the configuration folder, come first and may shadow an embedded one.
+//! A profile as written is a [`Profile`]; what the cost model uses is the [`Machine`] resolved from it.
+
+pub mod detect;
+mod embedded;
+mod machine;
+mod priors;
+mod profile;
+mod validate;
+
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+
+pub use detect::detect;
+pub use machine::{Engine, Family, Machine, Params, Peaks, Precision, Provenance};
+pub use profile::{Architecture, Calibration, Figure, Fit, Kind, Origin, Power, Profile, SCHEMA, Spec, parse};
+pub use validate::PCIE_LANE_GB_S;
+
+use crate::diag::{Diagnostic, Diagnostics, Result, suggest};
+
+/// Keys that mean the machine vidc runs on.
+pub const THIS_MACHINE: [&str; 2] = ["cpu", "auto"];
+
+/// Where profiles are looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Database {
+    user: Option<PathBuf>,
+}
+
+impl Database {
+    /// The embedded profiles and those in `user`, a folder that need not exist.
+    pub fn new(user: Option<PathBuf>) -> Self {
+        Self { user }
+    }
+
+    /// The embedded profiles and those of the user's configuration folder.
+    pub fn of_this_user() -> Self {
+        Self::new(etcetera::choose_base_strategy().ok().map(|dirs| dirs.config_dir().join("vidc").join("hwdb")))
+    }
+
+    /// The folder of the user's own profiles.
+    pub fn user_folder(&self) -> Option<&Path> {
+        self.user.as_deref()
+    }
+
+    /// Every key, sorted, without `cpu` and `auto`.
+    pub fn keys(&self) -> Vec<String> {
+        let embedded = embedded::PROFILES.iter().map(|(key, _)| (*key).to_owned());
+        let mut keys: Vec<String> = embedded.chain(self.user_keys()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
+
+    fn user_keys(&self) -> Vec<String> {
+        let files = self.user.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten().flatten();
+        let stem =
+            |path: PathBuf| path.extension().is_some_and(|e| e == "yaml").then(|| path.file_stem()?.to_str().map(str::to_owned)).flatten();
+        files.filter_map(|file| stem(file.path())).filter(|key| validate::is_key(key)).collect()
+    }
+
+    /// Every profile, by key. One that cannot be read is an error of its own, beside those that can.
+    pub fn list(&self) -> Vec<std::result::Result<Profile, Diagnostics>> {
+        self.keys().iter().map(|key| self.read(key).unwrap_or_else(|| Err(self.unknown(key).into()))).collect()
+    }
+
+    /// The profile of `key`: `cpu` and `auto` mean this machine, a name that ends in `.yaml` is a file, anything else a key.
+    ///
+    /// # Errors
+    /// `hwdb/unknown-device` with the nearest key; what is wrong with the profile; a file that cannot be read.
+    pub fn load(&self, key: &str) -> std::result::Result<Profile, Diagnostics> {
+        if THIS_MACHINE.contains(&key) {
+            return Ok(detect()?);
+        }
+        if Path::new(key).extension().is_some_and(|e| e == "yaml") {
+            return read_file(Path::new(key));
+        }
+        self.read(key).unwrap_or_else(|| Err(self.unknown(key).into()))
+    }
+
+    fn read(&self, key: &str) -> Option<std::result::Result<Profile, Diagnostics>> {
+        let own =
+            self.user.as_ref().filter(|_| validate::is_key(key)).map(|folder| folder.join(format!("{key}.yaml"))).filter(|p| p.exists());
+        if let Some(path) = own {
+            return Some(read_file(&path));
+        }
+        embedded::text(key).map(|text| parse(&format!("hwdb/{key}.yaml"), text))
+    }
+
+    fn unknown(&self, key: &str) -> Diagnostic {
+        let keys = self.keys();
+        let known = keys.iter().map(String::as_str).chain(THIS_MACHINE);
+        let help = suggest(&key.to_lowercase().replace([' ', '_'], "-"), known);
+        Diagnostic::new("hwdb/unknown-device", format!("there is no hardware profile `{key}`"))
+            .help(help)
+            .note("`vidc hw list` prints every key; `cpu` means this machine")
+    }
+}
+
+fn read_file(path: &Path) -> std::result::Result<Profile, Diagnostics> {
+    let name = path.display().to_string();
+    let refuse = |why: String| {
+        Diagnostic::new("io/unreadable", format!("cannot read the hardware profile {name}: {why}")).help("name a file that exists")
+    };
+    let size = std::fs::metadata(path).map_err(|e| refuse(e.to_string()))?;
+    if !size.is_file() || size.len() > profile::MAX_BYTES as u64 {
+        return Err(refuse("it is no plain file of at most 1 MiB".into()).into());
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(e.to_string()))?;
+    let mut profile = parse(&name, &text)?;
+    profile.origin = Origin::User(name);
+    Ok(profile)
+}
+
+/// The profile of `key` among the embedded ones and those of this user; see [`Database::load`].
+///
+/// # Errors
+/// As [`Database::load`], the first mistake.
+pub fn load(key: &str) -> Result<Profile> {
+    Database::of_this_user().load(key).map_err(|Diagnostics(mut found)| Box::new(found.remove(0)))
+}
+
+/// The resolved machine of `key`.
+///
+/// # Errors
+/// As [`load`].
+pub fn machine(key: &str) -> Result<Machine> {
+    load(key).map(|profile| Machine::new(&profile))
+}
+
+#[cfg(test)]
+mod tests;

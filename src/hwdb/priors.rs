@@ -1,0 +1,112 @@
+//! Parameters for devices that nobody has measured, by architecture and family, with where each number comes from.
+//!
+//! The share of peak is that of the *sustained* peak (rated peak times the profile's `sustained_factor`).
+
+use super::machine::{Engine, Family, Params, Precision, Provenance};
+use super::profile::Architecture::{self, Ada, Cpu, Ga10x, Ga100, Gb20x, Gb100, Hopper, Orin, Pascal, Turing, Volta};
+
+/// Share of the sustained peak reached by large work: architecture, gemm, convolution, attention with tensor cores.
+///
+/// Gemm: the best public matrix products (Machine Learning Engineering, MAMF tables) are 0.869 of the rated peak on A100 SXM,
+/// 0.803 on H100 SXM and 0.776 on B200, here divided by the sustained factor 0.9; a fit of the public `OpenXLA` table gives
+/// 0.90 and 0.79 of the rated peak for the last two. Convolution: published VAE decodes reach 0.57 (RTX 3090) and 0.47
+/// (RTX 4070 Ti) of peak over the whole network, Stable Diffusion steps 0.54 to 0.69 compiled (RTX 3090) and 0.5 (A100);
+/// a convolution alone is faster than the network around it. Attention: FlashAttention-2 reports 0.50 to 0.73 of the A100
+/// peak, FlashAttention-3 up to 0.75 on H100. Turing, Volta, Orin and Pascal have no public table: older kernels, so lower.
+const TENSOR_ETA: [(Architecture, f64, f64, f64); 11] = [
+    (Cpu, 0.90, 0.80, 0.50),
+    (Pascal, 0.85, 0.70, 0.40),
+    (Volta, 0.80, 0.50, 0.40),
+    (Turing, 0.80, 0.60, 0.45),
+    (Ga100, 0.95, 0.60, 0.65),
+    (Ga10x, 0.92, 0.75, 0.65),
+    (Orin, 0.80, 0.55, 0.50),
+    (Ada, 0.92, 0.75, 0.65),
+    (Hopper, 0.90, 0.50, 0.70),
+    (Gb100, 0.86, 0.45, 0.60),
+    (Gb20x, 0.90, 0.70, 0.60),
+];
+
+/// Memory-bound families on a GPU: share of the memory rate. Fits of the public NeuSight measurements: elementwise 0.79 to
+/// 0.85 (P100, T4, P4), layer norm 0.45 to 0.75, softmax 0.66 to 0.97. Transposes, copies and resizes are estimates.
+const GPU_ETA_W: [(Family, f64); 6] = [
+    (Family::Elementwise, 0.82),
+    (Family::Norm, 0.60),
+    (Family::Softmax, 0.75),
+    (Family::Transpose, 0.65),
+    (Family::Copy, 0.80),
+    (Family::Resize, 0.60),
+];
+
+/// The same on a CPU, from the fits of `hwdb/cpu-avx2.yaml` and `hwdb/cpu-avx512.yaml`, rounded.
+const CPU_ETA_W: [(Family, f64); 6] = [
+    (Family::Elementwise, 0.80),
+    (Family::Norm, 0.40),
+    (Family::Softmax, 0.50),
+    (Family::Transpose, 0.40),
+    (Family::Copy, 0.80),
+    (Family::Resize, 0.30),
+];
+
+/// Fixed time of a tensor-core kernel: 5.1 to 6.1 us fitted on the public `OpenXLA` table (cold launch).
+const GPU_T0: f64 = 5.6e-6;
+/// Fixed time of a memory-bound kernel: launch about 1 us, ramp-up and drain; an estimate.
+const GPU_T0_MEMORY: f64 = 3e-6;
+/// Fixed time of an operator on a CPU: waking the second thread.
+const CPU_T0: f64 = 3e-6;
+
+/// What predictions from priors miss by: 25 % for GEMM-like operators, 20 % for memory-bound ones.
+const SIGMA: (f64, f64) = (0.25, 0.20);
+
+/// The prior of `family` at precision `p` on `architecture`.
+pub(super) fn params(architecture: Architecture, family: Family, p: Precision) -> Params {
+    let row = TENSOR_ETA.iter().find(|row| row.0 == architecture).expect("every architecture has a row, held by a test");
+    let provenance = Provenance::Prior(architecture);
+    let eta = match family {
+        Family::Gemm => row.1,
+        Family::Conv => row.2,
+        Family::Attention => row.3,
+        _ => return memory(architecture, family, provenance),
+    };
+    if architecture == Cpu {
+        return Params::new(eta, 0.7, CPU_T0, 0.0, 1.0, 16.0, SIGMA.0, provenance);
+    }
+    match p {
+        // Ordinary cores: large products reach 0.85 to 0.97 of peak in fits of NeuSight's linear and bmm rows, with a short
+        // start-up; direct fp32 convolution and attention lose a little more.
+        Precision::F32 => Params::new(if family == Family::Gemm { 0.95 } else { 0.85 }, 0.85, GPU_T0, 0.2, 0.9, 10.0, SIGMA.0, provenance),
+        // gamma 0.2 to 0.3, rho 0.6 to 1.0, k0 60 to 150 in fits of H100 and B200, bf16 and fp8.
+        _ => Params::new(eta, 0.85, GPU_T0, 0.25, 0.8, 100.0, SIGMA.0, provenance),
+    }
+}
+
+fn memory(architecture: Architecture, family: Family, provenance: Provenance) -> Params {
+    let (table, t0) = if architecture == Cpu { (&CPU_ETA_W, CPU_T0) } else { (&GPU_ETA_W, GPU_T0_MEMORY) };
+    let eta_w = table.iter().find(|row| row.0 == family).map_or(0.6, |row| row.1);
+    Params::new(1.0, eta_w, t0, 0.0, 1.0, 0.0, SIGMA.1, provenance)
+}
+
+/// Cost of dispatching one node, seconds. CPU: measured on a chain of 100 tiny nodes. CUDA: an eager Stable Diffusion step of
+/// about 2,000 nodes takes 18 ms on H100 whatever its FLOP. TensorRT: CUDA graphs leave next to nothing.
+pub(super) fn dispatch(engine: Engine) -> f64 {
+    match engine {
+        Engine::OnnxRuntimeCpu => 1e-6,
+        Engine::OnnxRuntimeCuda => 8e-6,
+        Engine::TensorRt => 1e-6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_architecture_has_a_row() {
+        for architecture in [Cpu, Pascal, Volta, Turing, Ga100, Ga10x, Orin, Ada, Hopper, Gb100, Gb20x] {
+            for family in Family::ALL {
+                let prior = params(architecture, family, Precision::F16);
+                assert!(prior.eta > 0.0 && prior.eta <= 1.0 && prior.eta_w > 0.0, "{architecture:?} {family:?}");
+            }
+        }
+    }
+}

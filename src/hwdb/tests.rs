@@ -1,0 +1,155 @@
+//! Tests of reading and resolving: every embedded profile, and what is refused.
+
+use super::*;
+use crate::units::Bytes;
+
+fn rtx3090() -> String {
+    embedded::text("rtx3090").unwrap().to_owned()
+}
+
+/// Codes and messages of what is wrong with the RTX 3090 after an edit.
+fn check(from: &str, to: &str, expect: &[(&str, &str)]) {
+    let text = rtx3090();
+    assert!(text.contains(from), "{from}");
+    let Diagnostics(found) = parse("mine.yaml", &text.replacen(from, to, 1)).unwrap_err();
+    let got: Vec<(&str, &str)> = found.iter().map(|d| (d.code, d.message.as_str())).collect();
+    assert_eq!(got, expect);
+}
+
+#[test]
+fn every_embedded_profile_is_sound_and_resolves() {
+    let database = Database::default();
+    assert!(database.keys().len() >= 52);
+    for (key, profile) in database.keys().iter().zip(database.list()) {
+        let profile = profile.unwrap_or_else(|e| panic!("{key}: {e:?}"));
+        assert_eq!(&profile.key, key);
+        let m = Machine::new(&profile);
+        assert!(m.dram > 1e9 && m.units >= 1.0 && m.memory > Bytes(1 << 30) && m.peaks.rate(Precision::F32) > 1e10, "{key}");
+        assert_eq!(m.link.is_some(), profile.kind == Kind::Gpu && !profile.unified_memory, "{key}");
+    }
+}
+
+#[test]
+fn figures_resolve_to_si_units() {
+    let m = Machine::new(&Database::default().load("rtx3090").unwrap());
+    assert_eq!((m.dram, m.units, m.l2, m.compute_capability), (936e9, 82.0, 6e6, Some((8, 6))));
+    assert_eq!((m.peaks.rate(Precision::F16), m.peaks.rate(Precision::F16Acc16)), (71.2e12, 142.3e12));
+    assert!((m.link.unwrap() - 25.2e9).abs() < 1.0, "0.8 of 31.5 GB/s");
+    assert_eq!(m.provenance(), "prior:ga10x");
+    assert!(!m.peaks.supports(Precision::Fp8));
+    assert_eq!(m.peaks.rate(Precision::Fp8), 71.2e12, "fp8 without fp8 units runs as fp16");
+}
+
+#[test]
+fn a_reported_memory_size_wins_over_the_one_sold() {
+    let memory = |key: &str| Machine::new(&Database::default().load(key).unwrap()).memory;
+    assert_eq!(memory("h100-sxm"), Bytes(84_942_979_072));
+    assert_eq!(memory("l40s"), Bytes(47_803_531_264));
+    assert!(memory("rtx3090") < Bytes(24 << 30) && memory("rtx3090") > Bytes(23 << 30));
+}
+
+#[test]
+fn contradictions_are_refused_with_both_figures() {
+    check(
+        "fp16_tensor_fp32_accumulate: {value: 71.2",
+        "fp16_tensor_fp32_accumulate: {value: 171.2",
+        &[("hwdb/impossible-figure", "`fp16_tensor_fp32_accumulate` (171.2) exceeds `fp16_tensor_fp16_accumulate` (142.3)")],
+    );
+    check(
+        "int8: {value: 284.7",
+        "int8: {value: 100",
+        &[("hwdb/impossible-figure", "`fp16_tensor_fp16_accumulate` (142.3) exceeds `int8` (100)")],
+    );
+    check(
+        "pcie_bandwidth: {value: 31.5",
+        "pcie_bandwidth: {value: 63",
+        &[("hwdb/impossible-figure", "`pcie_bandwidth` is 63, but generation 4 with 16 lanes gives 31.50 GB/s")],
+    );
+    check(
+        "threads_per_sm: {value: 1536",
+        "threads_per_sm: {value: 2048",
+        &[("hwdb/impossible-figure", "`threads_per_sm` is 2048, but compute capability 8.6 has 1536")],
+    );
+    check(
+        "memory_bandwidth: {value: 936",
+        "memory_bandwidth: {value: -936",
+        &[
+            ("hwdb/impossible-figure", "`memory_bandwidth` is -936"),
+            ("hwdb/impossible-figure", "`memory_bandwidth` of -936 GB/s is that of no memory"),
+        ],
+    );
+}
+
+#[test]
+fn units_and_sources_are_checked() {
+    check(
+        "936, unit: GB/s",
+        "936000, unit: MB/s",
+        &[
+            ("hwdb/wrong-unit", "`memory_bandwidth` is in `MB/s`; its unit is `GB/s`"),
+            ("hwdb/impossible-figure", "`memory_bandwidth` of 936000 GB/s is that of no memory"),
+        ],
+    );
+    check(
+        "936, unit: GB/s, source: row",
+        "936, unit: GB/s, source: rwo",
+        &[("hwdb/invalid-profile", "`memory_bandwidth` names the source `rwo`, which `sources` lacks")],
+    );
+}
+
+#[test]
+fn a_mistake_points_at_its_line() {
+    let text = rtx3090().replacen("936, unit", "fast, unit", 1);
+    let line = text.lines().position(|l| l.contains("fast")).unwrap() + 1;
+    let Diagnostics(found) = parse("mine.yaml", &text).unwrap_err();
+    assert_eq!(found[0].code, "hwdb/invalid-profile");
+    assert_eq!(found[0].labels[0].span.line_column().0, line, "{found:?}");
+
+    let text = rtx3090().replacen("{value: 936", "{value: 936e9", 1);
+    let Diagnostics(found) = parse("mine.yaml", &text).unwrap_err();
+    assert_eq!(found[0].labels[0].span.line_column().0, line, "{found:?}");
+}
+
+#[test]
+fn unknown_and_repeated_keys_are_refused() {
+    for extra in ["colour: red\n", "key: again\n"] {
+        let Diagnostics(found) = parse("mine.yaml", &(rtx3090() + extra)).unwrap_err();
+        assert_eq!(found[0].code, "hwdb/invalid-profile", "{extra}");
+        assert_eq!(found[0].labels.len(), 1, "{extra}");
+    }
+    let Diagnostics(found) = parse("mine.yaml", &" ".repeat(profile::MAX_BYTES + 1)).unwrap_err();
+    assert_eq!(found[0].code, "hwdb/invalid-profile");
+}
+
+#[test]
+fn an_unknown_device_gets_the_nearest_name() {
+    for (wrong, want) in [("rtx309", "rtx3090"), ("RTX 4090", "rtx4090"), ("h100_sxm", "h100-sxm"), ("../../etc/passwd", "there are ")] {
+        let Diagnostics(found) = Database::default().load(wrong).unwrap_err();
+        assert_eq!(found[0].code, "hwdb/unknown-device");
+        assert!(found[0].help.as_ref().unwrap().contains(want), "{wrong}: {:?}", found[0].help);
+    }
+}
+
+#[test]
+fn a_profile_of_the_user_comes_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: String| std::fs::write(folder.path().join(name), text).unwrap();
+    write("rtx3090.yaml", rtx3090().replace("GeForce RTX 3090", "Mine"));
+    write("my-card.yaml", rtx3090().replace("key: rtx3090", "key: my-card"));
+    write("notes.txt", String::new());
+    let database = Database::new(Some(folder.path().to_owned()));
+    assert_eq!(database.load("rtx3090").unwrap().name, "Mine");
+    assert!(matches!(database.load("my-card").unwrap().origin, Origin::User(_)));
+    assert_eq!(database.keys().len(), Database::default().keys().len() + 1);
+    let path = folder.path().join("my-card.yaml");
+    assert_eq!(Database::default().load(path.to_str().unwrap()).unwrap().key, "my-card");
+    assert_eq!(Database::default().load("missing.yaml").unwrap_err().0[0].code, "io/unreadable");
+}
+
+#[test]
+fn a_profile_survives_json() {
+    let profile = Database::default().load("cpu-avx2").unwrap();
+    let json = serde_json::to_value(&profile).unwrap();
+    assert_eq!(json["spec"]["cores"]["value"], 2.0);
+    assert_eq!(json["origin"], "embedded");
+}
