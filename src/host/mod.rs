@@ -15,6 +15,8 @@
 //! | [`convert`] | 8-bit pictures to tensors and back |
 //! | [`stats`] | count, mean and sum of squares that merge |
 
+#![expect(clippy::needless_pass_by_value, reason = "a view is a reference already")]
+
 pub mod convert;
 pub mod fit;
 pub mod noise;

@@ -2,7 +2,7 @@
 
 /// Count, mean and sum of squared deviations of a set of numbers.
 ///
-/// Two sets merge by the formula of Chan, Golub and LeVeque ("Updating formulae and a pairwise algorithm for computing sample
+/// Two sets merge by the formula of Chan, Golub and `LeVeque` ("Updating formulae and a pairwise algorithm for computing sample
 /// variances", 1979), in f64, which loses nothing that f32 data could show.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Moments {

@@ -3,6 +3,8 @@
 //! What is read is bounded in memory before anything is allocated. What is written appears under its name only when it is complete
 //! ([`write_atomic`]).
 
+#![expect(clippy::needless_pass_by_value, reason = "a view is a reference already")]
+
 pub mod npy;
 pub mod picture;
 pub mod video;
@@ -19,7 +21,7 @@ use crate::diag::{Diagnostic, Result};
 /// # Errors
 /// `io/unwritable` with the reason that the system, or `fill`, gives.
 pub fn write_atomic(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> Result<()> {
-    try_write(path, fill).map_err(|e| unwritable(path, &e))
+    Ok(try_write(path, fill).map_err(|e| unwritable(path, &e))?)
 }
 
 fn try_write(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut File>) -> io::Result<()>) -> io::Result<()> {
@@ -46,13 +48,21 @@ fn temporary_in(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     tempfile::Builder::new().prefix(".vidc-").tempfile_in(folder)
 }
 
-fn unwritable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
+fn unwritable(path: &Path, error: &io::Error) -> Diagnostic {
     let message = format!("cannot write `{}`: {error}", path.display());
-    Diagnostic::new("io/unwritable", message).help("check that the folder exists, may be written to and has room").into()
+    Diagnostic::new("io/unwritable", message).help("check that the folder exists, may be written to and has room")
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
-    Diagnostic::new("io/unreadable", format!("cannot read `{}`: {error}", path.display())).help("check the path").into()
+/// Opens an ordinary file and says how long it is. Folders, devices and pipes are refused: they have no length to check claims against.
+fn open(path: &Path) -> Result<(File, u64)> {
+    let unreadable =
+        |e: io::Error| Diagnostic::new("io/unreadable", format!("cannot read `{}`: {e}", path.display())).help("check the path");
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(unreadable(io::Error::other("it is not an ordinary file")).into());
+    }
+    Ok((file, metadata.len()))
 }
 
 #[cfg(test)]
@@ -84,6 +94,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let error = write_atomic(&folder.path().join("no/a.bin"), |_| Ok(())).unwrap_err();
         assert_eq!(error.code, "io/unwritable");
+    }
+
+    #[test]
+    fn only_ordinary_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(open(folder.path()).unwrap_err().code, "io/unreadable");
+        assert_eq!(open(&folder.path().join("no")).unwrap_err().code, "io/unreadable");
+        write_atomic(&folder.path().join("a"), |w| w.write_all(b"abc")).unwrap();
+        assert_eq!(open(&folder.path().join("a")).unwrap().1, 3);
     }
 
     #[cfg(unix)]

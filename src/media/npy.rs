@@ -1,10 +1,9 @@
-//! NumPy arrays in and out: f32, u8 and i64, the types that pipeline values have at their borders.
+//! `NumPy` arrays in and out: f32, u8 and i64, the types that pipeline values have at their borders.
 //!
 //! A header is read first and checked: at most 4096 bytes, barely nested, and shape times element size exactly the rest of the file. Only then is
 //! memory taken, so a small file cannot ask for a large array. C and Fortran order and both byte orders are read; C order and little endian are
 //! written.
 
-use std::fs::File;
 use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 
@@ -13,7 +12,7 @@ use ndarray_npy::npy::header::Header;
 use ndarray_npy::{ReadNpyExt, ReadableElement, WritableElement, WriteNpyExt};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::{unreadable, write_atomic};
+use super::{open, write_atomic};
 use crate::diag::{Diagnostic, Result};
 
 /// Longest header that is read; `numpy.save` writes 118 bytes for ordinary arrays.
@@ -27,7 +26,7 @@ const PREFIX: usize = 12;
 
 /// A type that arrays in files may have.
 pub trait NpyElement: ReadableElement + WritableElement {
-    /// What NumPy calls it.
+    /// What `NumPy` calls it.
     const NAME: &'static str;
     /// Its descriptors without the byte order.
     const KIND: &'static str;
@@ -53,17 +52,16 @@ impl NpyElement for i64 {
 /// # Errors
 /// `io/unreadable`; `media/bad-npy` if it is no such file or not as long as it says; `media/npy-type` if it holds another type.
 pub fn read_npy<T: NpyElement>(path: &Path) -> Result<ArrayD<T>> {
-    let file = File::open(path).map_err(|e| unreadable(path, &e))?;
-    let length = file.metadata().map_err(|e| unreadable(path, &e))?.len();
+    let (file, length) = open(path)?;
     read_from(BufReader::new(file), length, &path.display().to_string())
 }
 
-/// The array `member` (without `.npy`) of an uncompressed NumPy archive, as `numpy.savez` writes it.
+/// The array `member` (without `.npy`) of an uncompressed `NumPy` archive, as `numpy.savez` writes it.
 ///
 /// # Errors
 /// As [`read_npy`]; `media/no-member` if there is none of that name or it is compressed.
 pub fn read_npz_member<T: NpyElement>(path: &Path, member: &str) -> Result<ArrayD<T>> {
-    let file = File::open(path).map_err(|e| unreadable(path, &e))?;
+    let (file, _) = open(path)?;
     let name = path.display().to_string();
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| bad(&name, &format!("it is no zip archive: {e}")))?;
     let names: Vec<String> = archive.file_names().flatten().map(|n| n.trim_end_matches(".npy").to_owned()).collect();
@@ -98,9 +96,9 @@ fn read_from<T: NpyElement>(mut reader: impl Read, length: u64, name: &str) -> R
     let bytes = header.shape.iter().try_fold(size_of::<T>() as u64, |n, d| n.checked_mul(*d as u64));
     let held = length - head.len() as u64;
     if bytes != Some(held) {
-        return Err(bad(&format!("its header says shape {:?} of {}, but {held} bytes follow", header.shape, T::NAME)));
+        return Err(bad(&format!("its header says shape {:?} of {}, but {held} bytes follow", header.shape, T::NAME)).into());
     }
-    ArrayD::<T>::read_npy(Cursor::new(head).chain(reader)).map_err(|e| bad(&e.to_string()))
+    ArrayD::<T>::read_npy(Cursor::new(head).chain(reader)).map_err(|e| bad(&e.to_string()).into())
 }
 
 /// Everything before the data: magic, version, length and header, looked at before the parser sees it.
@@ -112,7 +110,7 @@ fn read_head(reader: &mut impl Read, length: u64) -> std::result::Result<Vec<u8>
         (b"\x93NUMPY", 2 | 3) => PREFIX + u32::from_le_bytes([head[8], head[9], head[10], head[11]]) as usize,
         _ => return Err("it does not begin as a NumPy file does".into()),
     };
-    if header > MAX_HEADER || header < PREFIX || header as u64 > length {
+    if !(PREFIX..=MAX_HEADER).contains(&header) || header as u64 > length {
         return Err(format!("its header of {header} bytes is longer than the file, or than {MAX_HEADER}"));
     }
     head.resize(header, 0);
@@ -123,17 +121,18 @@ fn read_head(reader: &mut impl Read, length: u64) -> std::result::Result<Vec<u8>
     Ok(head)
 }
 
-fn bad(name: &str, why: &str) -> Box<Diagnostic> {
-    Diagnostic::new("media/bad-npy", format!("`{name}` cannot be read as an array: {why}")).help("write it with `numpy.save`").into()
+fn bad(name: &str, why: &str) -> Diagnostic {
+    Diagnostic::new("media/bad-npy", format!("`{name}` cannot be read as an array: {why}")).help("write it with `numpy.save`")
 }
 
-fn no_member(name: &str, member: &str, names: &[String]) -> Box<Diagnostic> {
+fn no_member(name: &str, member: &str, names: &[String]) -> Diagnostic {
     let help = crate::diag::suggest(member, names.iter().map(String::as_str));
-    Diagnostic::new("media/no-member", format!("`{name}` has no array `{member}`")).help(help).into()
+    Diagnostic::new("media/no-member", format!("`{name}` has no array `{member}`")).help(help)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
 
     use ndarray::{Array3, array};
@@ -217,7 +216,7 @@ mod tests {
         assert_eq!(read_npz_member::<u8>(&path, "plain").unwrap(), array![1_u8, 2, 3].into_dyn());
         let code = |member| read_npz_member::<u8>(&path, member).unwrap_err();
         assert!(code("small").message.contains("compressed"));
-        assert_eq!(code("plane").help.as_deref(), Some("did you mean `plain`?"));
+        assert_eq!(code("plain_").help.as_deref(), Some("did you mean `plain`?"));
         assert_eq!(read_npz_member::<f32>(&path, "plain").unwrap_err().code, "media/npy-type");
     }
 }

@@ -1,13 +1,11 @@
 //! Reads a picture as 8-bit RGB.
 
-use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Seek};
 use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits};
 use ndarray::Array3;
 
-use super::unreadable;
 use crate::diag::{Diagnostic, Result};
 
 /// Most pixels on a side.
@@ -24,7 +22,7 @@ const MAX_BYTES: u64 = 1 << 30;
 /// # Errors
 /// `io/unreadable`, `media/unreadable-picture`, `media/picture-too-large`.
 pub fn read_picture(path: &Path) -> Result<Array3<u8>> {
-    let file = File::open(path).map_err(|e| unreadable(path, &e))?;
+    let (file, _) = super::open(path)?;
     decode(BufReader::new(file), &path.display().to_string())
 }
 
@@ -55,13 +53,13 @@ fn upright(reader: impl BufRead + Seek) -> std::result::Result<DynamicImage, Ima
     Ok(picture)
 }
 
-fn explain(name: &str, error: &ImageError) -> Box<Diagnostic> {
+fn explain(name: &str, error: &ImageError) -> Diagnostic {
     if let ImageError::Limits(_) = error {
         let message = format!("`{name}` is larger than {MAX_SIDE} pixels on a side, or than 1 GiB when decoded");
-        return Diagnostic::new("media/picture-too-large", message).help("scale it down before").into();
+        return Diagnostic::new("media/picture-too-large", message).help("scale it down before");
     }
     let message = format!("`{name}` cannot be read as a picture: {error}");
-    Diagnostic::new("media/unreadable-picture", message).help("give a PNG, JPEG, WebP, BMP, TIFF or GIF file").into()
+    Diagnostic::new("media/unreadable-picture", message).help("give a PNG, JPEG, WebP, BMP, TIFF or GIF file")
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 //! Everything is summed in f64, in one order. The two arrays have one shape (a mismatch is a bug and panics), and what is not a number
 //! in either of them is not a number in the result: a broken tensor never looks close.
 
+#![expect(clippy::needless_pass_by_value, reason = "a view is a reference already")]
+
 use ndarray::{ArrayView, Dimension, Zip};
 
 /// ||a - b|| / ||b||, `b` being the reference. Against a zero reference: 0 if equal, else infinite.

@@ -1,6 +1,6 @@
 """Writes the golden files of the two resizes into tests/data/resize/.
 
-    pip install numpy pillow
+    pip install numpy 'pillow<13'     # from 13 on, Pillow chooses the order of the axes by their lengths
     python tools/golden/resize.py
 
 in-HxW.npy            u8 [H, W, 3]: a gradient, a disc and stripes with a little noise from a linear congruential generator
