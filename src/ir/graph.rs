@@ -112,8 +112,7 @@ impl OpGraph {
     }
 
     /// Adds a constant.
-    pub fn weight(&mut self, expr: impl Into<Arc<WeightExpr>>) -> Outlet {
-        let expr = expr.into();
+    pub fn weight(&mut self, expr: WeightExpr) -> Outlet {
         let ty = TensorType::new(expr.dtype(), expr.shape().iter().copied());
         let node =
             Node { name: expr.to_string(), op: Op::Weight(expr), group: "".into(), order: Order::default(), knob: None, outs: vec![ty] };
@@ -200,7 +199,7 @@ impl OpGraph {
     }
 
     /// The constant behind a tensor, if it is one.
-    pub fn as_weight(&self, outlet: Outlet) -> Option<&Arc<WeightExpr>> {
+    pub fn as_weight(&self, outlet: Outlet) -> Option<&WeightExpr> {
         match &self.node(outlet.node).op {
             Op::Weight(expr) => Some(expr),
             _ => None,

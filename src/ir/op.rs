@@ -7,8 +7,6 @@
 //!
 //! Where an operator takes optional inputs, they are the last ones and may be left out.
 
-use std::sync::Arc;
-
 use super::dim::Dim;
 use super::graph::OpGraph;
 use super::types::DType;
@@ -20,7 +18,7 @@ pub enum Op {
     /// An input of the graph.
     Input,
     /// A constant: stored weights, a seeded generator, a literal, or an expression over them.
-    Weight(Arc<WeightExpr>),
+    Weight(WeightExpr),
     /// `0, 1, …, len - 1` as f32; folded into a literal once `len` is known.
     Arange {
         /// Number of elements.
@@ -258,7 +256,7 @@ pub struct Foreign {
     /// Operator type.
     pub op_type: String,
     /// Attributes as read.
-    pub attributes: Vec<crate::onnx::AttributeProto>,
+    pub attributes: Vec<crate::onnx::proto::AttributeProto>,
     /// Output types as the file states them.
     pub outputs: Vec<super::types::TensorType>,
 }

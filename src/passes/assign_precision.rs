@@ -13,7 +13,6 @@ use crate::diag::Result;
 use crate::hwdb::{Engine, Machine, Precision};
 use crate::ir::{DType, NodeId, Op, OpGraph, Outlet};
 use crate::units::Bytes;
-use crate::weights::WeightExpr;
 
 pub(super) struct AssignPrecision;
 
@@ -74,7 +73,7 @@ impl Pass for AssignPrecision {
         let offered = [("tf32", Precision::Tf32), ("f16", Precision::F16), ("bf16", Precision::Bf16)];
         let fits = |p: Precision| machine.peaks.supports(p) && !(graph.needs_f32 && p == Precision::F16);
         let domain = std::iter::once("f32".into()).chain(offered.iter().filter(|(_, p)| fits(*p)).map(|(w, _)| (*w).into())).collect();
-        let id = knob_id(&graph.name).into();
+        let id = knob_id(&graph.name);
         vec![Knob { id, scope: Scope::Global, domain, effect: Effect::Rounding, about: "element type of the model, fp32 islands kept".into() }]
     }
 
@@ -99,7 +98,7 @@ fn narrow_constants(rw: &mut Rewriter<'_>, knob: &str, ty: DType) -> Result<()> 
         let Some(expr) = rw.graph().as_weight(at).cloned().filter(|e| e.dtype() == DType::F32) else { continue };
         let bytes = rw.graph().ty(at).bytes().unwrap_or(0) / 2;
         rw.apply(id, Some(knob), Why::new("stored-narrow").with("bytes", Bytes(bytes)), |e| {
-            let narrow = e.weight(WeightExpr::cast(expr, ty)?);
+            let narrow = e.weight(expr.cast(ty)?);
             e.redirect(at, narrow, &[]);
             e.remove(id)
         })?;
@@ -135,7 +134,7 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, knob: &str, id: NodeId, ty: DTy
         let mut wide = Vec::new();
         for input in e.graph().inputs_of(id) {
             wide.push(match e.graph().as_weight(input).cloned() {
-                Some(expr) => e.weight(WeightExpr::cast(expr, DType::F32)?),
+                Some(expr) => e.weight(expr.cast(DType::F32)?),
                 None => e.add(Op::Cast { to: DType::F32 }, &[input], "island")?,
             });
         }

@@ -53,7 +53,7 @@ impl Pass for ChunkFeedForward {
             *most = region.extent.max(*most);
         }
         let knob = |(id, extent): (String, i64)| Knob {
-            id: id.into(),
+            id,
             scope: Scope::Segment,
             domain: counts(extent, MOST).iter().map(ToString::to_string).collect(),
             effect: Effect::Exact,

@@ -54,7 +54,7 @@ impl Pass for ChunkFrames {
             extents.insert(knob_id(graph, &region), region.extent);
         }
         let knob = |(id, extent): (String, i64)| Knob {
-            id: id.into(),
+            id,
             scope: Scope::Segment,
             domain: counts(extent, MOST).iter().map(ToString::to_string).collect(),
             effect: Effect::Exact,

@@ -4,14 +4,12 @@
 //! until a plan is written. Other operators over small literals (positions, frequency tables) are evaluated by `interp` in f64
 //! and rounded once. Weights that are not yet bound are never evaluated. Always exact; no knob.
 
-use std::sync::Arc;
-
 use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
 use crate::interp;
 use crate::ir::{NodeId, Op, OpGraph, Outlet};
 use crate::units::Bytes;
-use crate::weights::WeightExpr;
+use crate::weights::{WeightExpr, WeightOp};
 
 pub(super) struct FoldConstants;
 
@@ -59,33 +57,33 @@ fn folded(graph: &OpGraph, id: NodeId) -> Result<Option<WeightExpr>> {
     if matches!(node.op, Op::Input | Op::Weight(_) | Op::Foreign(_) | Op::ForChunks(_)) || graph.is_output(Outlet { node: id, slot: 0 }) {
         return Ok(None);
     }
-    let inputs: Option<Vec<Arc<WeightExpr>>> = graph.inputs_of(id).iter().map(|i| graph.as_weight(*i).cloned()).collect();
+    let inputs: Option<Vec<WeightExpr>> = graph.inputs_of(id).iter().map(|i| graph.as_weight(*i).cloned()).collect();
     let Some(inputs) = inputs else { return Ok(None) };
     if let Some(expr) = rearranged(&node.op, &inputs, &node.outs[0])? {
         return Ok(Some(expr));
     }
     let small = node.outs[0].bytes().is_some_and(|b| b <= LARGEST_LITERAL);
-    if small && inputs.iter().all(|i| matches!(**i, WeightExpr::Literal { .. })) {
-        let inputs: Vec<&WeightExpr> = inputs.iter().map(|i| &**i).collect();
-        return interp::eval_literals(&node.op, &inputs, &node.outs[0]).map(Some);
+    if small && inputs.iter().all(|i| matches!(i.op(), WeightOp::Literal { .. })) {
+        let inputs: Vec<&WeightExpr> = inputs.iter().collect();
+        return interp::eval_literals(&node.op, &inputs).map(Some);
     }
     Ok(None)
 }
 
 /// The weight expression of an operator that only moves elements.
-fn rearranged(op: &Op, inputs: &[Arc<WeightExpr>], out: &crate::ir::TensorType) -> Result<Option<WeightExpr>> {
-    let Some(first) = inputs.first().cloned() else { return Ok(None) };
-    let dims = |t: &crate::ir::TensorType| t.dims().map(|d| d.into_iter().map(|x| x as usize).collect::<Vec<_>>());
+fn rearranged(op: &Op, inputs: &[WeightExpr], out: &crate::ir::TensorType) -> Result<Option<WeightExpr>> {
+    let Some(first) = inputs.first() else { return Ok(None) };
+    let dims = |t: &crate::ir::TensorType| t.dims().map(|d| d.into_iter().map(|x| x as u64).collect::<Vec<_>>());
     Ok(match op {
         Op::Reshape { .. } => match dims(out) {
-            Some(shape) => Some(WeightExpr::reshape(first, shape)?),
+            Some(shape) => Some(first.reshape(&shape)?),
             None => None,
         },
-        Op::Transpose { perm } => Some(WeightExpr::transpose(first, perm.clone())?),
-        Op::Cast { to } => Some(WeightExpr::cast(first, *to)?),
-        Op::Concat { axis } => Some(WeightExpr::concat(inputs.to_vec(), *axis)?),
+        Op::Transpose { perm } => Some(first.transpose(perm)?),
+        Op::Cast { to } => Some(first.cast(*to)?),
+        Op::Concat { axis } => Some(WeightExpr::concat(inputs, *axis)?),
         Op::Slice { axis, start, end } => match (start.as_const(), end.as_const()) {
-            (Some(s), Some(e)) => Some(WeightExpr::slice(first, *axis, s as usize, e as usize)?),
+            (Some(s), Some(e)) => Some(first.slice(*axis, s as u64, e as u64)?),
             _ => None,
         },
         _ => None,

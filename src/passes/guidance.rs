@@ -17,7 +17,7 @@ impl Guidance {
     /// The knob of a call on `batch` items, if there is something to cut.
     pub fn knob(model: &str, batch: i64) -> Option<Knob> {
         (batch > 1).then(|| Knob {
-            id: Self::knob_id(model).into(),
+            id: Self::knob_id(model),
             scope: Scope::Global,
             domain: vec!["batched".into(), "serial".into()],
             effect: Effect::Exact,

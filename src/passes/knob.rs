@@ -1,7 +1,6 @@
 //! Knobs and choices: the questions that passes offer and the answers that the tuner, a tuning record or `--choose` gives.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +32,7 @@ pub enum Scope {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Knob {
     /// `model.group.question`, or `model.question`.
-    pub id: Arc<str>,
+    pub id: String,
     /// How far it reaches.
     pub scope: Scope,
     /// The possible answers in order; the first is the plain one, which the reference uses.
@@ -78,9 +77,9 @@ impl Choices {
     /// `tune/unknown-knob` or `tune/not-in-domain`, with what there is.
     pub fn check(&self, knobs: &[Knob]) -> Result<()> {
         for (id, answer) in &self.0 {
-            let knob = knobs.iter().find(|k| *k.id == **id).ok_or_else(|| {
+            let knob = knobs.iter().find(|k| k.id == *id).ok_or_else(|| {
                 Diagnostic::new("tune/unknown-knob", format!("there is no knob `{id}` for this graph on this device"))
-                    .help(suggest(id, knobs.iter().map(|k| &*k.id)))
+                    .help(suggest(id, knobs.iter().map(|k| k.id.as_str())))
             })?;
             if !knob.domain.contains(answer) {
                 let d = Diagnostic::new("tune/not-in-domain", format!("the knob `{id}` cannot be `{answer}`"));

@@ -216,7 +216,7 @@ impl Edit<'_> {
     }
 
     /// Adds a constant.
-    pub fn weight(&mut self, expr: impl Into<Arc<WeightExpr>>) -> Outlet {
+    pub fn weight(&mut self, expr: WeightExpr) -> Outlet {
         let outlet = self.graph.weight(expr);
         self.journal.push(Undo::Added(outlet.node));
         outlet

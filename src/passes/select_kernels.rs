@@ -46,7 +46,7 @@ impl Pass for SelectKernels {
         let sites = graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::TemporalConv);
         let ids: std::collections::BTreeSet<String> = sites.map(|id| temporal_knob(graph, id)).collect();
         let knob = |id: String| Knob {
-            id: id.into(),
+            id,
             scope: Scope::Segment,
             domain: vec!["conv3d".into(), "conv2d".into()],
             effect: Effect::Exact,
@@ -74,6 +74,15 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
     let (op, inputs, out) = (node.op.clone(), rw.graph().inputs_of(id), node.outs[0].clone());
     let governed = node.knob.clone();
     let knob = governed.as_deref();
+    let gate = if op == Op::Linear { gate_reader(rw.graph(), id) } else { None };
+    if let Some(gate) = gate {
+        return forms::split_gate(rw, id, gate);
+    }
+    match &op {
+        Op::TemporalConv => return temporal_conv(rw, cx, id, &inputs, &out),
+        Op::ForChunks(chunks) => return bodies(rw, cx, id, chunks),
+        _ => {}
+    }
     let mut replace = |rule: &'static str, form: &dyn Fn(&mut super::Edit<'_>) -> Result<Outlet>| {
         rw.apply(id, knob, Why::new(rule).with("engine", engine_word(cx.machine.engine)), |e| {
             let new = form(e)?;
@@ -82,10 +91,7 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
         })
     };
     match &op {
-        Op::Linear => match gate_reader(rw.graph(), id) {
-            Some(gate) => forms::split_gate(rw, id, gate),
-            None => replace("gemm", &|e| forms::linear(e, &inputs, &out)),
-        },
+        Op::Linear => replace("gemm", &|e| forms::linear(e, &inputs, &out)),
         Op::Attention(a) => replace("fused-attention", &|e| e.add(Op::MultiHeadAttention(*a), &inputs, "")),
         Op::GroupNorm(g) if fused_group_norm(&out, g.groups, cx.machine) => replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out)),
         Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out)),
@@ -94,8 +100,6 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
         Op::Gelu { tanh } => replace("gelu", &|e| e.add(Op::Unary(forms::gelu(*tanh)), &inputs, "")),
         Op::GeGlu => replace("geglu-as-slices", &|e| forms::geglu(e, inputs[0], &out)),
         Op::RotaryEmbedding { heads } => replace("rotary-written-out", &|e| forms::rotary(e, *heads, &inputs, &out)),
-        Op::TemporalConv => temporal_conv(rw, cx, id, &inputs, &out),
-        Op::ForChunks(chunks) => bodies(rw, cx, id, chunks),
         Op::Arange { .. } => Err(Box::new(Diagnostic::new("pass/not-lowered", "positions must have been folded to a constant"))),
         _ => Ok(()),
     }

@@ -63,7 +63,7 @@ impl Pass for TileAttention {
             *least = lq.min(*least);
         }
         let knob = |(id, lq): (String, i64)| Knob {
-            id: id.into(),
+            id,
             scope: Scope::Segment,
             domain: std::iter::once("fused".into()).chain(tiles(lq).map(|t| format!("tile-{t}"))).collect(),
             effect: Effect::Exact,
@@ -139,7 +139,7 @@ fn body(name: &str, group: &std::sync::Arc<str>, q: &TensorType, kv: &[TensorTyp
     let q = g.input("q", qt.clone());
     let k = g.input("k", kv[0].clone());
     let v = g.input("v", kv[1].clone());
-    let scale = g.weight(WeightExpr::cast(WeightExpr::literal_f32(vec![1], &[a.scale]).into(), qt.dtype)?);
+    let scale = g.weight(WeightExpr::literal_f32(&[1], &[a.scale])?.cast(qt.dtype)?);
     let scaled = g.add(Op::Binary(Binary::Mul), &[q, scale], "scale", group)?;
     let split = g.add(Op::Reshape { shape: by_head(&qt, a.heads) }, &[scaled], "heads", group)?;
     let by_heads = g.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[split], "heads", group)?;

@@ -5,13 +5,12 @@
 //! (`docs/facts/ort.md` section 3). No knob: the other loop form, a loop in the plan, is not built yet.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::{Edit, Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::op::ForChunks;
 use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
-use crate::weights::WeightExpr;
+use crate::weights::{WeightExpr, WeightOp};
 
 pub(super) struct UnrollChunks;
 
@@ -55,19 +54,19 @@ impl Pass for UnrollChunks {
 }
 
 /// The constants of the outer graph by identity, so that each piece reads the same node.
-struct Constants(BTreeMap<*const WeightExpr, Outlet>);
+struct Constants(BTreeMap<*const WeightOp, Outlet>);
 
 impl Constants {
     fn of(graph: &OpGraph) -> Self {
         let each = graph.nodes().into_iter().filter_map(|id| {
             let outlet = Outlet { node: id, slot: 0 };
-            graph.as_weight(outlet).map(|w| (Arc::as_ptr(w), outlet))
+            graph.as_weight(outlet).map(|w| (std::ptr::from_ref(w.op()), outlet))
         });
         Self(each.collect())
     }
 
-    fn get(&mut self, e: &mut Edit<'_>, expr: &Arc<WeightExpr>) -> Outlet {
-        *self.0.entry(Arc::as_ptr(expr)).or_insert_with(|| e.weight(expr.clone()))
+    fn get(&mut self, e: &mut Edit<'_>, expr: &WeightExpr) -> Outlet {
+        *self.0.entry(std::ptr::from_ref(expr.op())).or_insert_with(|| e.weight(expr.clone()))
     }
 }
 

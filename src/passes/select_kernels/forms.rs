@@ -26,7 +26,8 @@ pub(super) fn split_gate(rw: &mut Rewriter<'_>, id: NodeId, gate: NodeId) -> Res
     let inputs = rw.graph().inputs_of(id);
     let out = rw.graph().node(gate).outs[0].clone();
     rw.apply(gate, knob.as_deref(), Why::new("gate-split-by-weight"), |e| {
-        let value = linear(e, &halved(e, &inputs, 0)?, &out)?;
+        let args = halved(e, &inputs, 0)?;
+        let value = linear(e, &args, &out)?;
         let args = halved(e, &inputs, 1)?;
         let gated = linear(e, &args, &out)?;
         let curved = e.add(Op::Unary(Unary::GeluErf), &[gated], "gelu")?;
@@ -38,12 +39,12 @@ pub(super) fn split_gate(rw: &mut Rewriter<'_>, id: NodeId, gate: NodeId) -> Res
 }
 
 /// The inputs of a linear layer with the first or second half of its outputs.
-fn halved(e: &mut Edit<'_>, inputs: &[Outlet], half: usize) -> Result<Vec<Outlet>> {
+fn halved(e: &mut Edit<'_>, inputs: &[Outlet], half: u64) -> Result<Vec<Outlet>> {
     let mut args = vec![inputs[0]];
     for w in &inputs[1..] {
         let Some(expr) = e.graph().as_weight(*w).cloned() else { continue };
         let rows = expr.shape()[0] / 2;
-        args.push(e.weight(WeightExpr::slice(expr, 0, half * rows, (half + 1) * rows)?));
+        args.push(e.weight(expr.slice(0, half * rows, (half + 1) * rows)?));
     }
     Ok(args)
 }
@@ -79,7 +80,7 @@ pub(super) fn group_norm_nhwc(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet],
     let mut args = vec![last];
     for w in &inputs[1..] {
         args.push(match e.graph().as_weight(*w).cloned() {
-            Some(expr) => e.weight(WeightExpr::cast(expr, DType::F32)?),
+            Some(expr) => e.weight(expr.cast(DType::F32)?),
             None => e.add(Op::Cast { to: DType::F32 }, &[*w], "affine")?,
         });
     }
@@ -152,7 +153,7 @@ pub(super) fn temporal_2d(e: &mut Edit<'_>, inputs: &[Outlet], out: &TensorType)
 }
 
 fn constant(e: &mut Edit<'_>, dtype: DType, len: usize, value: f32) -> Result<Outlet> {
-    let literal = WeightExpr::literal_f32(vec![len], &vec![value; len]);
-    let expr = if dtype == DType::F32 { literal } else { WeightExpr::cast(literal.into(), dtype)? };
+    let literal = WeightExpr::literal_f32(&[len as u64], &vec![value; len])?;
+    let expr = if dtype == DType::F32 { literal } else { literal.cast(dtype)? };
     Ok(e.weight(expr))
 }
