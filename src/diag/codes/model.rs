@@ -15,4 +15,16 @@ pub(super) const CODES: &[Code] = &[
         "model/unbound",
         "A model was to be lowered before all of its symbolic dimensions had numbers. The pass `bind-shapes` must run first.",
     ),
+    input(
+        "model/unknown-architecture",
+        "The pipeline names an architecture that vidc cannot build. Use one of those listed, or export the model to ONNX and name the file instead.",
+    ),
+    input(
+        "model/config-missing-key",
+        "The config.json of a component lacks a key without which its architecture cannot be built. Check that the file belongs to the architecture; a key set to null counts as missing.",
+    ),
+    input(
+        "model/config-unsupported",
+        "The config.json of a component asks for something that this architecture does not compute, or for sizes that do not fit together. The message names the key and its value, the help what can be built; export the model to ONNX to use it as it is.",
+    ),
 ];
