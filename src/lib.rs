@@ -4,6 +4,7 @@
 //! Start at ARCHITECTURE.md.
 
 pub mod diag;
+pub mod files;
 pub mod units;
 
 pub mod host;

@@ -1,1 +1,22 @@
 //! ONNX protobuf in and out.
+//!
+//! [`read`] takes a file that may be hostile: it is scanned on the wire first ([`scan`]: size, depth, number of parts), then
+//! decoded into the messages of [`proto`]; [`check_external_data`] walks every tensor, wherever it stands, and proves that
+//! its values are where they should be, as many as they should be, inside the model's folder. Only then may ONNX Runtime see
+//! the file. [`write`] makes files, [`build`] their parts.
+
+pub mod build;
+pub mod dtype;
+mod external;
+pub mod proto;
+mod reader;
+mod scan;
+pub mod tensor;
+mod writer;
+
+#[cfg(test)]
+mod golden_tests;
+
+pub use external::{ExternalTensor, check_external_data, for_each_tensor};
+pub use reader::{MAX_FILE, decode, read};
+pub use writer::{encode, write};
