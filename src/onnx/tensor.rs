@@ -28,8 +28,10 @@ pub fn shape_of(tensor: &TensorProto) -> Result<(Vec<u64>, u64)> {
 
 fn shape_of_dims(dims: &[i64]) -> Option<(Vec<u64>, u64)> {
     let shape: Vec<u64> = dims.iter().map(|d| u64::try_from(*d).ok()).collect::<Option<_>>()?;
-    let elements = shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d))?;
-    i64::try_from(elements).ok().map(|_| (shape, elements))
+    // Zeros left out, so that no product of some extents overflows anywhere.
+    let most = shape.iter().try_fold(1_u64, |n, d| n.checked_mul((*d).max(1)))?;
+    let elements = if shape.contains(&0) { 0 } else { most };
+    i64::try_from(most).ok().map(|_| (shape, elements))
 }
 
 /// The bytes that shape and type need; 0 for strings.
@@ -161,7 +163,7 @@ mod tests {
 
     #[test]
     fn impossible_shapes_and_types_are_refused() {
-        for dims in [&[-1][..], &[i64::MAX, 2], &[1 << 32, 1 << 32], &[1 << 62]] {
+        for dims in [&[-1][..], &[i64::MAX, 2], &[0, i64::MAX, 2], &[1 << 32, 1 << 32], &[1 << 62]] {
             assert_eq!(code(&typed(1, dims)), "onnx/tensor-shape", "{dims:?}");
         }
         assert_eq!(code(&typed(0, &[1])), "onnx/tensor-type");
