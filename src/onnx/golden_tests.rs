@@ -53,6 +53,21 @@ fn another_writer_s_file_is_read() {
 }
 
 #[test]
+fn no_single_wrong_byte_does_more_than_an_error() {
+    let good = unhex(GOLDEN);
+    let dir = tempfile::tempdir().unwrap();
+    for at in 0..good.len() {
+        for wrong in [0x00, 0x01, 0x7f, 0x80, 0xff, good[at] ^ 0x08, good[at].wrapping_add(1)] {
+            let mut bytes = good.clone();
+            bytes[at] = wrong;
+            if let Ok(model) = decode(bytes.into()) {
+                let _ = check_external_data(&model, dir.path());
+            }
+        }
+    }
+}
+
+#[test]
 fn a_file_is_written_and_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("m.onnx");

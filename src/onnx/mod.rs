@@ -1,9 +1,9 @@
 //! ONNX protobuf in and out.
 //!
-//! [`read`] takes a file that may be hostile: it is scanned on the wire first ([`scan`]: size, depth, number of parts), then
+//! [`read`] takes a file that may be hostile: it is scanned on the wire first (size, depth, number of parts), then
 //! decoded into the messages of [`proto`]; [`check_external_data`] walks every tensor, wherever it stands, and proves that
 //! its values are where they should be, as many as they should be, inside the model's folder. Only then may ONNX Runtime see
-//! the file. [`write`] makes files, [`build`] their parts.
+//! the file. [`write()`] makes files, [`build`] their parts.
 
 pub mod build;
 pub mod dtype;

@@ -329,7 +329,7 @@ pub struct SparseTensorProto {
     /// The values that are not zero; carries the name.
     #[prost(message, optional, tag = "1")]
     pub values: Option<TensorProto>,
-    /// Where they are: [n] linear or [n, rank].
+    /// Where they are: `[n]` linear or `[n, rank]`.
     #[prost(message, optional, tag = "2")]
     pub indices: Option<TensorProto>,
     /// Dense shape.

@@ -111,6 +111,22 @@ fn tensors_neither_overlap_nor_repeat() {
 }
 
 #[test]
+fn no_single_wrong_byte_does_more_than_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    let good = file(&format!("{{{},{}}}", entry("a", "F32", "[2,3]", 0, 24), entry("b", "F16", "[1]", 24, 26)), 26);
+    for at in 0..good.len() {
+        for wrong in [b'0', b'9', b'-', b'"', 0xff, good[at] ^ 1] {
+            let mut bytes = good.clone();
+            bytes[at] = wrong;
+            fs::write(&path, bytes).unwrap();
+            let Ok(stored) = open_file(&path) else { continue };
+            assert!(stored.iter().all(|(_, t)| t.bytes().is_ok()));
+        }
+    }
+}
+
+#[test]
 fn a_type_that_is_not_read_is_an_error_only_when_asked_for() {
     let header = format!("{{{},{}}}", entry("a", "F8_E4M3", "[2]", 0, 2), entry("b", "U8", "[1]", 2, 3));
     let stored = open(&file(&header, 3)).unwrap();
