@@ -71,6 +71,11 @@ impl Builder {
         self.graph.weight(parameter(&self.component, &path, shape))
     }
 
+    /// Notes that the activations leave the range of fp16.
+    pub(super) fn needs_f32(&mut self, yes: bool) {
+        self.graph.needs_f32 = yes;
+    }
+
     /// A vector of numbers known here.
     pub(super) fn literal(&mut self, values: &[f32]) -> Outlet {
         self.graph.weight(literal(values))

@@ -57,6 +57,7 @@ pub(super) fn encoder(b: &mut Builder, config: &Config<'_>) -> Result<()> {
     let shape = Shape::read(config)?;
     config.kinds("down_block_types", &["DownEncoderBlock2D"], shape.channels.len())?;
     config.fixed("use_quant_conv", &json!(true))?;
+    b.needs_f32(config.get("force_upcast").is_ok_and(|v| v == &json!(true)));
     let pictures = config.count("in_channels", EXTENT)?;
     let ([height, width], _) = shape.sides();
     let image = b.input("image", dims![Dim::symbol("batch"), pictures, height, width]);

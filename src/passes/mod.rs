@@ -4,8 +4,8 @@
 //! several answers worth searching is a [`Knob`] that the pass offers and the tuner answers. [`pipeline`] is the order, with a
 //! reason per line; [`Manager`](manager) runs it, verifies after every pass and writes the [`Trace`].
 
-mod assign_precision;
-mod bind_shapes;
+pub mod assign_precision;
+pub mod bind_shapes;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
@@ -21,6 +21,8 @@ mod select_kernels;
 mod tile_attention;
 pub mod trace;
 mod unroll_chunks;
+#[cfg(test)]
+mod tests;
 
 use serde::Serialize;
 
