@@ -28,13 +28,15 @@ use crate::units::{Bytes, Flop, Time};
 /// What a memory-bound operator does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MemoryKind {
-    /// Each element once: add, mul, activations, casts fused with them.
+    /// Each element once with little arithmetic: add, mul, relu.
     Elementwise,
+    /// Each element once with an exponential or the like: sigmoid, silu, gelu, tanh, erf.
+    Activation,
     /// Group, layer, instance and RMS normalisation.
     Norm,
     /// Softmax on its own.
     Softmax,
-    /// A permutation of axes that moves data.
+    /// A permutation that moves the last axis. One that keeps it moves whole rows: a [`MemoryKind::Copy`].
     Transpose,
     /// Concat, slice, gather of rows, cast.
     Copy,
@@ -46,6 +48,7 @@ impl MemoryKind {
     fn family(self) -> Family {
         match self {
             Self::Elementwise => Family::Elementwise,
+            Self::Activation => Family::Activation,
             Self::Norm => Family::Norm,
             Self::Softmax => Family::Softmax,
             Self::Transpose => Family::Transpose,
@@ -219,12 +222,14 @@ const CPU_TILES: [Tile; 1] = [(4.0, 16.0, 0)];
 /// Query rows of fused attention kernels.
 const QUERY_TILES: [Tile; 4] = [(128.0, 1.0, 0), (64.0, 1.0, 1), (32.0, 1.0, 2), (16.0, 1.0, 3)];
 const CPU_QUERY_TILES: [Tile; 1] = [(4.0, 1.0, 0)];
+/// Side of the tile that counts in fetches of operands larger than the cache.
+const FETCH_TILE: f64 = 128.0;
 /// Parts into which k may be split.
 const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Share of the rate that tensor cores keep on channel counts they are not aligned to.
 const MISALIGNED: f64 = 0.5;
 
-/// Bytes per second-of-time helpers that depend on the device and the precision alone.
+/// A device seen by one family at one precision.
 struct Device<'a> {
     machine: &'a Machine,
     precision: Precision,
@@ -298,9 +303,8 @@ impl<'a> Device<'a> {
         if operands <= self.machine.l2 || self.machine.kind == Kind::Cpu {
             return b * (operands + result);
         }
-        const TILE: f64 = 128.0;
-        let waves = (m / TILE).ceil() * (n / TILE).ceil() / self.machine.units;
-        let fetched = waves * self.machine.units.sqrt() * 2.0 * TILE * k * self.precision.bytes();
+        let waves = (m / FETCH_TILE).ceil() * (n / FETCH_TILE).ceil() / self.machine.units;
+        let fetched = waves * self.machine.units.sqrt() * 2.0 * FETCH_TILE * k * self.precision.bytes();
         b * (operands.max(fetched) + result)
     }
 }
@@ -359,7 +363,9 @@ fn plain_attention(machine: &Machine, p: Precision, [b, h, lq, lk, dh]: [u64; 5]
 
 fn memory(machine: &Machine, p: Precision, kind: MemoryKind, bytes: f64) -> Terms {
     let d = Device::new(machine, kind.family(), p);
-    Terms::kernel(d.params.t0, 0.0, d.move_time(bytes, bytes), bytes)
+    // One byte per FLOP of the ordinary cores times eta: what the arithmetic of the operator lets through.
+    let compute = bytes / (machine.sustained * d.params.eta * machine.peaks.rate(Precision::F32));
+    Terms::kernel(d.params.t0, compute, d.move_time(bytes, bytes), bytes)
 }
 
 fn terms(work: &Work, p: Precision, machine: &Machine) -> Terms {
@@ -392,7 +398,7 @@ fn emulated(work: &Work, p: Precision, machine: &Machine) -> Terms {
     Terms { bytes: wide.bytes / 2.0, ..wide.then(casts) }
 }
 
-/// Predicts one operator. Deterministic and pure; well under a microsecond.
+/// Predicts one operator. Deterministic and pure.
 pub fn latency(work: &Work, p: Precision, machine: &Machine) -> Estimate {
     let emulate = machine.kind == Kind::Cpu && p.is_half();
     let t = if emulate { emulated(work, p, machine) } else { terms(work, p, machine) };

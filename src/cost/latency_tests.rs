@@ -1,5 +1,7 @@
 //! Tests of the formulas: hand-computed cases, what is monotone, and speed. Accuracy is tested beside the fit.
 
+#![expect(clippy::float_cmp, reason = "equal figures are meant to be equal to the last bit")]
+
 use proptest::prelude::*;
 
 use super::*;
@@ -43,7 +45,7 @@ fn a_large_copy_is_bytes_over_bandwidth() {
     let want = 3e-6 + (2u64 << 30) as f64 / (3352e9 * 0.8);
     assert!((e.time.secs() / want - 1.0).abs() < 1e-6, "{e:?}");
     assert_eq!(e.dram_bytes, Bytes(2 << 30));
-    assert_eq!(e.compute_time, Time(0));
+    assert!(e.compute_time.secs() < 0.1 * e.memory_time.secs());
 }
 
 #[test]
@@ -53,11 +55,12 @@ fn one_more_block_than_units_costs_most_of_another_wave() {
     params.rho = 1.0;
     m.set_params(Family::Gemm, params);
     // 108 units; tall products with one tile column of 256 x 128.
-    let rows = |blocks: u64| {
-        latency(&Work::Gemm { b: 2, m: 128 * blocks, n: 128, k: 4096, extra_bytes: 0 }, Precision::F16, &m).compute_time.secs()
+    let blocks = |b: u64| {
+        let work = Work::Gemm { b, m: 256, n: 128, k: 4096, extra_bytes: 0 };
+        latency(&work, Precision::F16, &m).compute_time.secs()
     };
-    assert!((rows(54) / rows(27) - 1.0).abs() < 0.35);
-    assert!(rows(109) > rows(108) * 1.2);
+    assert_eq!(blocks(100).to_bits(), blocks(108).to_bits());
+    assert!((1.2..=2.0).contains(&(blocks(109) / blocks(108))), "smaller tiles soften the step");
 }
 
 #[test]
@@ -278,5 +281,15 @@ fn a_call_takes_microseconds() {
     let calls = 20_000;
     let total: Time = (0..calls).map(|_| latency(std::hint::black_box(&work), Precision::F16, &m).time).sum();
     let each = start.elapsed().as_secs_f64() / f64::from(calls);
-    assert!(total.0 > 0 && each < 20e-6, "{each}");
+    assert!(total.0 > 0 && each < 10e-6, "{each}");
+}
+
+/// Published by ONNX Runtime (pull request 21629): fp16 attention, 16 sequences of 256 tokens, flash kernel on H100, 183 TFLOP/s.
+/// Heads are not stated there: 16 of size 128 are assumed, so this checks the order of size, not the formula.
+#[test]
+fn short_attention_on_h100_is_near_the_published_rate() {
+    let work = Work::Attention { b: 16, h: 16, lq: 256, lk: 256, dh: 128, fused: true, q_tiles: 1 };
+    let e = latency(&work, Precision::F16, &machine("h100-sxm"));
+    let rate = e.flop.0 as f64 / e.time.secs() / 1e12;
+    assert!((rate / 183.0 - 1.0).abs() < 0.25, "{rate}");
 }

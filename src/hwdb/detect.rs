@@ -111,7 +111,7 @@ pub fn profile_of(host: &Host) -> Result<Profile> {
     let times = |figure: &mut Option<Figure>, by: f64| {
         if let Some(f) = figure {
             f.value.value *= by;
-            f.uncertain |= by != 1.0;
+            f.uncertain |= (by - 1.0).abs() > 1e-9;
         }
     };
     for figure in [&mut spec.fp32, &mut spec.int8, &mut spec.cores] {

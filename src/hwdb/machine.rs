@@ -19,7 +19,7 @@ pub enum Precision {
     Tf32,
     /// fp16 with sums in fp32.
     F16,
-    /// fp16 with sums in fp16; twice as fast on GeForce cards, and less exact.
+    /// fp16 with sums in fp16; twice as fast on `GeForce` cards, and less exact.
     F16Acc16,
     /// bf16 with sums in fp32.
     Bf16,
@@ -73,8 +73,10 @@ pub enum Family {
     Conv,
     /// Fused attention.
     Attention,
-    /// Operators that read and write each element once.
+    /// Operators that read and write each element once, with a few additions or products.
     Elementwise,
+    /// Operators that take an exponential or the like of each element.
+    Activation,
     /// Normalisations.
     Norm,
     /// Softmax over the last axis.
@@ -89,8 +91,18 @@ pub enum Family {
 
 impl Family {
     /// Every family, in table order.
-    pub const ALL: [Self; 9] =
-        [Self::Gemm, Self::Conv, Self::Attention, Self::Elementwise, Self::Norm, Self::Softmax, Self::Transpose, Self::Copy, Self::Resize];
+    pub const ALL: [Self; 10] = [
+        Self::Gemm,
+        Self::Conv,
+        Self::Attention,
+        Self::Elementwise,
+        Self::Activation,
+        Self::Norm,
+        Self::Softmax,
+        Self::Transpose,
+        Self::Copy,
+        Self::Resize,
+    ];
 }
 
 /// Where parameters come from.
@@ -115,7 +127,7 @@ impl std::fmt::Display for Provenance {
 /// Parameters of the latency formulas for one family at one precision.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Params {
-    /// Share of the sustained peak rate reached by the largest tile.
+    /// Share of the sustained peak rate reached by the largest tile. Memory-bound families: bytes processed per FLOP of the fp32 peak.
     pub eta: f64,
     /// Share of the memory rate reached.
     pub eta_w: f64,
@@ -180,7 +192,7 @@ pub enum Engine {
     /// The CUDA provider of ONNX Runtime.
     #[serde(rename = "onnxruntime-cuda")]
     OnnxRuntimeCuda,
-    /// The TensorRT provider of ONNX Runtime.
+    /// The `TensorRT` provider of ONNX Runtime.
     #[serde(rename = "tensorrt")]
     TensorRt,
 }
@@ -224,7 +236,7 @@ pub struct Machine {
     pub engine: Engine,
     /// Cost of dispatching one node by `engine`, seconds.
     pub dispatch: f64,
-    params: [[Params; 7]; 9],
+    params: [[Params; 7]; 10],
 }
 
 /// Pinned copies reach 0.78 to 0.82 of the theoretical rate of a link, pageable ones 0.3 to 0.5 of that.
@@ -317,7 +329,7 @@ fn peaks(profile: &Profile) -> Peaks {
     ])
 }
 
-fn params(profile: &Profile) -> [[Params; 7]; 9] {
+fn params(profile: &Profile) -> [[Params; 7]; 10] {
     let fits = profile.calibration.as_ref().map_or(&[][..], |c| &c.fits);
     let of = |family: Family, p: Precision| {
         let exact = fits.iter().find(|f| f.family == family && f.precision == Some(p));

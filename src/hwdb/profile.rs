@@ -155,7 +155,7 @@ figures! {
         pcie_lanes: "1",
         /// Theoretical rate of the link to the host, per direction.
         pcie_bandwidth: "GB/s",
-        /// NVLink rate, both directions together.
+        /// `NVLink` rate, both directions together.
         nvlink_bandwidth: "GB/s",
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of reading and resolving: every embedded profile, and what is refused.
 
+#![expect(clippy::float_cmp, reason = "equal figures are meant to be equal to the last bit")]
+
 use super::*;
 use crate::units::Bytes;
 

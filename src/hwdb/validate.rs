@@ -98,7 +98,7 @@ impl Check<'_> {
                 );
             }
             // 1e15 is beyond any figure in its unit (bytes of memory are the largest).
-            if !(value.is_finite() && value >= 0.0 && value < 1e15) || (value == 0.0 && name != "nvlink_bandwidth") {
+            if !(0.0..1e15).contains(&value) || (value == 0.0 && name != "nvlink_bandwidth") {
                 self.impossible(format!("`{name}` is {value}"), Some(figure));
             }
         }
