@@ -1,0 +1,138 @@
+//! Where the constants of a plan lie: untouched weights stay in the user's files, small literals go into the model, everything
+//! else is evaluated one tensor at a time and appended to one file of the plan. So compiling never holds a model in memory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::emit::Placed;
+use crate::diag::{Diagnostic, Result};
+use crate::weights::{Source, WeightExpr, WeightOp, evaluate};
+
+/// The plan's own file of derived weights.
+pub const DERIVED: &str = "derived.bin";
+/// Literals up to this size go into the model.
+const EMBED: u64 = 4096;
+/// Tensors start at multiples of this, the widest vector load.
+const ALIGN: u64 = 64;
+
+/// A file of weights that a plan reads.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsEntry {
+    /// The name that the models use for it.
+    pub location: String,
+    /// The file; a bare name lies in the plan's folder.
+    pub path: PathBuf,
+    /// Its size, checked before it is mapped.
+    pub bytes: u64,
+    /// SHA-256 of a safetensors file's header in hex; of a derived file, of all of it.
+    pub sha256: Option<String>,
+}
+
+/// Places the constants of one plan.
+pub struct Store<'a> {
+    source: &'a Source,
+    derived: BufWriter<File>,
+    derived_path: PathBuf,
+    at: u64,
+    hash: Sha256,
+    placed: BTreeMap<[u8; 32], Placed>,
+    files: Vec<WeightsEntry>,
+    copy_all: bool,
+}
+
+impl<'a> Store<'a> {
+    /// A store that writes its derived file into `folder`. With `bundle`, untouched weights are copied too.
+    ///
+    /// # Errors
+    /// `io/unwritable`.
+    pub fn create(folder: &Path, source: &'a Source, bundle: bool) -> Result<Self> {
+        let derived_path = folder.join(DERIVED);
+        let file = File::create(&derived_path).map_err(|e| unwritable(&derived_path, &e))?;
+        Ok(Self { source, derived: BufWriter::with_capacity(1 << 20, file), derived_path, at: 0, hash: Sha256::new(), placed: BTreeMap::new(), files: Vec::new(), copy_all: bundle })
+    }
+
+    /// Binds an expression to the source and says where its bytes lie, writing them first if they lie nowhere yet.
+    ///
+    /// # Errors
+    /// `weights/…` if the source lacks the tensor or has another shape; `io/unwritable`.
+    pub fn place(&mut self, expr: &WeightExpr) -> Result<Placed> {
+        let bound = expr.bind(self.source)?;
+        if let WeightOp::Literal(bytes) = bound.op()
+            && bound.byte_len() <= EMBED
+        {
+            return Ok(Placed::Embedded(bytes.to_vec()));
+        }
+        let mut h = Sha256::new();
+        bound.fingerprint(&mut h);
+        let key: [u8; 32] = h.finalize().into();
+        if let Some(placed) = self.placed.get(&key) {
+            return Ok(placed.clone());
+        }
+        let placed = match bound.bare() {
+            Some(tensor) if !self.copy_all => {
+                let location = self.location(&tensor.file.path().to_path_buf(), tensor.file.len(), tensor.file.header_sha256())?;
+                Placed::External { location, offset: tensor.offset, len: tensor.len }
+            }
+            _ => self.derive(&bound)?,
+        };
+        self.placed.insert(key, placed.clone());
+        Ok(placed)
+    }
+
+    fn location(&mut self, path: &Path, bytes: u64, header: Option<[u8; 32]>) -> Result<String> {
+        let path = std::path::absolute(path).map_err(|e| Diagnostic::new("io/unreadable", format!("`{}`: {e}", path.display())))?;
+        if let Some(entry) = self.files.iter().find(|f| f.path == path) {
+            return Ok(entry.location.clone());
+        }
+        let location = format!("weights-{}", self.files.len());
+        self.files.push(WeightsEntry { location: location.clone(), path, bytes, sha256: header.map(|h| hex(&h)) });
+        Ok(location)
+    }
+
+    fn derive(&mut self, expr: &WeightExpr) -> Result<Placed> {
+        let tensor = evaluate(expr)?;
+        let padding = self.at.next_multiple_of(ALIGN) - self.at;
+        self.write(&vec![0; padding as usize])?;
+        let offset = self.at;
+        self.write(&tensor.bytes)?;
+        Ok(Placed::External { location: DERIVED.into(), offset, len: tensor.bytes.len() as u64 })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.derived.write_all(bytes).map_err(|e| unwritable(&self.derived_path, &e))?;
+        self.hash.update(bytes);
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Closes the derived file; returns every file that the plan reads.
+    ///
+    /// # Errors
+    /// `io/unwritable`.
+    pub fn finish(mut self) -> Result<Vec<WeightsEntry>> {
+        self.derived.flush().map_err(|e| unwritable(&self.derived_path, &e))?;
+        if self.at > 0 {
+            let sha256 = Some(hex(&self.hash.finalize()));
+            self.files.push(WeightsEntry { location: DERIVED.into(), path: DERIVED.into(), bytes: self.at, sha256 });
+        }
+        Ok(self.files)
+    }
+}
+
+/// Bytes as hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut s, b| {
+        write!(s, "{b:02x}").expect("writing to a string cannot fail");
+        s
+    })
+}
+
+fn unwritable(path: &Path, why: &std::io::Error) -> Diagnostic {
+    Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {why}", path.display())).help("free some disk, or choose another folder")
+}
