@@ -8,7 +8,7 @@ use super::float::Float;
 use super::{eval_op, fail};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{DType, Op, TensorType, infer};
-use crate::weights::WeightExpr;
+use crate::weights::{WeightExpr, WeightOp};
 
 /// A folded constant is at most this many bytes: what is larger stays an expression that `plan` evaluates.
 const LARGEST_RESULT: u64 = 1 << 20;
@@ -49,7 +49,7 @@ fn result_type(op: &Op, inputs: &[&WeightExpr]) -> Result<DType> {
 }
 
 fn bytes_of(expr: &WeightExpr) -> &[u8] {
-    if let WeightExpr::Literal { bytes, .. } = expr { bytes } else { &[] }
+    if let WeightOp::Literal(bytes) = expr.op() { bytes } else { &[] }
 }
 
 /// The values of a literal, integers and booleans as whole numbers.
@@ -57,15 +57,13 @@ fn bytes_of(expr: &WeightExpr) -> &[u8] {
 /// # Errors
 /// `model/evaluate` if the expression is no literal, or its bytes are not as many as its shape says.
 pub fn literal<T: Float>(expr: &WeightExpr) -> Result<ArrayD<T>> {
-    let WeightExpr::Literal { dtype, shape, bytes } = expr else {
+    let WeightOp::Literal(bytes) = expr.op() else {
         return Err(Diagnostic::new("model/evaluate", format!("the constant `{expr}` is no literal")).into());
     };
-    let size = dtype.size() as usize;
-    if check::elements(shape).and_then(|n| n.checked_mul(size)) != Some(bytes.len()) {
-        return Err(Diagnostic::new("model/evaluate", format!("`{expr}` holds {} bytes", bytes.len())).into());
-    }
-    let values = bytes.chunks_exact(size).map(|b| T::from_f64(decode(*dtype, b))).collect();
-    Ok(ArrayD::from_shape_vec(shape.clone(), values).expect("the elements were counted"))
+    let dtype = expr.dtype();
+    let shape: Vec<usize> = expr.shape().iter().map(|d| *d as usize).collect();
+    let values = bytes.chunks_exact(dtype.size() as usize).map(|b| T::from_f64(decode(dtype, b))).collect();
+    Ok(ArrayD::from_shape_vec(shape, values).expect("a literal has as many bytes as its shape says"))
 }
 
 /// The literal of this type with the values rounded to it.
@@ -79,7 +77,8 @@ pub fn to_literal<T: Float>(x: &ArrayD<T>, dtype: DType) -> Result<WeightExpr> {
             return Err(Diagnostic::new("model/evaluate", format!("{v:?} is not in the range of {dtype}")).into());
         }
     }
-    Ok(WeightExpr::Literal { dtype, shape: x.shape().to_vec(), bytes })
+    let shape: Vec<u64> = x.shape().iter().map(|d| *d as u64).collect();
+    WeightExpr::literal(dtype, &shape, &bytes)
 }
 
 macro_rules! read {
@@ -168,9 +167,7 @@ mod tests {
         refuse(&huge(1 << 31), std::slice::from_ref(&one), "Expand cannot be evaluated: its output is too large");
         refuse(&Op::Conv(Conv::square(1, 1, 0)), std::slice::from_ref(&one), "Conv cannot be evaluated: its result is never folded");
         refuse(&Op::Cast { to: DType::I8 }, &[constant(DType::F32, &[1], &[300.0])], "300.0 is not in the range of i8");
-        let short = WeightExpr::Literal { dtype: DType::F32, shape: vec![2], bytes: vec![0; 4] };
-        refuse(&Op::Silu, &[short], "`literal f32[2]` holds 4 bytes");
-        let stored = WeightExpr::Param { stage: "unet".into(), name: "w".into(), dtype: DType::F32, shape: vec![1] };
+        let stored = WeightExpr::param("unet", "w", DType::F32, &[1]).unwrap();
         refuse(&Op::Silu, &[stored], "the constant `param unet/w` is no literal");
     }
 }

@@ -39,9 +39,12 @@ pub struct Outlet {
 pub struct Order(pub Vec<u32>);
 
 impl Order {
-    /// The `i`-th place below this one.
+    /// The `i`-th place below this one. Inputs and constants have no place; what is added at theirs runs before all else.
     #[must_use]
     pub fn below(&self, i: u32) -> Self {
+        if self.0.is_empty() {
+            return Self(vec![0, i]);
+        }
         let mut parts = Vec::with_capacity(self.0.len() + 1);
         parts.extend_from_slice(&self.0);
         parts.push(i);

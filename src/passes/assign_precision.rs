@@ -74,7 +74,13 @@ impl Pass for AssignPrecision {
         let fits = |p: Precision| machine.peaks.supports(p) && !(graph.needs_f32 && p == Precision::F16);
         let domain = std::iter::once("f32".into()).chain(offered.iter().filter(|(_, p)| fits(*p)).map(|(w, _)| (*w).into())).collect();
         let id = knob_id(&graph.name);
-        vec![Knob { id, scope: Scope::Global, domain, effect: Effect::Rounding, about: "element type of the model, fp32 islands kept".into() }]
+        vec![Knob {
+            id,
+            scope: Scope::Global,
+            domain,
+            effect: Effect::Rounding,
+            about: "element type of the model, fp32 islands kept".into(),
+        }]
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {

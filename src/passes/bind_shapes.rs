@@ -21,7 +21,12 @@ pub fn bind(graph: &OpGraph, extents: &[Vec<i64>]) -> Result<OpGraph> {
                 Ok(None) if dim.as_const() == Some(*extent) => {}
                 Ok(None) => return Err(Box::new(refuse(graph, &node.name, dims, &format!("{extent} where it takes {dim}")))),
                 Err((below, above)) => {
-                    return Err(Box::new(refuse(graph, &node.name, dims, &format!("{extent} where it takes {dim}; the nearest are {below} and {above}"))));
+                    return Err(Box::new(refuse(
+                        graph,
+                        &node.name,
+                        dims,
+                        &format!("{extent} where it takes {dim}; the nearest are {below} and {above}"),
+                    )));
                 }
             }
         }

@@ -90,7 +90,8 @@ fn sites(graph: &OpGraph) -> Vec<Region> {
     let mut extent = 0;
     for id in graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))) {
         let images = separable(graph, id);
-        let joins = run.last().is_none_or(|last| graph.node(*last).group == graph.node(id).group) && (run.is_empty() || images == Some(extent));
+        let joins =
+            run.last().is_none_or(|last| graph.node(*last).group == graph.node(id).group) && (run.is_empty() || images == Some(extent));
         if !joins || images.is_none() {
             close(&mut regions, &mut run, extent);
         }
@@ -115,11 +116,22 @@ fn separable(graph: &OpGraph, id: NodeId) -> Option<i64> {
     let node = graph.node(id);
     let by_image = matches!(
         node.op,
-        Op::Conv(_) | Op::GroupNorm(_) | Op::InstanceNorm { .. } | Op::Silu | Op::Gelu { .. } | Op::Unary(_) | Op::Binary(_) | Op::Upsample { .. } | Op::Pad { .. } | Op::Cast { .. }
+        Op::Conv(_)
+            | Op::GroupNorm(_)
+            | Op::InstanceNorm { .. }
+            | Op::Silu
+            | Op::Gelu { .. }
+            | Op::Unary(_)
+            | Op::Binary(_)
+            | Op::Upsample { .. }
+            | Op::Pad { .. }
+            | Op::Cast { .. }
     );
     let [n, _, _, _] = &node.outs[0].shape[..] else { return None };
     let images = n.as_const()?;
-    let whole_batch = |o: &Outlet| graph.as_weight(*o).is_some() || (graph.ty(*o).rank() == 4 && graph.ty(*o).shape[0] == Dim::Const(images));
-    let padded = matches!(&node.op, Op::Pad { before, after } if before[0] + after[0] > 0) || matches!(&node.op, Op::Upsample { factors } if factors[0] != 1);
+    let whole_batch =
+        |o: &Outlet| graph.as_weight(*o).is_some() || (graph.ty(*o).rank() == 4 && graph.ty(*o).shape[0] == Dim::Const(images));
+    let padded = matches!(&node.op, Op::Pad { before, after } if before[0] + after[0] > 0)
+        || matches!(&node.op, Op::Upsample { factors } if factors[0] != 1);
     (by_image && !padded && node.knob.is_none() && graph.inputs_of(id).iter().all(whole_batch)).then_some(images)
 }

@@ -111,7 +111,8 @@ fn mergeable(op: &Op) -> Option<&'static str> {
 
 fn remove_dead(rw: &mut Rewriter<'_>) -> Result<()> {
     let live = reachable(rw.graph());
-    let dead: Vec<NodeId> = rw.graph().nodes().into_iter().filter(|id| !live.contains(id) && rw.graph().node(*id).op != Op::Input).collect();
+    let dead: Vec<NodeId> =
+        rw.graph().nodes().into_iter().filter(|id| !live.contains(id) && rw.graph().node(*id).op != Op::Input).collect();
     // Consumers first, and constants after all of them: they stand first in the order.
     for id in dead.into_iter().rev() {
         rw.apply(id, None, Why::new("dead"), |e| e.remove(id))?;

@@ -54,7 +54,18 @@ impl Pass for FoldConstants {
 
 fn folded(graph: &OpGraph, id: NodeId) -> Result<Option<WeightExpr>> {
     let node = graph.node(id);
-    if matches!(node.op, Op::Input | Op::Weight(_) | Op::Foreign(_) | Op::ForChunks(_)) || graph.is_output(Outlet { node: id, slot: 0 }) {
+    let never = matches!(
+        node.op,
+        Op::Input
+            | Op::Weight(_)
+            | Op::Foreign(_)
+            | Op::ForChunks(_)
+            | Op::Conv(_)
+            | Op::TemporalConv
+            | Op::Attention(_)
+            | Op::MultiHeadAttention(_)
+    );
+    if never || graph.is_output(Outlet { node: id, slot: 0 }) {
         return Ok(None);
     }
     let inputs: Option<Vec<WeightExpr>> = graph.inputs_of(id).iter().map(|i| graph.as_weight(*i).cloned()).collect();

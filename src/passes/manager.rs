@@ -55,7 +55,10 @@ pub fn compile(graph: &OpGraph, machine: &Machine, choices: &Choices, checks: Ch
             continue;
         }
         if let Some(missing) = info.requires.iter().find(|r| !established.contains(r)) {
-            return Err(Box::new(Diagnostic::new("pass/order", format!("`{}` needs {missing:?}, which no earlier pass establishes", info.id))));
+            return Err(Box::new(Diagnostic::new(
+                "pass/order",
+                format!("`{}` needs {missing:?}, which no earlier pass establishes", info.id),
+            )));
         }
         step(&*pass, &mut out, &cx, checks)?;
         established.extend(info.establishes);
@@ -99,7 +102,13 @@ fn step(pass: &dyn Pass, out: &mut Compiled, cx: &PassCx<'_>, checks: Checks) ->
     Ok(())
 }
 
-fn hold_to_word(pass: &dyn Pass, out: &Compiled, entry: &PassRecord, text_before: &str, interface_before: &[(String, TensorType)]) -> Result<()> {
+fn hold_to_word(
+    pass: &dyn Pass,
+    out: &Compiled,
+    entry: &PassRecord,
+    text_before: &str,
+    interface_before: &[(String, TensorType)],
+) -> Result<()> {
     verify(&out.graph).map_err(|d| Box::new(d.note(format!("after the pass `{}`", pass.info().id))))?;
     let changed = text::canonical(&out.graph) != text_before;
     if changed != (entry.status == Status::Changed) {
@@ -107,7 +116,10 @@ fn hold_to_word(pass: &dyn Pass, out: &Compiled, entry: &PassRecord, text_before
         return Err(Box::new(Diagnostic::new("pass/misreported", format!("the pass `{}` {says}", pass.info().id))));
     }
     if interface(&out.graph) != interface_before {
-        return Err(Box::new(Diagnostic::new("pass/interface", format!("the pass `{}` changed the inputs or outputs of `{}`", pass.info().id, entry.unit))));
+        return Err(Box::new(Diagnostic::new(
+            "pass/interface",
+            format!("the pass `{}` changed the inputs or outputs of `{}`", pass.info().id, entry.unit),
+        )));
     }
     Ok(())
 }

@@ -18,11 +18,11 @@ mod regions;
 mod rewriter;
 mod schedule;
 mod select_kernels;
+#[cfg(test)]
+mod tests;
 mod tile_attention;
 pub mod trace;
 mod unroll_chunks;
-#[cfg(test)]
-mod tests;
 
 use serde::Serialize;
 

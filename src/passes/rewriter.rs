@@ -229,7 +229,10 @@ impl Edit<'_> {
     pub fn replace(&mut self, old: Outlet, new: Outlet) -> Result<()> {
         let (a, b) = (self.graph.ty(old).clone(), self.graph.ty(new).clone());
         if a != b {
-            return Err(Box::new(Diagnostic::new("model/shape", format!("`{}` was {a}, its replacement is {b}", self.graph.node(old.node).name))));
+            return Err(Box::new(Diagnostic::new(
+                "model/shape",
+                format!("`{}` was {a}, its replacement is {b}", self.graph.node(old.node).name),
+            )));
         }
         self.redirect(old, new, &[]);
         Ok(())
@@ -285,7 +288,10 @@ impl Edit<'_> {
         let read = (0..self.graph.node(id).outs.len() as u16)
             .any(|slot| self.graph.is_output(Outlet { node: id, slot }) || !self.graph.users(Outlet { node: id, slot }).is_empty());
         if read {
-            return Err(Box::new(Diagnostic::new("internal/bug", format!("a pass removes `{}`, which is still read", self.graph.node(id).name))));
+            return Err(Box::new(Diagnostic::new(
+                "internal/bug",
+                format!("a pass removes `{}`, which is still read", self.graph.node(id).name),
+            )));
         }
         self.graph.graph.remove_node(id.0);
         self.journal.push(Undo::Removed);

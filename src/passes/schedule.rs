@@ -36,7 +36,10 @@ impl Pass for Schedule {
         let left = graph.nodes().into_iter().find(|id| graph.node(*id).op.is_raised() || matches!(graph.node(*id).op, Op::ForChunks(_)));
         if let Some(id) = left {
             let node = graph.node(id);
-            return Err(Box::new(Diagnostic::new("pass/not-lowered", format!("`{}` is still {}, which no provider runs", node.name, node.op.name()))));
+            return Err(Box::new(Diagnostic::new(
+                "pass/not-lowered",
+                format!("`{}` is still {}, which no provider runs", node.name, node.op.name()),
+            )));
         }
         crate::ir::schedule(graph).map(|_| ())
     }

@@ -93,7 +93,9 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
     match &op {
         Op::Linear => replace("gemm", &|e| forms::linear(e, &inputs, &out)),
         Op::Attention(a) => replace("fused-attention", &|e| e.add(Op::MultiHeadAttention(*a), &inputs, "")),
-        Op::GroupNorm(g) if fused_group_norm(&out, g.groups, cx.machine) => replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out)),
+        Op::GroupNorm(g) if fused_group_norm(&out, g.groups, cx.machine) => {
+            replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out))
+        }
         Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out)),
         Op::RmsNorm { eps } => replace("rms-norm-written-out", &|e| forms::rms_norm(e, *eps, &inputs, &out)),
         Op::Silu => replace("quick-gelu", &|e| e.add(Op::QuickGelu { alpha: 1.0 }, &inputs, "")),

@@ -21,7 +21,9 @@ fn the_full_size_unet_compiles_for_a_card_with_every_check_on() {
     let graph = svd_unet();
     let machine = hwdb::machine("rtx3090").unwrap();
     let knobs = offered_knobs(&graph, &machine).unwrap();
-    for k in &knobs { eprintln!("{} {:?}", k.id, k.domain); }
+    for k in &knobs {
+        eprintln!("{} {:?}", k.id, k.domain);
+    }
     let mut choices = Choices::default();
     choices.set("unet.precision", "f16");
     choices.set("unet.level0.attention", "tile-8");
@@ -36,6 +38,8 @@ fn the_full_size_unet_compiles_for_a_card_with_every_check_on() {
         eprintln!("{} {:?} {} -> {} ({} remarks, {:?})", r.id, r.status, r.nodes_before, r.nodes_after, r.remarks.len(), r.elapsed);
     }
     let mut names = std::collections::BTreeMap::new();
-    for id in fast.graph.nodes() { *names.entry(fast.graph.node(id).op.name().to_owned()).or_insert(0) += 1; }
+    for id in fast.graph.nodes() {
+        *names.entry(fast.graph.node(id).op.name().to_owned()).or_insert(0) += 1;
+    }
     eprintln!("{names:?}");
 }

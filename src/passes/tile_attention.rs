@@ -78,7 +78,9 @@ impl Pass for TileAttention {
             let Op::Attention(attention) = rw.graph().node(id).op else { continue };
             let knob = knob_id(rw.graph(), id);
             rw.tag(&[id], &knob);
-            let Some(count) = cx.choices.get(&knob).and_then(|c| c.strip_prefix("tile-")).and_then(|t| t.parse::<i64>().ok()) else { continue };
+            let Some(count) = cx.choices.get(&knob).and_then(|c| c.strip_prefix("tile-")).and_then(|t| t.parse::<i64>().ok()) else {
+                continue;
+            };
             let scores = rw.graph().ty(rw.graph().inputs_of(id)[0]).shape[0].as_const().unwrap_or(0) * attention.heads * lq * lq * 4;
             let why = Why::new("queries-are-independent").with("scores", Bytes(scores as u64)).with("tiles", count);
             rw.apply(id, Some(&knob), why, |e| tile(e, id, attention, count))?;

@@ -116,7 +116,8 @@ pub(super) fn rotary(e: &mut Edit<'_>, heads: i64, inputs: &[Outlet], out: &Tens
     let d = out.shape[2].div_floor(heads);
     let half = d.div_floor(2);
     let x = e.add(Op::Reshape { shape: vec![b, l.clone(), heads.into(), d.clone()] }, &inputs[..1], "heads")?;
-    let table = |e: &mut Edit<'_>, i: usize| e.add(Op::Reshape { shape: vec![l.clone(), Dim::Const(1), half.clone()] }, &inputs[i..=i], "table");
+    let table =
+        |e: &mut Edit<'_>, i: usize| e.add(Op::Reshape { shape: vec![l.clone(), Dim::Const(1), half.clone()] }, &inputs[i..=i], "table");
     let (cos, sin) = (table(e, 1)?, table(e, 2)?);
     let first = e.add(Op::Slice { axis: 3, start: Dim::Const(0), end: half.clone() }, &[x], "first")?;
     let second = e.add(Op::Slice { axis: 3, start: half.clone(), end: d }, &[x], "second")?;
