@@ -71,8 +71,11 @@ impl Mismatch {
     /// The port that does not fit.
     pub fn port(&self) -> usize {
         match self {
-            Self::DType { port, .. } | Self::Rank { port, .. } | Self::Extent { port, .. } => *port,
-            Self::Form { port, .. } | Self::Conflict { port, .. } => *port,
+            Self::DType { port, .. }
+            | Self::Rank { port, .. }
+            | Self::Extent { port, .. }
+            | Self::Form { port, .. }
+            | Self::Conflict { port, .. } => *port,
         }
     }
 }

@@ -180,7 +180,7 @@ impl<T: Decode> Decode for Option<T> {
     }
 
     fn references<'a>(&'a self, out: &mut Vec<&'a ValueRef>) {
-        for item in self {
+        if let Some(item) = self {
             item.references(out);
         }
     }

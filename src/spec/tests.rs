@@ -76,3 +76,63 @@ fn hostile_files_are_refused_quickly() {
     assert_eq!(codes(""), ["spec/syntax"]);
     assert_eq!(codes("\u{0}"), ["spec/syntax"]);
 }
+
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::ir::pipeline::{resolve, tests::signatures};
+
+    fn expression() -> impl Strategy<Value = String> {
+        let leaf = prop_oneof![
+            (0_i64..1_000_000).prop_map(|i| i.to_string()),
+            (0.0_f64..1e12).prop_map(|f| format!("{f:?}")),
+            "[a-z_][a-z0-9_]{0,8}",
+        ];
+        leaf.prop_recursive(5, 40, 2, |inner| {
+            prop_oneof![
+                (inner.clone(), "[-+*/]", inner.clone()).prop_map(|(a, op, b)| format!("{a} {op} {b}")),
+                inner.clone().prop_map(|a| format!("({a})")),
+                inner.prop_map(|a| format!("-({a})")),
+            ]
+        })
+    }
+
+    /// A graph with given texts in places where any text can stand.
+    fn graph(about: &str, expr: &str, key: &str, number: f64) -> String {
+        let json = |text: &str| serde_json::to_string(text).expect("a string");
+        format!(
+            "vidc: 1\nname: {0}\nabout: {0}\nmodels:\n  m: {{ architecture: a, config: {{ {1}: [{0}, {number:?}, null, true] }} }}\npipeline:\n  x: {{ scale: {{ value: {0}, by: {2} }} }}\noutputs: {{}}\n",
+            json(about),
+            json(key),
+            json(expr)
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn printing_and_reading_are_inverse(about in "[ -~äöü€]{0,40}", expr in expression(), key in "[ -~]{1,20}", number in -1e9_f64..1e9) {
+            let text = graph(&about, &expr, &key, number);
+            let (spec, found) = parse(&source(&text));
+            prop_assert!(found.0.is_empty(), "{text}\n{:?}", found.0);
+            let printed = write(spec.as_ref().expect("complete"));
+            let (again, found) = parse(&source(&printed));
+            prop_assert!(found.0.is_empty(), "{printed}\n{:?}", found.0);
+            prop_assert_eq!(again, spec, "{}", printed);
+        }
+
+        #[test]
+        fn damaged_graphs_never_panic(at in 0_usize..6000, len in 0_usize..40, insert in "[ -~\n]{0,6}") {
+            let (_, text) = BUILTIN[1];
+            let at = (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+            let end = (at + len..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+            let damaged = format!("{}{insert}{}", &text[..at], &text[end..]);
+            if let (Some(spec), _) = parse(&source(&damaged)) {
+                // Whatever resolves also verifies.
+                if let Ok(pipeline) = resolve(&spec, &[], &signatures) {
+                    crate::ir::pipeline::verify(&pipeline).expect("what resolves verifies");
+                }
+            }
+        }
+    }
+}

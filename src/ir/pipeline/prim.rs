@@ -12,6 +12,9 @@ use crate::spec::{Filter, Prediction};
 /// Most elements that one value may have: 4 TiB of f32. More is a mistake in a graph, and would overflow later arithmetic.
 const MAX_ELEMENTS: u64 = 1 << 40;
 
+/// Most axes of a tensor.
+const MAX_RANK: usize = 12;
+
 /// A primitive with all of its numbers. What each computes is said at the operator of the same name in `spec`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -132,8 +135,10 @@ impl Prim {
         }
         let found = self.result(inputs)?;
         match found.numel() {
-            Some(n) if n > MAX_ELEMENTS => err("graph/too-large", format!("{} elements are more than vidc handles in one value", n), []),
-            None if matches!(found, ValueType::Tensor { .. }) => err("graph/too-large", "the value is larger than a number can say".into(), []),
+            Some(n) if n > MAX_ELEMENTS => err("graph/too-large", format!("{n} elements are more than vidc handles in one value"), []),
+            None if matches!(found, ValueType::Tensor { .. }) => {
+                err("graph/too-large", "the value is larger than a number can say".into(), [])
+            }
             _ => Ok(found),
         }
     }
@@ -206,6 +211,9 @@ fn pixels(height: i64, width: i64) -> ValueType {
 }
 
 fn tensor_of(shape: &[Axis]) -> Inferred {
+    if shape.len() > MAX_RANK {
+        return err("graph/shape", format!("{} axes are more than the {MAX_RANK} that a tensor can have", shape.len()), []);
+    }
     for (i, axis) in shape.iter().enumerate() {
         if axis.name.is_some() && shape[..i].iter().any(|a| a.name == axis.name) {
             return err("graph/duplicate-axis", format!("two axes are named `{}`", axis.name.as_deref().unwrap_or_default()), []);
@@ -221,12 +229,12 @@ fn to_tensor(inputs: &[ValueType]) -> Inferred {
     }
 }
 
-/// One axis of two shapes that must agree: the name is whichever there is.
-fn agree(a: &Axis, b: &Axis) -> Option<Option<String>> {
-    match (&a.name, &b.name) {
-        (Some(x), Some(y)) if x != y => None,
-        (x, y) => Some(x.clone().or_else(|| y.clone())),
+/// Takes over the name of `new` if `have` has none; false if both have one and they differ.
+fn agree(have: &mut Axis, new: &Axis) -> bool {
+    if have.name.is_none() {
+        have.name.clone_from(&new.name);
     }
+    new.name.is_none() || have.name == new.name
 }
 
 fn same_rank(inputs: &[ValueType], shapes: &[&[Axis]]) -> Result<(), TypeError> {
@@ -250,7 +258,9 @@ fn broadcast(inputs: &[ValueType]) -> Inferred {
     for (i, shape) in shapes.iter().enumerate().skip(1) {
         for (at, (have, new)) in axes.iter_mut().zip(*shape).enumerate() {
             let fits = have.size == new.size || have.size == 1 || new.size == 1;
-            have.name = agree(have, new).filter(|_| fits).ok_or_else(|| clash(inputs, i, at))?;
+            if !fits || !agree(have, new) {
+                return Err(clash(inputs, i, at));
+            }
             have.size = have.size.max(new.size);
         }
     }
@@ -272,7 +282,9 @@ fn concat(inputs: &[ValueType], axis: usize) -> Inferred {
     for (i, shape) in shapes.iter().enumerate().skip(1) {
         for (at, (have, new)) in axes.iter_mut().zip(*shape).enumerate() {
             let fits = at == axis || have.size == new.size;
-            have.name = agree(have, new).filter(|_| fits).ok_or_else(|| clash(inputs, i, at))?;
+            if !fits || !agree(have, new) {
+                return Err(clash(inputs, i, at));
+            }
             if at == axis {
                 have.size = have.size.saturating_add(new.size);
             }
