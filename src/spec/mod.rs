@@ -10,8 +10,6 @@
 //! Parameters, dims (axis names) and values are three namespaces.
 
 mod builtin;
-#[cfg(test)]
-pub(crate) mod cases;
 mod decode;
 mod expr;
 mod ops;

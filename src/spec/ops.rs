@@ -310,55 +310,55 @@ record!(
 choice!(
     /// How a value is made: a map with one key, the operator.
     Op, "operator", "spec/unknown-operator" {
-        /// See [`ClipPreprocess`].
+        /// A picture as CLIP wants it.
         "clip_preprocess" => ClipPreprocess,
-        /// See [`Resize`].
+        /// A picture of another size.
         "resize" => Resize,
-        /// See [`ToTensor`].
+        /// A picture as numbers.
         "to_tensor" => ToTensor,
-        /// See [`Randn`].
+        /// Normal noise.
         "randn" => Randn,
-        /// See [`Scale`].
+        /// Times a number.
         "scale" => Scale,
-        /// See [`Add`].
+        /// The sum.
         "add" => Add,
-        /// See [`Mul`].
+        /// The product.
         "mul" => Mul,
-        /// See [`Lerp`].
+        /// Between two tensors.
         "lerp" => Lerp,
-        /// See [`Concat`].
+        /// One after the other along an axis.
         "concat" => Concat,
-        /// See [`Repeat`].
+        /// Copies along an axis.
         "repeat" => Repeat,
-        /// See [`Slice`].
+        /// Part of an axis.
         "slice" => Slice,
-        /// See [`Unsqueeze`].
+        /// A new axis of extent 1.
         "unsqueeze" => Unsqueeze,
-        /// See [`Squeeze`].
+        /// Without an axis of extent 1.
         "squeeze" => Squeeze,
-        /// See [`Reshape`].
+        /// Other axes, the same elements.
         "reshape" => Reshape,
-        /// See [`ZerosLike`].
+        /// Zeros.
         "zeros_like" => ZerosLike,
-        /// See [`Constant`].
+        /// Given numbers.
         "constant" => Constant,
-        /// See [`Linspace`].
+        /// Equal steps along an axis.
         "linspace" => Linspace,
-        /// See [`KarrasSigmas`].
+        /// The noise levels of the steps.
         "karras_sigmas" => KarrasSigmas,
-        /// See [`ContinuousTimesteps`].
+        /// What the denoiser is told about the noise levels.
         "continuous_timesteps" => ContinuousTimesteps,
-        /// See [`ScaleInitialNoise`].
+        /// Noise at the first noise level.
         "scale_initial_noise" => ScaleInitialNoise,
-        /// See [`ScaleModelInput`].
+        /// The sample as the denoiser wants it.
         "scale_model_input" => ScaleModelInput,
-        /// See [`Guidance`].
+        /// Classifier-free guidance.
         "guidance" => Guidance,
-        /// See [`EulerStep`].
+        /// One step of the sampler.
         "euler_step" => EulerStep,
-        /// See [`Call`].
+        /// Runs a model.
         "call" => Call,
-        /// See [`Loop`].
+        /// Runs a body again and again.
         "loop" => Loop,
     }
 );

@@ -50,7 +50,7 @@ impl Node {
     /// What it is, as a person would say it.
     pub fn describe(&self) -> String {
         match &self.kind {
-            Kind::Scalar { text, plain: true } if text.is_empty() => "nothing".into(),
+            Kind::Scalar { text, plain: true } if plain_scalar(text).is_null() => "nothing".into(),
             Kind::Scalar { text, .. } if text.chars().count() > 40 => "a long text".into(),
             Kind::Scalar { text, .. } => format!("`{text}`"),
             Kind::Seq(_) => "a list".into(),

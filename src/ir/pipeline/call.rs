@@ -70,7 +70,9 @@ impl Resolver<'_> {
     }
 
     fn mismatches(&mut self, call: &spec::Call, model: &Model, references: &[&ValueRef], types: &[ValueType], found: &[Mismatch]) {
-        for mismatch in found {
+        // That a picture has no axes is said by its kind.
+        let picture = |m: &&Mismatch| matches!(types[m.port()], ValueType::Picture { .. }) && !matches!(m, Mismatch::DType { .. });
+        for mismatch in found.iter().filter(|m| !picture(m)) {
             let d = self.mismatch(call, model, references, types, mismatch);
             let d = self.made_here(d, references[mismatch.port()]);
             self.found.push(d.maybe_at(model.span.as_ref(), format!("the model: {}", model.signature)));

@@ -14,6 +14,8 @@
 //! (so the axis stays, with extent 1); a carried argument is its init in step 0 and the body's result of the step before after.
 
 mod call;
+#[cfg(test)]
+mod cases;
 mod lower;
 mod params;
 mod prim;
@@ -107,6 +109,45 @@ pub enum ValueType {
         /// (height, width), if the graph determines them; a file's own size is known when it is read.
         size: Option<(i64, i64)>,
     },
+}
+
+/// A value and the loops around it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The loop nodes from the outside in, each a node of the body of the one before.
+    pub loops: Vec<NodeId>,
+    /// The value, in the body of the last of them.
+    pub value: ValueId,
+}
+
+impl Pipeline {
+    /// The value that `--feed` and `--dump` mean by `name`. A carried value is found inside of its loop (where it is what a step makes).
+    pub fn locate(&self, name: &str) -> Option<Located> {
+        self.values().into_iter().find(|(n, _)| n == name).map(|(_, at)| at)
+    }
+
+    /// Every value that has a name of its own: bodies first, arguments left out.
+    pub fn values(&self) -> Vec<(String, Located)> {
+        let mut out = Vec::new();
+        values(&self.graph, &mut Vec::new(), &mut out);
+        out
+    }
+}
+
+fn values(graph: &PipeGraph, loops: &mut Vec<NodeId>, out: &mut Vec<(String, Located)>) {
+    for node in graph.order() {
+        if let PipeOp::Loop(l) = &graph.node(node).op {
+            loops.push(node);
+            values(&l.body, loops, out);
+            loops.pop();
+        }
+    }
+    for node in graph.order().into_iter().filter(|n| !matches!(graph.node(*n).op, PipeOp::Argument { .. })) {
+        for slot in 0..graph.node(node).outputs.len() {
+            let value = ValueId { node, slot };
+            out.push((graph.value_name(value), Located { loops: loops.clone(), value }));
+        }
+    }
 }
 
 impl ValueType {

@@ -369,6 +369,9 @@ impl<'s> Resolver<'s> {
             let carried: Vec<&str> = l.carry.keys().collect();
             return d.help(format!("a loop is used by the names it carries: {}", carried.join(", ")));
         }
+        if self.spec.parameters.get(name).is_some() {
+            return d.help(format!("`{name}` is a parameter; parameters stand in arithmetic only, and `constant` makes a value of them"));
+        }
         if self.found.0.len() > MAX_SUGGESTIONS {
             return d;
         }
@@ -487,6 +490,10 @@ impl<'s> Resolver<'s> {
             Err(error) => error,
         };
         let d = match &error {
+            EvalError::Unknown(name) if self.known(name).is_some() => {
+                let d = Diagnostic::new("graph/unknown-parameter", error.to_string());
+                d.help(format!("`{name}` is a value; arithmetic is done on parameters, and `mul` and `add` on values"))
+            }
             EvalError::Unknown(name) => {
                 Diagnostic::new("graph/unknown-parameter", error.to_string()).help(suggest(name, self.spec.parameters.keys()))
             }

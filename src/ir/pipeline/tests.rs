@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::diag::{Diagnostic, Diagnostics, Result, Source};
 use crate::ir::{Dim, Signature, TensorType};
@@ -191,4 +193,31 @@ fn the_drawing_names_every_node() {
         assert!(dot.contains(&p.graph.node(id).name), "{}", p.graph.node(id).name);
     }
     assert_eq!(dot.matches('{').count(), dot.matches('}').count());
+}
+
+proptest! {
+    #[test]
+    fn damaged_graphs_never_panic(at in 0_usize..6000, len in 0_usize..40, insert in "[ -~\n]{0,6}") {
+        let (_, text) = spec::BUILTIN[1];
+        let at = (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        let end = (at + len..=text.len()).find(|i| text.is_char_boundary(*i)).unwrap_or(text.len());
+        let damaged = format!("{}{insert}{}", &text[..at], &text[end..]);
+        if let (Some(spec), _) = read("damaged.yaml", &damaged) {
+            // Whatever resolves also verifies.
+            if let Ok(pipeline) = resolve(&spec, &[], &signatures) {
+                verify(&pipeline).expect("what resolves verifies");
+            }
+        }
+    }
+}
+
+#[test]
+fn values_are_found_by_name_wherever_they_are() {
+    let p = resolved(&[]);
+    let loop_node = node(&p, "latents");
+    let depth = |name: &str| p.locate(name).map(|at| at.loops);
+    assert_eq!(depth("init_noise"), Some(vec![]));
+    assert_eq!(depth("unet_out"), Some(vec![loop_node]));
+    assert_eq!(depth("latents"), Some(vec![loop_node]), "what each step makes");
+    assert_eq!(depth("frame"), None);
 }

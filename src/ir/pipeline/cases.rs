@@ -8,8 +8,8 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use super::{resolve, tests};
 use crate::diag::{Diagnostic, Diagnostics};
-use crate::ir::pipeline::{resolve, tests};
 
 fn folder(area: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases").join(area)
