@@ -5,7 +5,7 @@
 //! Spec ─ write ─► text
 //! ```
 //!
-//! [`parse`] reports every mistake of a file at once and returns what could be read. [`write`] is its inverse up to places:
+//! [`parse`] reports every mistake of a file at once and returns what could be read. [`write()`] is its inverse up to places:
 //! `parse(write(s)) == s`. The language is described for editors by `schemas/graph.schema.json`, generated from these types.
 //! Parameters, dims (axis names) and values are three namespaces.
 

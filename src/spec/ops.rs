@@ -212,7 +212,7 @@ record!(
 );
 
 record!(
-    /// The noise levels of Karras et al. 2022 (equation 5), largest first, then 0: f32 [steps + 1].
+    /// The noise levels of Karras et al. 2022 (equation 5), largest first, then 0: `f32[steps + 1]`.
     KarrasSigmas {
         /// Smallest level but the final 0.
         sigma_min: Expr,
@@ -226,7 +226,7 @@ record!(
 );
 
 record!(
-    /// What the denoiser is told about the noise level of each step: ln σ / 4, f32 [steps], without the final 0.
+    /// What the denoiser is told about the noise level of each step: ln σ / 4, `f32[steps]`, without the final 0.
     ContinuousTimesteps {
         /// The noise levels, f32 [steps + 1].
         sigmas: ValueRef,

@@ -54,9 +54,9 @@ pub enum Prim {
     Constant { values: Vec<f64>, shape: Vec<Axis> },
     /// from … to along an axis.
     Linspace { from: f64, to: f64, axis: usize, shape: Vec<Axis> },
-    /// → f32 [steps + 1].
+    /// → `f32[steps + 1]`.
     KarrasSigmas { sigma_min: f64, sigma_max: f64, rho: f64, steps: i64 },
-    /// f32 [steps + 1] → f32 [steps].
+    /// `f32[steps + 1]` → `f32[steps]`.
     ContinuousTimesteps {},
     /// (noise, sigmas) → noise · √(σ₀² + 1).
     ScaleInitialNoise {},

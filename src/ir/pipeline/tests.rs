@@ -221,3 +221,18 @@ fn values_are_found_by_name_wherever_they_are() {
     assert_eq!(depth("latents"), Some(vec![loop_node]), "what each step makes");
     assert_eq!(depth("frame"), None);
 }
+
+#[test]
+fn a_hostile_graph_takes_no_time() {
+    use std::fmt::Write as _;
+    let mut text = String::from("vidc: 1\nname: x\npipeline:\n");
+    for i in 0..10_000 {
+        let _ = writeln!(text, "  v{i}: {{ scale: {{ value: w{i}, by: q{i} }} }}");
+    }
+    text.push_str("outputs: {}\n");
+    let start = std::time::Instant::now();
+    let (spec, _) = read("hostile.yaml", &text);
+    let found = resolve(&spec.expect("complete"), &[], &signatures).expect_err("nothing is known");
+    assert_eq!(found.0.len(), 20_001);
+    assert!(start.elapsed().as_secs() < 20, "{:?}", start.elapsed());
+}
