@@ -5,7 +5,6 @@
 //! reason per line; [`Manager`](manager) runs it, verifies after every pass and writes the [`Trace`].
 
 pub mod assign_precision;
-pub mod bind_shapes;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;

@@ -13,7 +13,9 @@ fn svd_unet() -> OpGraph {
         "up_block_types": ["UpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal", "CrossAttnUpBlockSpatioTemporal"]
     });
     let graph = crate::models::build("unet-spatio-temporal-condition", &config, "unet", "unet").unwrap();
-    bind_shapes::bind(&graph, &[vec![2, 25, 8, 72, 128], vec![1], vec![2, 1, 1024], vec![2, 3]]).unwrap()
+    let f32s = |dims: &[i64]| (crate::ir::DType::F32, dims.to_vec());
+    let bindings = graph.signature().unify(&[f32s(&[2, 25, 8, 72, 128]), f32s(&[1]), f32s(&[2, 1, 1024]), f32s(&[2, 3])]).unwrap();
+    graph.bind(&bindings).unwrap()
 }
 
 #[test]
