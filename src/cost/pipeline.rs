@@ -228,23 +228,24 @@ impl Predicted {
 
 /// A model over all of its stages: they share its weights.
 #[derive(Default)]
-struct OfModel {
+struct OfModel<'a> {
+    name: &'a str,
     weights: Bytes,
     transient: Bytes,
     noise: Noise,
 }
 
-fn models(stages: &[StageCost]) -> Vec<OfModel> {
-    let mut names: Vec<&str> = Vec::new();
-    let mut out: Vec<OfModel> = Vec::new();
+fn models(stages: &[StageCost]) -> Vec<OfModel<'_>> {
+    let mut out: Vec<OfModel<'_>> = Vec::new();
     for s in stages {
-        let at = names.iter().position(|n| *n == s.model).unwrap_or_else(|| {
-            names.push(&s.model);
-            out.push(OfModel::default());
+        let at = out.iter().position(|m| m.name == s.model).unwrap_or_else(|| {
+            out.push(OfModel { name: &s.model, ..OfModel::default() });
             out.len() - 1
         });
         let m = &mut out[at];
-        *m = OfModel { weights: m.weights.max(s.weights), transient: m.transient.max(s.transient), noise: m.noise.max(s.noise) };
+        m.weights = m.weights.max(s.weights);
+        m.transient = m.transient.max(s.transient);
+        m.noise = m.noise.max(s.noise);
     }
     out
 }
@@ -262,7 +263,8 @@ pub fn report(stages: &[StageCost], residency: Residency, machine: &Machine) -> 
     let peak = memory.peak(sum, max);
     let largest = models.iter().map(|m| m.weights).max().unwrap_or_default();
     let host = memory.host(models.iter().map(|m| m.weights).sum(), largest, peak);
-    let time = |s: &StageCost| s.latency * s.executions + memory.load_time(s.weights, s.loads);
+    let weights = |s: &StageCost| models.iter().find(|m| m.name == s.model).map_or(s.weights, |m| m.weights);
+    let time = |s: &StageCost| s.latency * s.executions + memory.load_time(weights(s), s.loads);
     let latency: Time = stages.iter().map(time).sum();
     let sigma = relative_deviation(stages, latency);
     let noise: Noise = models.iter().map(|m| m.noise).sum();
