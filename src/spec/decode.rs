@@ -3,7 +3,7 @@
 //! [`Decode`] is the one trait; the macro `record!` derives it for a plain struct, `choice!` for an enum written as a map
 //! with one key, `word!` for an enum written as a word.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::yaml::{Kind, Node};
 use super::{Entries, Spanned};
@@ -24,7 +24,7 @@ pub(super) trait Decode: Sized {
 }
 
 /// A number as written: whole or not.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, schemars::JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(untagged)]
 #[schemars(inline)]
 pub enum Number {
