@@ -1,3 +1,6 @@
 //! The integration tests of vidc, one binary.
 
+mod layering;
 mod reference;
+mod repo;
+mod source;
