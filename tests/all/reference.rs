@@ -48,7 +48,8 @@ fn whole_reference() -> Option<PathBuf> {
 /// The arrays one above the other, with a leading axis of steps.
 fn steps(names: [&str; 3]) -> ArrayD<f32> {
     let arrays = names.map(reference);
-    ndarray::stack(Axis(0), &arrays.each_ref().map(ArrayD::view)).unwrap()
+    let views: Vec<_> = arrays.iter().map(|a| a.view()).collect();
+    ndarray::stack(Axis(0), &views).unwrap()
 }
 
 /// `svd-tiny` compiled for the CPU into a folder.
