@@ -52,10 +52,15 @@ fn steps(names: [&str; 3]) -> ArrayD<f32> {
     ndarray::stack(Axis(0), &views).unwrap()
 }
 
+/// A graph that travels with vidc.
+pub(crate) fn load(graph: &str) -> vidc::ir::Program {
+    let source = vidc::spec::builtin(graph).unwrap();
+    vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{graph}: {d:?}"))
+}
+
 /// `svd-tiny` compiled for the CPU into a folder.
 fn write_plan(choices: &Choices, folder: &Path) {
-    let source = vidc::spec::builtin("svd-tiny").unwrap();
-    let program = vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{d:?}"));
+    let program = load("svd-tiny");
     let machine = hwdb::machine("cpu-avx2").unwrap();
     let compiled = plan::compile(&program, &machine, choices, &Debugging::default()).unwrap();
     let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };

@@ -10,6 +10,7 @@ use vidc::passes::manager::Debugging;
 use vidc::passes::{self, Choices, Guidance, Knob, PassInfo};
 use vidc::plan;
 
+use crate::reference::load;
 use crate::source::{files_below, functions, literals, root, sources};
 
 /// The longest function, in lines.
@@ -83,8 +84,7 @@ fn graphs() -> Vec<(String, Program)> {
     let paths = files_below(&root().join("graphs"), ".yaml");
     let load = |path: &std::path::PathBuf| {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        let source = vidc::spec::builtin(&name).unwrap_or_else(|d| panic!("{name}: {d:?}"));
-        let program = vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{name}: {d:?}"));
+        let program = load(&name);
         (name, program)
     };
     paths.iter().map(load).collect()
@@ -154,8 +154,7 @@ fn page_of_passes() -> String {
 
 /// The knobs of a graph on a device: those of each model, and how its guidance is run.
 pub(crate) fn knobs_of(graph: &str, key: &str) -> Vec<Knob> {
-    let source = vidc::spec::builtin(graph).unwrap();
-    let program = vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{d:?}"));
+    let program = load(graph);
     let machine = hwdb::machine(key).unwrap();
     let mut knobs: Vec<Knob> = program.calls().iter().filter_map(|site| Guidance::knob(&site.instance, site.batch)).collect();
     for model in plan::instances(&program, &Choices::default()).unwrap().values() {
