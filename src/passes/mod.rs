@@ -6,14 +6,23 @@
 
 pub mod assign_precision;
 pub mod bind_shapes;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
 mod fold_constants;
 mod fold_cross_attention;
 mod guidance;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod journal_tests;
 mod knob;
 pub mod manager;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod property_tests;
 mod regions;
 mod rewriter;
 mod schedule;
