@@ -18,6 +18,7 @@ mod fold;
 mod layout;
 mod linear;
 mod norm;
+pub mod prim;
 mod run;
 
 #[cfg(test)]
@@ -29,6 +30,7 @@ use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 
 pub use float::{Float, Rounding};
 pub use fold::{eval_literals, literal, to_literal};
+pub use prim::{Value, eval_prim};
 pub use run::{run, run_with};
 
 use crate::diag::{Diagnostic, Result};

@@ -11,6 +11,7 @@ mod blocks;
 mod builder;
 mod clip;
 mod config;
+mod load;
 mod transformer;
 mod unet;
 mod vae;
@@ -19,6 +20,8 @@ mod vae;
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 
+pub use load::{load, program};
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -26,6 +29,7 @@ use serde_json::Value;
 use crate::diag::{Diagnostic, Result, suggest};
 use crate::ir::{Op, OpGraph};
 use crate::weights::WeightOp;
+
 use builder::Builder;
 use config::Config;
 

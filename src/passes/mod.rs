@@ -5,7 +5,6 @@
 //! reason per line; [`Manager`](manager) runs it, verifies after every pass and writes the [`Trace`].
 
 pub mod assign_precision;
-pub mod bind_shapes;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod case_tests;
@@ -28,6 +27,7 @@ mod rewriter;
 mod schedule;
 mod select_kernels;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod tile_attention;
 pub mod trace;

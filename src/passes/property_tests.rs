@@ -10,7 +10,7 @@ use super::*;
 use crate::hwdb;
 use crate::interp::arb::{arb_graph, inputs, relative_l2};
 use crate::interp::{self, Float};
-use crate::ir::{Op, Outlet, text, verify};
+use crate::ir::{DType, Op, Outlet, text, verify};
 use crate::weights::{Source, WeightExpr, evaluate};
 
 /// How far the f64 output may move under an exact pass.
@@ -151,7 +151,8 @@ proptest! {
 fn small(architecture: &str, component: &str, extents: &[Vec<i64>]) -> OpGraph {
     let configs: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/models/svd_tiny_configs.json")).unwrap();
     let graph = crate::models::build(architecture, &configs[component], component, component).unwrap();
-    bind_shapes::bind(&graph, extents).unwrap()
+    let given: Vec<_> = extents.iter().map(|dims| (DType::F32, dims.clone())).collect();
+    graph.bind(&graph.signature().unify(&given).unwrap()).unwrap()
 }
 
 /// Compiles with some answers and compares what comes out in f64, and in 16 bits what rounds.

@@ -61,7 +61,7 @@ pub fn emit(graph: Verified<'_>, place: &mut dyn FnMut(&WeightExpr) -> Result<Pl
 
 fn value_info(name: &str, ty: &TensorType) -> Result<crate::onnx::proto::ValueInfoProto> {
     let dims = ty.dims().ok_or_else(|| Diagnostic::new("model/unbound", format!("`{name}` still has the symbolic type {ty}")))?;
-    let extents: Vec<Extent> = dims.into_iter().map(Extent::Value).collect();
+    let extents: Vec<Extent> = dims.into_iter().map(Extent::Known).collect();
     Ok(build::value_info(name, ty.dtype.onnx(), &extents))
 }
 
@@ -158,14 +158,23 @@ impl Emitter<'_> {
                 let axes: Vec<i64> = axes.iter().map(|a| *a as i64).collect();
                 Form::standard("ReduceMean", vec![attr::int("keepdims", 1)]).with([self.integers(&axes)])
             }
-            Op::Transpose { perm } => Form::standard("Transpose", vec![attr::ints("perm", &perm.iter().map(|p| *p as i64).collect::<Vec<_>>())]),
+            Op::Transpose { perm } => {
+                Form::standard("Transpose", vec![attr::ints("perm", &perm.iter().map(|p| *p as i64).collect::<Vec<_>>())])
+            }
             Op::Concat { axis } => Form::standard("Concat", vec![attr::int("axis", *axis as i64)]),
             Op::Cast { to } => Form::standard("Cast", vec![attr::int("to", i64::from(to.onnx()))]),
-            Op::MultiHeadAttention(a) => Form::contrib("MultiHeadAttention", vec![attr::int("num_heads", a.heads), attr::float("scale", a.scale)]),
+            Op::MultiHeadAttention(a) => {
+                Form::contrib("MultiHeadAttention", vec![attr::int("num_heads", a.heads), attr::float("scale", a.scale)])
+            }
             Op::QuickGelu { alpha } => Form::contrib("QuickGelu", vec![attr::float("alpha", *alpha)]),
             Op::GroupNormNhwc(g) => Form::contrib(
                 "GroupNorm",
-                vec![attr::int("groups", g.groups), attr::float("epsilon", g.eps), attr::int("activation", i64::from(g.silu)), attr::int("channels_last", 1)],
+                vec![
+                    attr::int("groups", g.groups),
+                    attr::float("epsilon", g.eps),
+                    attr::int("activation", i64::from(g.silu)),
+                    attr::int("channels_last", 1),
+                ],
             ),
             op => self.shaped_form(op)?,
         })

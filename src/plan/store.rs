@@ -14,7 +14,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::weights::{Source, WeightExpr, WeightOp, evaluate};
 
 /// The plan's own file of derived weights.
-pub const DERIVED: &str = "derived.bin";
+pub(super) const DERIVED: &str = "derived.bin";
 /// Literals up to this size go into the model.
 const EMBED: u64 = 4096;
 /// Tensors start at multiples of this, the widest vector load.
@@ -53,7 +53,16 @@ impl<'a> Store<'a> {
     pub fn create(folder: &Path, source: &'a Source, bundle: bool) -> Result<Self> {
         let derived_path = folder.join(DERIVED);
         let file = File::create(&derived_path).map_err(|e| unwritable(&derived_path, &e))?;
-        Ok(Self { source, derived: BufWriter::with_capacity(1 << 20, file), derived_path, at: 0, hash: Sha256::new(), placed: BTreeMap::new(), files: Vec::new(), copy_all: bundle })
+        Ok(Self {
+            source,
+            derived: BufWriter::with_capacity(1 << 20, file),
+            derived_path,
+            at: 0,
+            hash: Sha256::new(),
+            placed: BTreeMap::new(),
+            files: Vec::new(),
+            copy_all: bundle,
+        })
     }
 
     /// Binds an expression to the source and says where its bytes lie, writing them first if they lie nowhere yet.
@@ -134,5 +143,6 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 fn unwritable(path: &Path, why: &std::io::Error) -> Diagnostic {
-    Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {why}", path.display())).help("free some disk, or choose another folder")
+    Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {why}", path.display()))
+        .help("free some disk, or choose another folder")
 }

@@ -1,3 +1,3 @@
 //! The integration tests of vidc, one binary.
 
-fn main() {}
+mod reference;

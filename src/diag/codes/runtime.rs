@@ -1,6 +1,6 @@
 //! Codes of the area `runtime`.
 
-use super::{Code, bug, environment};
+use super::{Code, bug, environment, input};
 
 pub(super) const CODES: &[Code] = &[
     environment(
@@ -63,4 +63,19 @@ pub(super) const CODES: &[Code] = &[
         "runtime/profile",
         "The profile that ONNX Runtime wrote cannot be read: it is missing, cut short, or of a form that this version of vidc does not know.",
     ),
+    input(
+        "run/unknown-value",
+        "`--feed` or `--dump` names a value that the plan does not have. `vidc check PLANDIR` lists the values with their types.",
+    ),
+    input(
+        "run/feed-shape",
+        "An array that is fed has another shape than the value. A value that is assigned in a loop takes a leading axis of steps.",
+    ),
+    input("run/unknown-input", "`--input` names an input that the graph does not declare."),
+    input("run/missing-input", "The graph declares an input that was not given."),
+    input(
+        "run/no-progress",
+        "`--resume` found no saved progress beside the output. A run saves its progress after every step; a finished run removes it.",
+    ),
+    input("run/other-progress", "The saved progress belongs to another plan, other parameters or other weights, or is damaged."),
 ];

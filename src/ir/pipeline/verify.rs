@@ -1,0 +1,158 @@
+//! The invariants of a pipeline. `verify` checks them; whoever changes a [`Pipeline`] keeps them.
+//!
+//! 1. The graph has no cycle; so has no body.
+//! 2. Each input slot `0..n` of a node is filled exactly once, by an output that exists.
+//! 3. Each node has the number of inputs and outputs that its operator has.
+//! 4. The type of a primitive's output is what [`Prim::infer`](super::Prim::infer) says of its inputs, names of axes apart.
+//! 5. A call names a model of the pipeline and all of its ports in order; its output types follow from the signature; a chunked
+//!    axis exists and has at least as many elements as there are chunks.
+//! 6. A loop has at least one step; its inputs are carry, each, captures; each array has an element for each step; the body's arguments
+//!    have distinct indices within those inputs and the types that the loop gives them; the body's results have the types of the carried values.
+//! 7. `Argument` stands only in bodies, `Input` only outside of them.
+//! 8. Names of values are not empty and unique in each graph.
+//! 9. `inputs` are exactly the input nodes; `outputs` and results of the graph are equally many, at least one, and each is a video.
+//!
+//! Not checked: that axis names agree (they change nothing), that a model is called at all, that a value is used.
+
+use std::collections::HashSet;
+use std::ops::Deref;
+
+use super::call::call_types;
+use super::resolve::{is_video, one_step};
+use super::{Call, Loop, NodeId, PipeGraph, PipeOp, Pipeline, ValueType};
+use crate::diag::{Diagnostic, Result};
+
+/// A pipeline that keeps the invariants of this module.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified<'p>(&'p Pipeline);
+
+impl Deref for Verified<'_> {
+    type Target = Pipeline;
+    fn deref(&self) -> &Pipeline {
+        self.0
+    }
+}
+
+/// Checks the invariants.
+///
+/// # Errors
+/// `internal/bug` with the first that does not hold: a pipeline is made by vidc, so a broken one is vidc's mistake.
+pub fn verify(pipeline: &Pipeline) -> Result<Verified<'_>> {
+    let graph = &pipeline.graph;
+    verify_graph(pipeline, graph, None)?;
+    let declared: HashSet<NodeId> = pipeline.inputs.iter().copied().collect();
+    let found: HashSet<NodeId> = graph.ids().filter(|id| matches!(graph.node(*id).op, PipeOp::Input { .. })).collect();
+    ensure(declared == found && declared.len() == pipeline.inputs.len(), graph, None, "the inputs are not the input nodes")?;
+    ensure(
+        !pipeline.outputs.is_empty() && pipeline.outputs.len() == graph.results.len(),
+        graph,
+        None,
+        "outputs and results differ in number",
+    )?;
+    for result in &graph.results {
+        ensure(graph.value_type(*result).is_some_and(is_video), graph, Some(result.node), "an output is not a video")?;
+    }
+    Ok(Verified(pipeline))
+}
+
+/// `arguments`: in a body, the type of each argument.
+fn verify_graph(p: &Pipeline, graph: &PipeGraph, arguments: Option<&[ValueType]>) -> Result<()> {
+    ensure(graph.order().len() == graph.len(), graph, None, "there is a cycle")?;
+    let mut names = HashSet::new();
+    let mut indices = HashSet::new();
+    for id in graph.ids() {
+        let node = graph.node(id);
+        let slots = graph.input_slots(id);
+        ensure(slots.iter().copied().eq(0..slots.len()), graph, Some(id), "an input slot is empty or filled twice")?;
+        let inputs = input_types(graph, id)?;
+        for slot in 0..node.outputs.len() {
+            let name = node.value_name(slot);
+            ensure(!name.is_empty() && names.insert(name), graph, Some(id), "the name of a value is empty or taken")?;
+        }
+        verify_node(p, graph, id, &inputs, arguments)?;
+        if let PipeOp::Argument { index } = &node.op {
+            ensure(indices.insert(*index), graph, Some(id), "two arguments have one index")?;
+        }
+    }
+    Ok(())
+}
+
+fn verify_node(p: &Pipeline, graph: &PipeGraph, id: NodeId, inputs: &[ValueType], arguments: Option<&[ValueType]>) -> Result<()> {
+    let node = graph.node(id);
+    let outputs = &node.outputs;
+    match &node.op {
+        PipeOp::Input { fit } => {
+            let one = inputs.is_empty() && arguments.is_none() && fit.0 > 0 && fit.1 > 0;
+            ensure(one && outputs[..] == [ValueType::Picture { size: None }], graph, Some(id), "an input is a picture, outside of bodies")
+        }
+        PipeOp::Argument { index } => {
+            let given = arguments.and_then(|a| a.get(*index));
+            let fits = inputs.is_empty() && outputs.len() == 1 && given.is_some_and(|g| g.same_shape(&outputs[0]));
+            ensure(fits, graph, Some(id), "an argument is not what the loop gives")
+        }
+        PipeOp::Prim(prim) => match prim.infer(inputs) {
+            Ok(ty) => ensure(outputs.len() == 1 && outputs[0].same_shape(&ty), graph, Some(id), &format!("the inputs give {ty}")),
+            Err(e) => ensure(false, graph, Some(id), &e.message),
+        },
+        PipeOp::Call(call) => verify_call(p, graph, id, call, inputs),
+        PipeOp::Loop(l) => verify_loop(p, graph, id, l, inputs),
+    }
+}
+
+fn verify_call(p: &Pipeline, graph: &PipeGraph, id: NodeId, call: &Call, inputs: &[ValueType]) -> Result<()> {
+    let node = graph.node(id);
+    let Some(model) = p.models.get(&call.model) else { return ensure(false, graph, Some(id), "the model is not declared") };
+    let ports = model.signature.inputs.iter().map(|(n, _)| n);
+    ensure(ports.eq(call.ports.iter()) && inputs.len() == call.ports.len(), graph, Some(id), "the ports are not the model's")?;
+    let ports = model.signature.outputs.iter().map(|(n, _)| n);
+    ensure(ports.eq(call.outputs.iter()), graph, Some(id), "the outputs are not the model's")?;
+    let types = call_types(&model.signature, inputs).unwrap_or_default();
+    let equal = types.len() == node.outputs.len() && types.iter().zip(&node.outputs).all(|(a, b)| a.same_shape(b));
+    ensure(
+        equal && types.iter().all(|t| t.dims().iter().all(|d| *d > 0)),
+        graph,
+        Some(id),
+        "the output types do not follow from the signature",
+    )?;
+    let Some(chunk) = call.chunk else { return Ok(()) };
+    let fits = |t: Option<&ValueType>| t.and_then(|t| t.dims().get(chunk.axis).copied()).is_some_and(|n| (1..=n).contains(&chunk.count));
+    ensure(fits(inputs.first()) && fits(node.outputs.first()), graph, Some(id), "the chunks do not fit the axis")
+}
+
+fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: NodeId, l: &Loop, inputs: &[ValueType]) -> Result<()> {
+    let node = graph.node(id);
+    let at = Some(id);
+    let (carry, each) = (l.carry.len(), l.each.len());
+    ensure(l.steps >= 1, graph, at, "a loop has at least one step")?;
+    ensure(inputs.len() == carry + each + l.captures.len(), graph, at, "the inputs are not carry, each, captures")?;
+    let arrays = &inputs[carry..carry + each];
+    let long = arrays.iter().all(|a| a.axes().first().is_some_and(|axis| axis.size >= l.steps));
+    ensure(long, graph, at, "an array is shorter than the loop")?;
+    let arguments: Vec<ValueType> =
+        inputs.iter().enumerate().map(|(i, t)| if (carry..carry + each).contains(&i) { one_step(t) } else { t.clone() }).collect();
+    verify_graph(p, &l.body, Some(&arguments))?;
+    ensure(l.body.results.len() == carry && node.outputs.len() == carry, graph, at, "results and carried values differ in number")?;
+    for ((result, output), init) in l.body.results.iter().zip(&node.outputs).zip(inputs) {
+        let same = l.body.value_type(*result).is_some_and(|t| t.same_shape(output)) && output.same_shape(init);
+        ensure(same, graph, at, "a carried value changes its type")?;
+    }
+    Ok(())
+}
+
+fn input_types(graph: &PipeGraph, id: NodeId) -> Result<Vec<ValueType>> {
+    let types: Option<Vec<ValueType>> = graph.inputs(id).into_iter().map(|v| graph.value_type(v).cloned()).collect();
+    match types {
+        Some(types) => Ok(types),
+        None => ensure(false, graph, Some(id), "an input reads an output that does not exist").map(|()| Vec::new()),
+    }
+}
+
+fn ensure(holds: bool, graph: &PipeGraph, at: Option<NodeId>, what: &str) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    let node = at.and_then(|id| graph.get(id));
+    let who = node.map_or_else(|| "the pipeline".into(), |n| format!("the node `{}` ({})", n.name, n.op.word()));
+    let d = Diagnostic::new("internal/bug", format!("ir::pipeline::verify: {who}: {what}"));
+    Err(Box::new(d.maybe_at(node.and_then(|n| n.span.as_ref()), "this node")))
+}

@@ -1,0 +1,274 @@
+//! What a plan directory says about itself: `manifest.json`, versioned. The runtime needs it and the files it names, nothing else.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::store::WeightsEntry;
+use crate::diag::{Diagnostic, Result};
+use crate::hwdb::Engine;
+use crate::ir::pipeline::{Prim, ValueType};
+use crate::passes::{Choices, Effect};
+use crate::spec::Number;
+
+/// The version of the format that this vidc writes and reads.
+pub const VERSION: u32 = 1;
+/// The manifest's file name.
+pub const FILE: &str = "manifest.json";
+
+/// A plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of the format.
+    pub version: u32,
+    /// Version of vidc that wrote it.
+    pub vidc: String,
+    /// Name of the graph.
+    pub graph: String,
+    /// Fingerprint of the pipeline, SHA-256 in hex.
+    pub fingerprint: String,
+    /// Its parameters.
+    pub parameters: BTreeMap<String, Number>,
+    /// Key of the hardware profile that it was made for.
+    pub hardware: String,
+    /// What runs the sessions.
+    pub engine: Engine,
+    /// Where the weights came from, in words; random ones say so.
+    pub weights: String,
+    /// The answers that differ from the plain ones, and all that were given.
+    pub choices: Choices,
+    /// The effects of the answers that are not exact.
+    pub effects: Vec<EffectEntry>,
+    /// What the cost model said, with the field names of the command line's JSON.
+    pub predicted: Option<serde_json::Value>,
+    /// One session per model instance.
+    pub sessions: Vec<SessionEntry>,
+    /// Files of weights.
+    pub files: Vec<WeightsEntry>,
+    /// Every value; steps name values by index.
+    pub values: Vec<ValueEntry>,
+    /// Inputs that the user gives.
+    pub inputs: Vec<InputEntry>,
+    /// What runs, in order.
+    pub steps: Vec<Step>,
+    /// What comes out.
+    pub outputs: Vec<OutputEntry>,
+}
+
+/// An answer that changes results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectEntry {
+    /// The knob.
+    pub knob: String,
+    /// Its answer.
+    pub answer: String,
+    /// What it does.
+    pub effect: Effect,
+}
+
+/// A model to load.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SessionEntry {
+    /// The instance's name.
+    pub name: String,
+    /// The model's file in the plan.
+    pub file: String,
+    /// SHA-256 of that file in hex.
+    pub sha256: String,
+    /// Locations of the weights that it reads.
+    pub weights: Vec<String>,
+}
+
+/// A value.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ValueEntry {
+    /// Its name for `--feed` and `--dump`.
+    pub name: String,
+    /// Its type.
+    pub ty: ValueType,
+    /// How many loops are around the step that makes it.
+    pub loops: usize,
+}
+
+/// A picture that the user gives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InputEntry {
+    /// Its name for `--input`.
+    pub name: String,
+    /// The value that takes it.
+    pub value: usize,
+    /// (height, width) that `--fit` fits it to.
+    pub fit: (i64, i64),
+}
+
+/// A video that comes out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputEntry {
+    /// Its name.
+    pub name: String,
+    /// The value that holds the frames, f32 [batch, frames, 3, height, width].
+    pub value: usize,
+    /// Frames a second.
+    pub fps: f64,
+}
+
+/// One step of a plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Step {
+    /// Makes a session ready.
+    Load {
+        /// Index of the session.
+        session: usize,
+    },
+    /// Frees a session.
+    Unload {
+        /// Index of the session.
+        session: usize,
+    },
+    /// Computes a primitive on the host.
+    Host {
+        /// The primitive.
+        prim: Prim,
+        /// Values that it reads.
+        inputs: Vec<usize>,
+        /// The value that it makes.
+        output: usize,
+    },
+    /// Runs a session once.
+    Run {
+        /// Index of the session.
+        session: usize,
+        /// Port and value of each input.
+        inputs: Vec<(String, usize)>,
+        /// Port and value of each output.
+        outputs: Vec<(String, usize)>,
+    },
+    /// Runs a session once per piece of the first axis, one piece after the other, and joins the outputs along it.
+    ForChunks {
+        /// Index of the session.
+        session: usize,
+        /// The pieces, covering the axis without gap or overlap.
+        ranges: Vec<(usize, usize)>,
+        /// Port, value and whether each piece sees only its part.
+        inputs: Vec<(String, usize, bool)>,
+        /// Port and value of each output.
+        outputs: Vec<(String, usize)>,
+    },
+    /// Runs a body again and again.
+    Loop {
+        /// The loop's name, for progress.
+        name: String,
+        /// How often.
+        steps: usize,
+        /// State handed from one step to the next.
+        carry: Vec<Carry>,
+        /// Arrays of which step i sees element i: (array, what the body sees).
+        each: Vec<(usize, usize)>,
+        /// The body.
+        body: Vec<Step>,
+    },
+}
+
+/// A carried value: four names for one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Carry {
+    /// Before the first step.
+    pub init: usize,
+    /// What a step sees.
+    pub before: usize,
+    /// What a step makes.
+    pub after: usize,
+    /// After the last step.
+    pub result: usize,
+}
+
+impl Manifest {
+    /// Reads and checks the manifest of a plan directory.
+    ///
+    /// # Errors
+    /// `plan/not-a-plan`, `plan/version`, `plan/broken` if an index leads nowhere or a file name leaves the folder.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(FILE);
+        let text = std::fs::read_to_string(&path).map_err(|e| {
+            Diagnostic::new("plan/not-a-plan", format!("`{}` is no plan: {e}", folder.display()))
+                .help("`vidc compile GRAPH --hw KEY -o PLANDIR` makes one")
+        })?;
+        let broken = |e: String| Diagnostic::new("plan/broken", format!("`{}` is no manifest of this version: {e}", path.display()));
+        let raw: serde_json::Value = serde_json::from_str(&text).map_err(|e| broken(e.to_string()))?;
+        match raw.get("version").and_then(serde_json::Value::as_u64) {
+            Some(v) if v == u64::from(VERSION) => {}
+            found => {
+                let found = found.map_or("none".into(), |v| v.to_string());
+                let d = Diagnostic::new("plan/version", format!("the plan has version {found}, this vidc reads {VERSION}"));
+                return Err(Box::new(d.help("compile the graph again with `vidc compile`")));
+            }
+        }
+        let manifest: Self = serde_json::from_value(raw).map_err(|e| broken(e.to_string()))?;
+        manifest.check().map_err(|e| Box::new(broken(e)))?;
+        Ok(manifest)
+    }
+
+    /// The file that an entry names.
+    pub fn weights_path(folder: &Path, entry: &WeightsEntry) -> PathBuf {
+        if entry.path.is_absolute() { entry.path.clone() } else { folder.join(&entry.path) }
+    }
+
+    /// Does any weight come from a generator?
+    pub fn is_random(&self) -> bool {
+        self.weights.starts_with("random:")
+    }
+
+    fn check(&self) -> std::result::Result<(), String> {
+        let bare = |name: &str| Path::new(name).file_name().is_some_and(|f| f == name);
+        if let Some(s) = self.sessions.iter().find(|s| !bare(&s.file)) {
+            return Err(format!("the file `{}` leaves the folder", s.file));
+        }
+        if let Some(f) = self.files.iter().find(|f| !f.path.is_absolute() && !f.path.to_str().is_some_and(bare)) {
+            return Err(format!("the file `{}` leaves the folder", f.path.display()));
+        }
+        let outer = self.inputs.iter().map(|i| i.value).chain(self.outputs.iter().map(|o| o.value));
+        if let Some(v) = outer.chain(self.steps.iter().flat_map(Step::values)).find(|v| *v >= self.values.len()) {
+            return Err(format!("there is no value {v}"));
+        }
+        if let Some(s) = self.steps.iter().flat_map(Step::sessions).find(|s| *s >= self.sessions.len()) {
+            return Err(format!("there is no session {s}"));
+        }
+        Ok(())
+    }
+}
+
+impl Step {
+    /// Every value that the step names, its body included.
+    pub fn values(&self) -> Vec<usize> {
+        match self {
+            Self::Load { .. } | Self::Unload { .. } => Vec::new(),
+            Self::Host { inputs, output, .. } => inputs.iter().copied().chain([*output]).collect(),
+            Self::Run { inputs, outputs, .. } => inputs.iter().chain(outputs).map(|(_, v)| *v).collect(),
+            Self::ForChunks { inputs, outputs, .. } => inputs.iter().map(|(_, v, _)| *v).chain(outputs.iter().map(|(_, v)| *v)).collect(),
+            Self::Loop { carry, each, body, .. } => {
+                let state = carry.iter().flat_map(|c| [c.init, c.before, c.after, c.result]).chain(each.iter().flat_map(|(a, b)| [*a, *b]));
+                state.chain(body.iter().flat_map(Self::values)).collect()
+            }
+        }
+    }
+
+    /// Every session that the step names, its body included.
+    pub fn sessions(&self) -> Vec<usize> {
+        match self {
+            Self::Load { session } | Self::Unload { session } | Self::Run { session, .. } | Self::ForChunks { session, .. } => {
+                vec![*session]
+            }
+            Self::Host { .. } => Vec::new(),
+            Self::Loop { body, .. } => body.iter().flat_map(Self::sessions).collect(),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A pipeline as the steps of a plan: values get indices, loops keep their bodies, captures become the values they capture.
+
+use std::collections::BTreeMap;
+
+use super::manifest::{Carry, InputEntry, OutputEntry, Step, ValueEntry};
+use crate::ir::op::ForChunks;
+use crate::ir::pipeline::{Call, Loop, NodeId, PipeGraph, PipeOp, ValueId};
+use crate::ir::{CallSite, Program, program};
+use crate::passes::Choices;
+
+/// The steps and what they name.
+#[derive(Debug, Default)]
+pub(super) struct Lowered {
+    pub(super) values: Vec<ValueEntry>,
+    pub(super) inputs: Vec<InputEntry>,
+    pub(super) steps: Vec<Step>,
+    pub(super) outputs: Vec<OutputEntry>,
+}
+
+/// Lowers the pipeline; `sites` gives the session of each call, in order of `Program::calls`, with its pieces.
+pub(super) fn lower(program: &Program, sites: &[(CallSite, usize, i64)], choices: &Choices) -> Lowered {
+    let mut l = Lowerer { program, sites: sites.iter(), out: Lowered::default() };
+    let (steps, map) = l.graph(&program.pipeline.graph, &BTreeMap::new(), 0);
+    let mut out = l.out;
+    out.outputs = program
+        .pipeline
+        .outputs
+        .iter()
+        .zip(&program.pipeline.graph.results)
+        .map(|(o, v)| OutputEntry { name: o.name.clone(), value: map[v], fps: o.fps })
+        .collect();
+    out.steps = with_residency(steps, choices.get("pipeline.residency") == Some("stage"));
+    out
+}
+
+struct Lowerer<'a> {
+    program: &'a Program,
+    sites: std::slice::Iter<'a, (CallSite, usize, i64)>,
+    out: Lowered,
+}
+
+type ValueMap = BTreeMap<ValueId, usize>;
+
+impl Lowerer<'_> {
+    fn value(&mut self, graph: &PipeGraph, id: ValueId, loops: usize) -> usize {
+        let ty = graph.node(id.node).outputs[id.slot].clone();
+        self.out.values.push(ValueEntry { name: graph.value_name(id), ty, loops });
+        self.out.values.len() - 1
+    }
+
+    /// The steps of a graph; `arguments` says which value each argument node stands for.
+    fn graph(&mut self, graph: &PipeGraph, arguments: &BTreeMap<NodeId, usize>, loops: usize) -> (Vec<Step>, ValueMap) {
+        let mut map = ValueMap::new();
+        let mut steps = Vec::new();
+        for id in graph.order() {
+            let node = graph.node(id);
+            if let Some(value) = arguments.get(&id) {
+                map.insert(id.into(), *value);
+                continue;
+            }
+            let inputs: Vec<usize> = graph.inputs(id).iter().map(|v| map[v]).collect();
+            let outputs: Vec<usize> = (0..node.outputs.len())
+                .map(|slot| {
+                    let id = ValueId { node: id, slot };
+                    let value = self.value(graph, id, loops);
+                    map.insert(id, value);
+                    value
+                })
+                .collect();
+            match &node.op {
+                PipeOp::Input { fit } => self.out.inputs.push(InputEntry { name: node.name.clone(), value: outputs[0], fit: *fit }),
+                PipeOp::Argument { .. } => {}
+                PipeOp::Prim(prim) => steps.push(Step::Host { prim: prim.clone(), inputs, output: outputs[0] }),
+                PipeOp::Call(call) => steps.extend(self.call(call, &inputs, &outputs)),
+                PipeOp::Loop(l) => steps.push(self.looped(&node.name, l, &inputs, &outputs, loops)),
+            }
+        }
+        (steps, map)
+    }
+
+    fn call(&mut self, call: &Call, inputs: &[usize], outputs: &[usize]) -> Option<Step> {
+        let (site, session, pieces) = self.sites.next()?;
+        let named = |ports: &[String], values: &[usize]| ports.iter().cloned().zip(values.iter().copied()).collect::<Vec<_>>();
+        let outputs = named(&call.outputs, outputs);
+        if *pieces == 1 {
+            return Some(Step::Run { session: *session, inputs: named(&call.ports, inputs), outputs });
+        }
+        let signature = self.program.models[&site.model].signature();
+        let cuts = signature.inputs.iter().map(|(_, ty)| program::cut(ty));
+        let inputs = named(&call.ports, inputs).into_iter().zip(cuts).map(|((port, value), cut)| (port, value, cut)).collect();
+        let ranges = ForChunks::even_ranges(site.batch, *pieces).into_iter().map(|(s, e)| (s as usize, e as usize)).collect();
+        Some(Step::ForChunks { session: *session, ranges, inputs, outputs })
+    }
+
+    fn looped(&mut self, name: &str, l: &Loop, inputs: &[usize], outputs: &[usize], loops: usize) -> Step {
+        let mut arguments = BTreeMap::new();
+        for id in l.body.ids().collect::<Vec<_>>() {
+            if let PipeOp::Argument { index } = l.body.node(id).op {
+                // A capture is the value itself; state and per-step values get a value of their own.
+                let state = index < l.carry.len() + l.each.len();
+                arguments.insert(id, if state { self.value(&l.body, id.into(), loops + 1) } else { inputs[index] });
+            }
+        }
+        let seen: BTreeMap<usize, usize> = arguments
+            .iter()
+            .filter_map(|(id, value)| match l.body.node(*id).op {
+                PipeOp::Argument { index } => Some((index, *value)),
+                _ => None,
+            })
+            .collect();
+        let (body, map) = self.graph(&l.body, &arguments, loops + 1);
+        let carry = (0..l.carry.len())
+            .map(|i| Carry {
+                init: inputs[i],
+                before: seen.get(&i).copied().unwrap_or(inputs[i]),
+                after: map[&l.body.results[i]],
+                result: outputs[i],
+            })
+            .collect();
+        let each = (l.carry.len()..l.carry.len() + l.each.len()).filter_map(|i| Some((inputs[i], *seen.get(&i)?))).collect();
+        Step::Loop { name: name.into(), steps: l.steps as usize, carry, each, body }
+    }
+}
+
+/// Puts loads in front of the first use: of everything, or of each session with an unload behind its last use.
+fn with_residency(steps: Vec<Step>, by_stage: bool) -> Vec<Step> {
+    let used: Vec<Vec<usize>> = steps.iter().map(Step::sessions).collect();
+    let mut order: Vec<usize> = Vec::new();
+    for session in used.iter().flatten() {
+        if !order.contains(session) {
+            order.push(*session);
+        }
+    }
+    if !by_stage {
+        return order.into_iter().map(|session| Step::Load { session }).chain(steps).collect();
+    }
+    let mut out = Vec::new();
+    for (i, step) in steps.into_iter().enumerate() {
+        let of_step = |s: &&usize| used[i].contains(*s);
+        let first = |s: &usize| !used[..i].iter().flatten().any(|u| u == s);
+        let last = |s: &usize| !used[i + 1..].iter().flatten().any(|u| u == s);
+        out.extend(order.iter().filter(of_step).filter(|s| first(s)).map(|s| Step::Load { session: *s }));
+        out.push(step);
+        out.extend(order.iter().filter(of_step).filter(|s| last(s)).map(|s| Step::Unload { session: *s }));
+    }
+    out
+}
