@@ -14,7 +14,7 @@ use crate::ir::{DType, NodeId, Op, OpGraph, Outlet, TensorType};
 
 pub(super) struct SelectKernels;
 
-/// Channel counts for which ONNX Runtime's CUDA GroupNorm kernel is compiled (contrib_ops/cuda/diffusion/group_norm_impl.cu).
+/// Channel counts for which ONNX Runtime's CUDA GroupNorm kernel is compiled (`contrib_ops/cuda/diffusion/group_norm_impl.cu`).
 const GROUP_NORM_CHANNELS: [i64; 16] = [128, 256, 320, 384, 448, 512, 576, 640, 768, 896, 960, 1024, 1280, 1920, 2048, 2560];
 
 static INFO: PassInfo = PassInfo {
