@@ -242,7 +242,7 @@ fn widen_outputs(rw: &mut Rewriter<'_>, before: &Before, knob: &str) -> Result<(
     let narrow: BTreeSet<Outlet> = before.wide.iter().map(|i| outputs[*i].1).filter(|o| rw.graph().ty(*o).dtype != DType::F32).collect();
     for outlet in narrow {
         rw.apply(outlet.node, Some(knob), Why::new("interface-stays-f32"), |e| {
-            let wide = e.add(Op::Cast { to: DType::F32 }, &[outlet], "widen")?;
+            let wide = e.add_behind(Op::Cast { to: DType::F32 }, &[outlet], "widen")?;
             let readers: Vec<NodeId> = e.graph().users(outlet).into_iter().map(|(n, _)| n).collect();
             e.redirect(outlet, wide, &readers);
             Ok(())

@@ -5,7 +5,7 @@
 //! cast to the same type and a transposition that moves nothing are common with their input. Gain: time and memory; it costs
 //! nothing, so there is no knob.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
@@ -49,7 +49,7 @@ impl Pass for Eliminate {
 type Key = (&'static str, String, Vec<Outlet>);
 
 fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
-    let mut seen: BTreeMap<Key, NodeId> = BTreeMap::new();
+    let mut seen: HashMap<Key, NodeId> = HashMap::new();
     for id in rw.graph().nodes() {
         let graph = rw.graph();
         let inputs = graph.inputs_of(id);

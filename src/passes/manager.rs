@@ -143,6 +143,32 @@ fn interface(graph: &OpGraph) -> Vec<(String, TensorType)> {
     inputs.chain(graph.outputs().iter().map(|(n, o)| (n.clone(), graph.ty(*o).clone()))).collect()
 }
 
+/// The last pass that answers a global knob; what runs up to it does not depend on segment knobs.
+const HEAD_ENDS: &str = "assign-precision";
+
+/// The graph after the passes that no segment knob concerns: what compiles that differ in segment answers alone have in common.
+///
+/// # Errors
+/// As [`compile`].
+pub fn head(graph: &OpGraph, machine: &Machine, globals: &Choices) -> Result<OpGraph> {
+    let debugging = Debugging { stop_after: Some(HEAD_ENDS.into()), ..Debugging::default() };
+    compile(graph, machine, globals, Checks::Fast, &debugging).map(|c| c.graph)
+}
+
+/// The rest of the passes over a [`head`] made with the same global answers; the graph is that of [`compile`].
+///
+/// # Errors
+/// As [`compile`].
+pub fn tail(head: &OpGraph, machine: &Machine, choices: &Choices) -> Result<OpGraph> {
+    let cx = PassCx { machine, choices };
+    let mut out = Compiled { graph: head.clone(), trace: Trace::default() };
+    for pass in pipeline().iter().skip_while(|p| p.info().id != HEAD_ENDS).skip(1) {
+        step(&**pass, &mut out, &cx, Checks::Fast)?;
+    }
+    verify(&out.graph)?;
+    Ok(out.graph)
+}
+
 /// The knobs that the passes offer for a bound graph: each pass sees what the passes before it leave with plain answers, so
 /// that sites which fold away offer nothing.
 ///
