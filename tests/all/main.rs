@@ -1,5 +1,6 @@
 //! The integration tests of vidc, one binary.
 
+mod examples;
 mod layering;
 mod order;
 mod reference;
