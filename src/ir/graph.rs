@@ -103,8 +103,9 @@ impl OpGraph {
 
     /// Declares an input.
     pub fn input(&mut self, name: impl Into<String>, ty: TensorType) -> Outlet {
-        let node = self
-            .insert(Node { op: Op::Input, name: name.into(), group: "".into(), order: Order::default(), knob: None, outs: vec![ty] }, &[]);
+        // Before the first operator, so that what a pass puts behind an input (below its place) runs before it too.
+        let order = Order(vec![0]);
+        let node = self.insert(Node { op: Op::Input, name: name.into(), group: "".into(), order, knob: None, outs: vec![ty] }, &[]);
         self.inputs.push(node);
         Outlet { node, slot: 0 }
     }
@@ -211,9 +212,11 @@ impl OpGraph {
 
     /// All nodes in execution order: inputs and constants first, then by [`Order`].
     pub fn nodes(&self) -> Vec<NodeId> {
-        let mut ids: Vec<NodeIndex> = self.graph.node_indices().collect();
-        ids.sort_by(|a, b| self.graph[*a].order.cmp(&self.graph[*b].order).then(a.cmp(b)));
-        ids.into_iter().map(NodeId).collect()
+        // Most places differ in their first parts, which are compared as one number without following a pointer.
+        let front = |o: &Order| (u64::from(o.0.first().map_or(0, |x| *x)) << 32) | u64::from(o.0.get(1).map_or(0, |x| *x));
+        let mut ids: Vec<(u64, NodeIndex)> = self.graph.node_indices().map(|i| (front(&self.graph[i].order), i)).collect();
+        ids.sort_unstable_by(|(x, a), (y, b)| x.cmp(y).then_with(|| self.graph[*a].order.cmp(&self.graph[*b].order)).then(a.cmp(b)));
+        ids.into_iter().map(|(_, i)| NodeId(i)).collect()
     }
 
     /// Number of nodes.

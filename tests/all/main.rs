@@ -1,5 +1,7 @@
 //! The integration tests of vidc, one binary.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says on stderr what it skipped or measured")]
+
 mod examples;
 mod layering;
 mod order;
