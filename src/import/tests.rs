@@ -83,7 +83,7 @@ fn check_form(form: Form, tolerance: f32) {
     let files = weights::Source::Files(BTreeMap::from(stages));
     let program = program(&template("svd-tiny"), &[]);
     let bound: Vec<_> = params(&program).into_iter().map(|(_, name, p)| (name, p.bind(&files).expect("binds"), p)).collect();
-    assert_eq!(bound.len(), 1205, "{form:?}");
+    assert_eq!(bound.len(), 1858, "{form:?}");
     for (name, stored, param) in bound.iter().step_by(97).filter(|_| !form.hollow) {
         let seeded = param.bind(&weights::Source::Random { seed: SEED }).expect("binds");
         let floats = |e: &WeightExpr| {
