@@ -25,14 +25,15 @@ static INFO: PassInfo = PassInfo {
     establishes: &[Property::Typed],
     example: "
 choose: m.precision=f16
+hw: rtx3090
 before:
 model m(x: f32[1, 4]) -> y: f32[1, 4] = %1
-  %0 = Linear(%x, {param m/w}) : f32[1, 4]
+  %0 = Linear(%x, {param m/w: f32[4, 4]}) : f32[1, 4]
   %1 = Silu(%0) : f32[1, 4]
 after:
 model m(x: f32[1, 4]) -> y: f32[1, 4] = %3
   %0 = Cast{to=f16}(%x) : f16[1, 4]
-  %1 = Linear(%0, {cast[f16](param m/w)}) : f16[1, 4]
+  %1 = Linear(%0, {cast[f16](param m/w: f32[4, 4])}) : f16[1, 4]
   %2 = Silu(%1) : f16[1, 4]
   %3 = Cast{to=f32}(%2) : f32[1, 4]
 ",
@@ -242,7 +243,7 @@ fn widen_outputs(rw: &mut Rewriter<'_>, before: &Before, knob: &str) -> Result<(
     let narrow: BTreeSet<Outlet> = before.wide.iter().map(|i| outputs[*i].1).filter(|o| rw.graph().ty(*o).dtype != DType::F32).collect();
     for outlet in narrow {
         rw.apply(outlet.node, Some(knob), Why::new("interface-stays-f32"), |e| {
-            let wide = e.add(Op::Cast { to: DType::F32 }, &[outlet], "widen")?;
+            let wide = e.add_behind(Op::Cast { to: DType::F32 }, &[outlet], "widen")?;
             let readers: Vec<NodeId> = e.graph().users(outlet).into_iter().map(|(n, _)| n).collect();
             e.redirect(outlet, wide, &readers);
             Ok(())
