@@ -24,7 +24,7 @@ static INFO: PassInfo = PassInfo {
 before:
 model m(x: f32[4, 2]) -> y: f32[4, 2] = %0
   %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 2), (2, 4)]}(%x) : f32[4, 2]
-    model m.body(in0: f32[2, 2]) -> out0: f32[2, 2] = %0
+    2: model m.body(in0: f32[2, 2]) -> out0: f32[2, 2] = %0
       %0 = Exp(%in0) : f32[2, 2]
 after:
 model m(x: f32[4, 2]) -> y: f32[4, 2] = %4
