@@ -12,4 +12,16 @@ pub(super) const CODES: &[Code] = &[
         "tune/no-plan-fits",
         "No combination of answers stays within the memory that was allowed. The message gives the nearest miss: the plan that needs least, and how much it needs.",
     ),
+    input(
+        "tune/quality-not-reached",
+        "No combination of answers reaches the decibels that --min-psnr asks for, because fixed answers round more than that. Ask for less, or leave those knobs open.",
+    ),
+    environment(
+        "tune/out-of-time",
+        "The time limit was over before a plan was found that keeps to the memory and quality that were asked for. Allow more time, or more memory.",
+    ),
+    input(
+        "tune/bad-record",
+        "A tuning record cannot be read: it is not the YAML that `vidc tune` writes, or was written by a version with another format. `vidc tune` makes a new one.",
+    ),
 ];

@@ -1,0 +1,257 @@
+//! What a lowered graph costs: its steps in order, and the sums that the search and the reports use.
+//!
+//! Latency is the sum of the steps; memory is, over the steps, the most of live buffers plus the kernel's scratch, on top of
+//! weights and of what the caller binds. Both are also kept *per knob* ([`GraphCost::by_knob`]): a segment knob changes only
+//! the nodes that it governs, so sums and maxima over its own steps are all that the search needs to know about an answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::latency::{Machine, Precision};
+use super::operator;
+use crate::diag::Result;
+use crate::ir::{NodeId, Op, OpGraph, Outlet, Schedule, schedule};
+use crate::units::{Bytes, Flop, Time};
+
+/// Constants below this size are not counted as weights: they are less than one allocation unit of any arena and are part
+/// of the machine's overhead. (The factor of a tiled attention is one number; it must not make the weights depend on tiles.)
+pub const LEAST_WEIGHT: u64 = 256;
+
+/// One step of a lowered graph.
+#[derive(Clone, Copy, Debug)]
+pub struct StepCost {
+    /// The node.
+    pub node: NodeId,
+    /// Kernel and dispatch.
+    pub time: Time,
+    /// Relative standard deviation of `time`.
+    pub sigma: f64,
+    /// Operations.
+    pub flop: Flop,
+    /// Bytes to and from device memory.
+    pub bytes: Bytes,
+    /// Buffers alive during the step, bound ones excepted.
+    pub live: Bytes,
+    /// Memory of the kernel alone.
+    pub scratch: Bytes,
+}
+
+/// Figures over a set of steps: time adds up, memory is the most at one step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Figures {
+    /// Sum of the steps' times.
+    pub time: Time,
+    /// Most of live buffers and scratch at one step.
+    pub transient: Bytes,
+}
+
+impl Figures {
+    fn add(&mut self, step: &StepCost) {
+        self.time += step.time;
+        self.transient = self.transient.max(step.live + step.scratch);
+    }
+}
+
+/// One row of a breakdown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Share {
+    /// Number of steps.
+    pub steps: u64,
+    /// Their time.
+    pub time: Time,
+    /// Their operations.
+    pub flop: Flop,
+    /// Their bytes.
+    pub bytes: Bytes,
+}
+
+/// The cost of one execution of a lowered graph.
+#[derive(Clone, Debug)]
+pub struct GraphCost {
+    /// Every step in the order of execution.
+    pub steps: Vec<StepCost>,
+    /// All steps together.
+    pub total: Figures,
+    /// Sum over the steps of time in picoseconds times relative standard deviation in millionths; whole numbers, so that the
+    /// order of the sum does not matter.
+    pub deviation: u128,
+    /// Operations.
+    pub flop: Flop,
+    /// Distinct constants of at least [`LEAST_WEIGHT`] bytes.
+    pub weights: Bytes,
+    /// Inputs and outputs, which the caller allocates.
+    pub bound: Bytes,
+    /// The figures of the steps that each knob governs; `None` for the steps that no knob governs.
+    pub by_knob: BTreeMap<Option<Arc<str>>, Figures>,
+}
+
+impl GraphCost {
+    /// The cost of a lowered graph. `f32_as`: see [`operator::cost`].
+    ///
+    /// # Errors
+    /// As [`operator::cost`].
+    pub fn of(graph: &OpGraph, f32_as: Precision, machine: &Machine) -> Result<Self> {
+        Self::scheduled(graph, &schedule(graph)?, f32_as, machine)
+    }
+
+    /// As [`GraphCost::of`], for a graph whose schedule is at hand.
+    ///
+    /// # Errors
+    /// As [`operator::cost`].
+    pub fn scheduled(graph: &OpGraph, schedule: &Schedule, f32_as: Precision, machine: &Machine) -> Result<Self> {
+        let mut out = Self {
+            steps: Vec::with_capacity(schedule.steps.len()),
+            total: Figures::default(),
+            deviation: 0,
+            flop: Flop(0),
+            weights: weight_bytes(graph),
+            bound: Bytes(schedule.bound_bytes()),
+            by_knob: BTreeMap::new(),
+        };
+        for (node, live) in schedule.steps.iter().zip(schedule.live()) {
+            out.push(graph, step(graph, *node, live, f32_as, machine)?);
+        }
+        Ok(out)
+    }
+
+    fn push(&mut self, graph: &OpGraph, step: StepCost) {
+        self.total.add(&step);
+        self.flop += step.flop;
+        self.deviation += u128::from(step.time.0) * u128::from((step.sigma * 1e6).round() as u64);
+        self.by_knob.entry(graph.node(step.node).knob.clone()).or_default().add(&step);
+        self.steps.push(step);
+    }
+
+    /// Everything that is in memory at the worst step, without the machine's overhead.
+    pub fn peak(&self) -> Bytes {
+        self.weights + self.bound + self.total.transient
+    }
+
+    /// Index of the step at which the transient memory is largest.
+    pub fn worst_step(&self) -> Option<usize> {
+        let most = self.steps.iter().enumerate().max_by_key(|(i, s)| (s.live + s.scratch, std::cmp::Reverse(*i)));
+        most.map(|(i, _)| i)
+    }
+
+    /// What no order of these nodes can go below: weights, bound tensors and the widest single operator.
+    pub fn lower_bound(&self, graph: &OpGraph) -> Bytes {
+        let widest = self.steps.iter().map(|s| s.scratch.0 + needs(graph, s.node)).max().unwrap_or(0);
+        self.weights + self.bound + Bytes(widest)
+    }
+
+    /// Time, operations and bytes by operator, largest time first.
+    pub fn by_operator(&self, graph: &OpGraph) -> Vec<(String, Share)> {
+        self.shares(|s| graph.node(s.node).op.name().to_owned())
+    }
+
+    /// The same by group, the part of the architecture.
+    pub fn by_group(&self, graph: &OpGraph) -> Vec<(String, Share)> {
+        self.shares(|s| graph.node(s.node).group.to_string())
+    }
+
+    fn shares(&self, key: impl Fn(&StepCost) -> String) -> Vec<(String, Share)> {
+        let mut rows: BTreeMap<String, Share> = BTreeMap::new();
+        for s in &self.steps {
+            let row = rows.entry(key(s)).or_default();
+            row.steps += 1;
+            row.time += s.time;
+            row.flop += s.flop;
+            row.bytes += s.bytes;
+        }
+        let mut rows: Vec<(String, Share)> = rows.into_iter().collect();
+        rows.sort_by_key(|(_, share)| std::cmp::Reverse(share.time));
+        rows
+    }
+}
+
+fn step(graph: &OpGraph, node: NodeId, live: u64, f32_as: Precision, machine: &Machine) -> Result<StepCost> {
+    let cost = operator::cost(graph, node, f32_as, machine)?;
+    Ok(StepCost {
+        node,
+        time: cost.time,
+        sigma: cost.kernel.sigma_rel,
+        flop: cost.kernel.flop,
+        bytes: cost.kernel.dram_bytes,
+        live: Bytes(live),
+        scratch: cost.scratch,
+    })
+}
+
+/// Constants are equal if their expressions read alike, which is what a constant's name is.
+fn weight_bytes(graph: &OpGraph) -> Bytes {
+    let mut seen = BTreeSet::new();
+    let mut sum = 0;
+    for id in graph.nodes() {
+        let node = graph.node(id);
+        let bytes = node.outs[0].bytes().unwrap_or(0);
+        if matches!(node.op, Op::Weight(_)) && bytes >= LEAST_WEIGHT && seen.insert(node.name.as_str()) {
+            sum += bytes;
+        }
+    }
+    Bytes(sum)
+}
+
+/// Bytes of the unbound tensors that an operator needs at once; an output that may take over an input's buffer is not counted.
+fn needs(graph: &OpGraph, id: NodeId) -> u64 {
+    let node = graph.node(id);
+    let bound = |o: &Outlet| matches!(graph.node(o.node).op, Op::Input | Op::Weight(_)) || graph.is_output(*o);
+    let bytes = |o: Outlet| graph.ty(o).bytes().unwrap_or(0);
+    let reads: BTreeSet<Outlet> = graph.inputs_of(id).into_iter().filter(|o| !bound(o)).collect();
+    let read: u64 = reads.into_iter().map(bytes).sum();
+    let outs = (0..node.outs.len() as u16).map(|slot| Outlet { node: id, slot });
+    let written: u64 = outs.filter(|o| !bound(o)).map(bytes).sum();
+    let in_place = node.op.is_view() || matches!(node.op, Op::Unary(_) | Op::Binary(_) | Op::Softmax { .. } | Op::Cast { .. });
+    if in_place { read.max(written) } else { read + written }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hwdb;
+    use crate::ir::op::{Binary, Unary};
+    use crate::ir::{DType, TensorType};
+
+    /// x → softmax → transpose → add with x → y, with a constant that is read twice.
+    fn example() -> OpGraph {
+        let mut g = OpGraph::new("g");
+        let x = g.input("x", TensorType::new(DType::F32, [64, 64]));
+        let param = || crate::weights::WeightExpr::param("m", "w", DType::F32, &[64, 64]).unwrap();
+        let (w, again) = (g.weight(param()), g.weight(param()));
+        let a = g.add(Op::Softmax { axis: 1 }, &[x], "a", &"front".into()).unwrap();
+        let t = g.add(Op::Transpose { perm: vec![1, 0] }, &[a], "t", &"front".into()).unwrap();
+        let b = g.add(Op::MatMul, &[t, w], "b", &"back".into()).unwrap();
+        let c = g.add(Op::MatMul, &[b, again], "c", &"back".into()).unwrap();
+        let d = g.add(Op::Unary(Unary::Exp), &[c], "d", &"back".into()).unwrap();
+        let y = g.add(Op::Binary(Binary::Add), &[d, x], "y", &"back".into()).unwrap();
+        g.output("y", y);
+        g.node_mut(t.node).knob = Some("g.front.form".into());
+        g
+    }
+
+    #[test]
+    fn figures_add_up_however_they_are_grouped() {
+        let g = example();
+        let cost = GraphCost::of(&g, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        let total = cost.total.time;
+        assert_eq!(cost.steps.iter().map(|s| s.time).sum::<Time>(), total);
+        assert_eq!(cost.by_knob.values().map(|f| f.time).sum::<Time>(), total);
+        assert_eq!(cost.by_operator(&g).iter().map(|(_, s)| s.time).sum::<Time>(), total);
+        assert_eq!(cost.by_group(&g).iter().map(|(_, s)| s.time).sum::<Time>(), total);
+        assert_eq!(cost.by_knob.values().map(|f| f.transient).max(), Some(cost.total.transient));
+        assert_eq!(cost.flop.0, 2 * 2 * 64 * 64 * 64);
+    }
+
+    #[test]
+    fn memory_is_weights_bound_tensors_and_the_worst_step() {
+        const T: u64 = 64 * 64 * 4;
+        let g = example();
+        let cost = GraphCost::of(&g, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        // The constant is one, though two nodes hold it; x and y are bound; a product has one operand and one result alive.
+        assert_eq!((cost.weights.0, cost.bound.0, cost.total.transient.0), (T, 2 * T, 2 * T));
+        assert_eq!(cost.peak().0, 5 * T);
+        assert_eq!(cost.lower_bound(&g).0, 5 * T);
+        assert_eq!(cost.worst_step(), Some(1));
+    }
+}

@@ -1,0 +1,263 @@
+//! What one provider operator of a lowered graph does, and what that costs.
+//!
+//! [`work`] is a table: operator and types → abstract [`Work`]. [`cost`] asks `latency` for its time and adds the dispatch in
+//! such a way that the times of nodes *add up*: on a GPU the host dispatches ahead, so a node takes the larger of kernel and
+//! dispatch, and a view takes nothing; on a CPU they take turns, so a node takes their sum. (For a run of nodes
+//! [`stage_time`](super::latency::stage_time) is never above this sum; what the sum overcounts is dispatch hidden behind a
+//! longer neighbour.) Additive times are what makes the exact search possible.
+//!
+//! # Scratch
+//! Memory that a kernel takes while it runs, on top of its inputs and outputs:
+//! - CUDA convolution: the smaller of the im2col matrix and 32 MiB, ONNX Runtime's default cap for cuDNN (`docs/facts/tuning.md` B.2).
+//! - CUDA attention: the statistics of the softmax, 4 bytes a query and head (B.2).
+//! - CPU attention: q, k and v are transposed into temporaries, so their sizes once more.
+//! - CPU convolution: MLAS expands a slice a thread into buffers of fixed size; they are in the machine's overhead.
+
+use super::latency::{Estimate, Machine, MemoryKind, Precision, Work, latency};
+use crate::diag::{Diagnostic, Result};
+use crate::hwdb::{Engine, Kind};
+use crate::ir::op::Conv;
+use crate::ir::{DType, Node, NodeId, Op, OpGraph, TensorType};
+use crate::units::{Bytes, Time};
+
+/// Largest cuDNN workspace of ONNX Runtime's default settings.
+const CUDNN_WORKSPACE: u64 = 32 << 20;
+
+/// What one node costs.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OperatorCost {
+    /// Kernel and dispatch as they add up.
+    pub time: Time,
+    /// The kernel alone, with what it is made of.
+    pub kernel: Estimate,
+    /// Memory beside inputs and outputs while the kernel runs.
+    pub scratch: Bytes,
+}
+
+/// The cost of a node of a lowered graph. `f32_as` says how products of f32 tensors are computed: [`Precision::F32`] or
+/// [`Precision::Tf32`].
+///
+/// # Errors
+/// `internal/bug` for an operator that no provider runs; `model/unbound` if a symbol is left.
+pub fn cost(graph: &OpGraph, id: NodeId, f32_as: Precision, machine: &Machine) -> Result<OperatorCost> {
+    let node = graph.node(id);
+    let wires = graph.inputs_of(id);
+    let inputs: Vec<&TensorType> = wires.iter().map(|i| graph.ty(*i)).collect();
+    let work = work(node, &inputs)?;
+    let kernel = latency(&work, precision(&inputs, node, f32_as), machine);
+    Ok(OperatorCost { time: with_dispatch(&work, kernel.time, machine), kernel, scratch: Bytes(scratch(node, &inputs, machine)) })
+}
+
+fn with_dispatch(work: &Work, kernel: Time, machine: &Machine) -> Time {
+    let dispatch = Time::from_secs(machine.dispatch);
+    match machine.kind {
+        Kind::Cpu => kernel + dispatch,
+        Kind::Gpu if *work == Work::Free => Time(0),
+        Kind::Gpu => kernel.max(dispatch),
+    }
+}
+
+/// How the node multiplies: by the element type of what it reads first.
+fn precision(inputs: &[&TensorType], node: &Node, f32_as: Precision) -> Precision {
+    match inputs.first().copied().or(node.outs.first()).map(|t| t.dtype) {
+        Some(DType::F16) => Precision::F16,
+        Some(DType::BF16) => Precision::Bf16,
+        Some(DType::I8 | DType::U8) => Precision::Int8,
+        _ => f32_as,
+    }
+}
+
+/// What a provider operator does. An operator that vidc does not know is taken to read and write each of its tensors once,
+/// which is a lower bound.
+///
+/// # Errors
+/// As [`cost`].
+pub fn work(node: &Node, inputs: &[&TensorType]) -> Result<Work> {
+    let out = node.outs.first().ok_or_else(|| unrunnable(node))?;
+    let moved = |kind, read, written| Work::Memory { kind, read, written };
+    let (read, written) = (sizes(node, inputs.iter().copied())?, sizes(node, &node.outs)?);
+    Ok(match &node.op {
+        Op::Reshape { .. } => Work::Free,
+        Op::Gemm { .. } | Op::MatMul => product(node, inputs, out)?,
+        Op::Conv(c) => convolution(node, c, inputs, out)?,
+        Op::MultiHeadAttention(a) => attention(node, a.heads, inputs)?,
+        Op::Unary(_) | Op::Binary(_) | Op::QuickGelu { .. } => moved(MemoryKind::Elementwise, read, written),
+        Op::InstanceNorm { .. } | Op::LayerNorm { .. } | Op::GroupNormNhwc(_) | Op::ReduceMean { .. } => {
+            moved(MemoryKind::Norm, read, written)
+        }
+        Op::Softmax { .. } => moved(MemoryKind::Softmax, read, written),
+        Op::Transpose { .. } => moved(MemoryKind::Transpose, read, written),
+        // Of a sliced tensor only the range is read.
+        Op::Slice { .. } => moved(MemoryKind::Copy, written, written),
+        Op::Concat { .. } | Op::Expand { .. } | Op::Cast { .. } | Op::Pad { .. } | Op::Foreign(_) => moved(MemoryKind::Copy, read, written),
+        Op::Upsample { .. } => moved(MemoryKind::Resize, read, written),
+        _ => return Err(Box::new(unrunnable(node))),
+    })
+}
+
+fn unrunnable(node: &Node) -> Diagnostic {
+    Diagnostic::new("internal/bug", format!("`{}` is {}, which no provider runs and which has no cost", node.name, node.op.name()))
+}
+
+fn unbound(node: &Node) -> Diagnostic {
+    Diagnostic::new("model/unbound", format!("`{}` still has a symbolic type", node.name))
+}
+
+fn sizes<'a>(node: &Node, types: impl IntoIterator<Item = &'a TensorType>) -> Result<u64> {
+    types.into_iter().try_fold(0, |sum: u64, t| t.bytes().map(|b| sum.saturating_add(b))).ok_or_else(|| unbound(node).into())
+}
+
+fn extents(node: &Node, ty: &TensorType) -> Result<Vec<u64>> {
+    let dims = ty.dims().ok_or_else(|| unbound(node))?;
+    Ok(dims.into_iter().map(|d| d.max(0) as u64).collect())
+}
+
+fn count(dims: &[u64]) -> u64 {
+    dims.iter().fold(1, |a: u64, d| a.saturating_mul(*d))
+}
+
+/// A matrix product; operands that all rows share make one product of them.
+fn product(node: &Node, inputs: &[&TensorType], out: &TensorType) -> Result<Work> {
+    let [x, w, ..] = inputs else { return Err(Box::new(unrunnable(node))) };
+    let (x, w_dims, y) = (extents(node, x)?, extents(node, w)?, extents(node, out)?);
+    let n = y.last().copied().unwrap_or(1);
+    let shared = count(&w_dims[..w_dims.len().saturating_sub(2)]) == 1;
+    let b = if shared { 1 } else { count(&y[..y.len().saturating_sub(2)]) };
+    let extra_bytes = sizes(node, inputs[2..].iter().copied())?;
+    Ok(Work::Gemm { b, m: count(&y) / (b * n).max(1), n, k: x.last().copied().unwrap_or(1), extra_bytes })
+}
+
+fn convolution(node: &Node, c: &Conv, inputs: &[&TensorType], out: &TensorType) -> Result<Work> {
+    let (x, y) = (extents(node, inputs[0])?, extents(node, out)?);
+    if x.len() < 3 || x.len() > 5 || y.len() != x.len() {
+        return Err(Box::new(unrunnable(node)));
+    }
+    let padded = |dims: &mut dyn Iterator<Item = u64>| {
+        let mut three = [1; 3];
+        three.iter_mut().zip(dims).for_each(|(slot, d)| *slot = d);
+        three
+    };
+    Ok(Work::Conv {
+        batch: x[0],
+        cin: x[1],
+        cout: y[1],
+        groups: c.groups.max(1) as u64,
+        kernel: padded(&mut c.kernel.iter().map(|k| *k as u64)),
+        out: padded(&mut y[2..].iter().copied()),
+        in_elems: count(&x),
+        extra_bytes: sizes(node, inputs[2.min(inputs.len())..].iter().copied())?,
+    })
+}
+
+fn attention(node: &Node, heads: i64, inputs: &[&TensorType]) -> Result<Work> {
+    let (q, k) = (extents(node, inputs[0])?, extents(node, inputs[1])?);
+    let h = heads.max(1) as u64;
+    Ok(Work::Attention { b: q[0], h, lq: q[1], lk: k[1], dh: q[2] / h, fused: true, q_tiles: 1 })
+}
+
+fn scratch(node: &Node, inputs: &[&TensorType], machine: &Machine) -> u64 {
+    let bytes = |t: &TensorType| t.bytes().unwrap_or(0);
+    match (&node.op, machine.engine) {
+        (Op::Conv(c), Engine::OnnxRuntimeCuda | Engine::TensorRt) => CUDNN_WORKSPACE.min(im2col(c, inputs[0], &node.outs[0])),
+        (Op::MultiHeadAttention(_), Engine::OnnxRuntimeCpu) => inputs.iter().take(3).map(|t| bytes(t)).sum(),
+        (Op::MultiHeadAttention(a), _) => {
+            let tokens = |t: &TensorType| t.dims().map_or(0, |d| d[0] * d[1]) as u64;
+            4 * a.heads.max(1) as u64 * tokens(inputs[0])
+        }
+        _ => 0,
+    }
+}
+
+/// Bytes of the matrix that a convolution is when written as a product: one column a tap and input channel.
+fn im2col(c: &Conv, x: &TensorType, y: &TensorType) -> u64 {
+    let (Some(x_dims), Some(y_dims)) = (x.dims(), y.dims()) else { return 0 };
+    let factors =
+        [x_dims[0], x_dims[1], x.dtype.size() as i64].into_iter().chain(c.kernel.iter().copied()).chain(y_dims[2..].iter().copied());
+    factors.fold(1, |a: u64, f| a.saturating_mul(f.max(0) as u64)) / c.groups.max(1) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hwdb;
+    use crate::ir::op::{Attention, Binary};
+    use crate::ir::{Dim, Outlet};
+
+    /// The last node of a graph over one input.
+    fn last(shape: &[i64], build: impl FnOnce(&mut OpGraph, Outlet) -> Outlet) -> (OpGraph, NodeId) {
+        let mut g = OpGraph::new("g");
+        let x = g.input("x", TensorType::new(DType::F32, shape.iter().copied()));
+        let y = build(&mut g, x);
+        g.output("y", y);
+        (g, y.node)
+    }
+
+    fn work_of((g, id): &(OpGraph, NodeId)) -> Work {
+        let inputs = g.inputs_of(*id);
+        let types: Vec<&TensorType> = inputs.iter().map(|i| g.ty(*i)).collect();
+        work(g.node(*id), &types).unwrap()
+    }
+
+    fn weight(g: &mut OpGraph, name: &str, shape: &[u64]) -> Outlet {
+        g.weight(crate::weights::WeightExpr::param("m", name, DType::F32, shape).unwrap())
+    }
+
+    #[test]
+    fn a_product_with_shared_weights_has_all_rows_in_m() {
+        let g = last(&[2, 5, 8], |g, x| {
+            let w = weight(g, "w", &[8, 3]);
+            g.add(Op::MatMul, &[x, w], "y", &"".into()).unwrap()
+        });
+        assert_eq!(work_of(&g), Work::Gemm { b: 1, m: 10, n: 3, k: 8, extra_bytes: 0 });
+        let scores = last(&[2, 5, 8], |g, x| {
+            let t = g.add(Op::Transpose { perm: vec![0, 2, 1] }, &[x], "t", &"".into()).unwrap();
+            g.add(Op::MatMul, &[x, t], "y", &"".into()).unwrap()
+        });
+        assert_eq!(work_of(&scores), Work::Gemm { b: 2, m: 5, n: 5, k: 8, extra_bytes: 0 });
+    }
+
+    #[test]
+    fn a_convolution_counts_its_operations() {
+        let g = last(&[2, 4, 8, 8], |g, x| {
+            let w = weight(g, "w", &[6, 4, 3, 3]);
+            let b = weight(g, "b", &[6]);
+            g.add(Op::Conv(Conv::square(3, 2, 1)), &[x, w, b], "y", &"".into()).unwrap()
+        });
+        let work = work_of(&g);
+        assert_eq!(work.flop().0, 2 * 2 * 4 * 6 * 9 * 16);
+        assert!(matches!(work, Work::Conv { extra_bytes: 24, in_elems: 512, .. }), "{work:?}");
+        let gpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("rtx3090").unwrap()).unwrap();
+        assert_eq!(gpu.scratch.0, 2 * 4 * 9 * 16 * 4);
+        let cpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        assert_eq!(cpu.scratch.0, 0);
+    }
+
+    #[test]
+    fn attention_scratch_follows_the_provider() {
+        let g = last(&[2, 16, 12], |g, x| {
+            g.add(Op::MultiHeadAttention(Attention { heads: 3, scale: 0.5 }), &[x, x, x], "y", &"".into()).unwrap()
+        });
+        let cpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        assert_eq!(cpu.scratch.0, 3 * 2 * 16 * 12 * 4);
+        let gpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("rtx3090").unwrap()).unwrap();
+        assert_eq!(gpu.scratch.0, 4 * 3 * 2 * 16);
+    }
+
+    #[test]
+    fn small_nodes_cost_their_dispatch_and_views_nothing_on_a_card() {
+        let machine = hwdb::machine("rtx3090").unwrap();
+        let add = last(&[4], |g, x| g.add(Op::Binary(Binary::Add), &[x, x], "y", &"".into()).unwrap());
+        assert_eq!(cost(&add.0, add.1, Precision::F32, &machine).unwrap().time, Time::from_secs(machine.dispatch));
+        let view = last(&[4], |g, x| g.add(Op::Reshape { shape: vec![Dim::Const(2), Dim::Const(2)] }, &[x], "y", &"".into()).unwrap());
+        assert_eq!(cost(&view.0, view.1, Precision::F32, &machine).unwrap().time, Time(0));
+        let cpu = hwdb::machine("x86-cpu-2core").unwrap();
+        assert_eq!(cost(&view.0, view.1, Precision::F32, &cpu).unwrap().time, Time::from_secs(cpu.dispatch));
+    }
+
+    #[test]
+    fn a_raised_operator_has_no_cost() {
+        let g = last(&[4], |g, x| g.add(Op::Silu, &[x], "y", &"".into()).unwrap());
+        let e = cost(&g.0, g.1, Precision::F32, &hwdb::machine("rtx3090").unwrap()).unwrap_err();
+        assert_eq!(e.code, "internal/bug");
+    }
+}

@@ -1,0 +1,464 @@
+//! The exact search: which alternative of each unit.
+//!
+//! A *unit* is a model, an *alternative* one of its variants with every segment knob answered. Under a residency a plan's
+//! figures are
+//!
+//! ```text
+//! time = Σ time        peak = overhead + Σ sum + max max        noise = Σ noise        departures = Σ departures
+//! ```
+//! and each operator is monotone, so a partial plan that is no better than another in every component can be dropped: label
+//! setting with dominance pruning is exact. Within a variant the same holds for its knobs, with time adding up and the
+//! transient as a maximum.
+//!
+//! Two rounds. The first finds every efficient (time, memory, noise): the front, the least figure of the objective under the
+//! limits, the smallest plan. The second, which knows that figure, looks only at partial plans that can still reach it and
+//! settles ties: less noise, then less memory, then fewer answers that are not the plain ones.
+//!
+//! *Anytime*: when the deadline comes, the best complete plan of a greedy scan is given with a lower bound from the partial
+//! plans that are still open: completed by the least of everything that remains, none can be better than that.
+
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use super::Objective;
+use crate::cost::pipeline::{Memory, Residency, upper};
+use crate::cost::quality::Noise;
+use crate::hwdb::Machine;
+use crate::units::Bytes;
+
+/// One answer to a segment knob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Picoseconds over the whole run.
+    pub time: u64,
+    /// Bytes at the worst step, bound tensors included.
+    pub transient: u64,
+    /// Is it another than the plain one?
+    pub departs: bool,
+}
+
+/// A variant of a unit with its open segment knobs.
+#[derive(Clone, Debug)]
+pub struct Alternatives {
+    /// Steps that no knob governs, picoseconds.
+    pub time: u64,
+    /// The same, bytes at the worst step.
+    pub transient: u64,
+    /// Bytes of weights.
+    pub weights: u64,
+    /// How often they are loaded where they are not kept.
+    pub loads: u64,
+    /// Noise power, units of [`Noise`].
+    pub noise: u64,
+    /// Global answers that are not the plain ones.
+    pub departures: u32,
+    /// The segment knobs.
+    pub rows: Vec<Vec<Answer>>,
+}
+
+/// A unit's choice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pick<'a> {
+    /// Which variant.
+    pub variant: usize,
+    /// The answer to each of its segment knobs.
+    pub answers: &'a [u8],
+}
+
+/// A variant with every segment knob answered.
+#[derive(Clone, Debug)]
+struct Alternative {
+    time: u64,
+    transient: u64,
+    weights: u64,
+    loads: u64,
+    noise: u64,
+    departures: u32,
+    variant: u32,
+    answers: Vec<u8>,
+}
+
+/// Everything that the search needs to know.
+#[derive(Clone, Debug)]
+pub struct Problem<'a> {
+    machine: &'a Machine,
+    residencies: Vec<Residency>,
+    units: Vec<Vec<Alternative>>,
+}
+
+/// What a plan must keep to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Most device memory, held against the upper end of the peak.
+    pub peak: Option<Bytes>,
+    /// Most noise.
+    pub noise: Option<Noise>,
+    /// When to stop.
+    pub deadline: Option<Instant>,
+}
+
+impl Limits {
+    fn fits(&self, peak: u64) -> bool {
+        self.peak.is_none_or(|limit| upper(Bytes(peak)) <= limit)
+    }
+
+    fn over(&self) -> bool {
+        self.deadline.is_some_and(|d| Instant::now() >= d)
+    }
+}
+
+/// A complete plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Picoseconds.
+    pub time: u64,
+    /// Bytes of device memory.
+    pub peak: u64,
+    /// Noise power, units of [`Noise`].
+    pub noise: u64,
+    /// Answers that are not the plain ones.
+    pub departures: u32,
+    /// Which models are loaded.
+    pub residency: Residency,
+    /// The alternative of each unit; [`Problem::pick`] reads it.
+    alternatives: Vec<u32>,
+}
+
+/// What the search found.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// The best plan within the limits.
+    pub best: Option<Plan>,
+    /// How much better the best could be, as a share of its figure.
+    pub gap: f64,
+    /// Was everything looked at?
+    pub complete: bool,
+    /// Plans of which no other is both faster and smaller, smallest first, whatever the memory limit.
+    pub front: Vec<Plan>,
+    /// The smallest plan, whatever the memory limit.
+    pub least: Option<Plan>,
+}
+
+impl<'a> Problem<'a> {
+    /// A problem from the variants of each unit.
+    pub fn new(machine: &'a Machine, residencies: Vec<Residency>, units: Vec<Vec<Alternatives>>) -> Self {
+        let unit = |variants: Vec<Alternatives>| variants.par_iter().enumerate().flat_map_iter(|(i, v)| answered(i as u32, v)).collect();
+        Self { machine, residencies, units: units.into_iter().map(unit).collect() }
+    }
+
+    /// What a plan chooses for a unit.
+    pub fn pick(&self, plan: &Plan, unit: usize) -> Pick<'_> {
+        let a = &self.units[unit][plan.alternatives[unit] as usize];
+        Pick { variant: a.variant as usize, answers: &a.answers }
+    }
+
+    /// The units as labels under a residency.
+    fn labels(&self, residency: Residency) -> Vec<Vec<Label>> {
+        let memory = Memory { machine: self.machine, residency };
+        let label = |(i, a): (usize, &Alternative)| {
+            let (sum, max) = memory.parts(Bytes(a.weights), Bytes(a.transient));
+            let load = memory.load_time(Bytes(a.weights), a.loads);
+            Label {
+                time: a.time.saturating_add(load.0),
+                sum: sum.0,
+                max: max.0,
+                noise: a.noise,
+                departures: a.departures,
+                from: 0,
+                pick: i as u32,
+            }
+        };
+        self.units.iter().map(|unit| unit.iter().enumerate().map(label).collect()).collect()
+    }
+}
+
+/// Every answering of a variant's knobs that no other beats in time, transient memory and departures.
+fn answered(variant: u32, v: &Alternatives) -> Vec<Alternative> {
+    let root = Label { time: v.time, sum: 0, max: v.transient, noise: 0, departures: v.departures, from: 0, pick: 0 };
+    let mut levels = vec![vec![root]];
+    for row in &v.rows {
+        let mut next = Vec::new();
+        for (from, l) in levels[levels.len() - 1].iter().enumerate() {
+            next.extend(row.iter().enumerate().map(|(pick, a)| Label {
+                time: l.time.saturating_add(a.time),
+                max: l.max.max(a.transient),
+                departures: l.departures + u32::from(a.departs),
+                from: from as u32,
+                pick: pick as u32,
+                ..*l
+            }));
+        }
+        levels.push(pruned(next, true));
+    }
+    let last = levels.len() - 1;
+    let alternative = |(i, l): (usize, &Label)| Alternative {
+        time: l.time,
+        transient: l.max,
+        weights: v.weights,
+        loads: v.loads,
+        noise: v.noise,
+        departures: l.departures,
+        variant,
+        answers: picks(&levels, i).into_iter().map(|p| p as u8).collect(),
+    };
+    levels[last].iter().enumerate().map(alternative).collect()
+}
+
+/// A partial plan: figures so far, the label that it extends and the alternative that it adds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Label {
+    time: u64,
+    noise: u64,
+    max: u64,
+    sum: u64,
+    departures: u32,
+    from: u32,
+    pick: u32,
+}
+
+/// The alternatives chosen on the way to a label of the last level.
+fn picks(levels: &[Vec<Label>], mut at: usize) -> Vec<u32> {
+    let mut out = Vec::with_capacity(levels.len() - 1);
+    for level in levels[1..].iter().rev() {
+        out.push(level[at].pick);
+        at = level[at].from as usize;
+    }
+    out.reverse();
+    out
+}
+
+/// Labels that no other label beats or equals in every component, in a fixed order. Sorted by time, a label is beaten if one
+/// before it has no more of the rest; labels before it are kept as the least maximum for each (sum, noise, departures).
+fn pruned(mut labels: Vec<Label>, by_departures: bool) -> Vec<Label> {
+    labels.sort_unstable_by_key(|l| (l.time, l.max, l.sum, l.noise, l.departures, l.from, l.pick));
+    let mut least: Vec<(u64, u64, u32, u64)> = Vec::new();
+    labels.retain(|l| {
+        let departures = if by_departures { l.departures } else { 0 };
+        if least.iter().any(|(s, n, d, m)| *s <= l.sum && *n <= l.noise && *d <= departures && *m <= l.max) {
+            return false;
+        }
+        least.retain(|(s, n, d, m)| !(*s >= l.sum && *n >= l.noise && *d >= departures && *m >= l.max));
+        least.push((l.sum, l.noise, departures, l.max));
+        true
+    });
+    labels
+}
+
+/// The least of each component that the units from `i` on add.
+#[derive(Clone, Copy, Debug, Default)]
+struct Rest {
+    time: u64,
+    sum: u64,
+    max: u64,
+    noise: u64,
+}
+
+fn rests(units: &[Vec<Label>]) -> Vec<Rest> {
+    let mut out = vec![Rest::default(); units.len() + 1];
+    for (i, unit) in units.iter().enumerate().rev() {
+        let least = |f: fn(&Label) -> u64| unit.iter().map(f).min().unwrap_or(0);
+        let next = out[i + 1];
+        out[i] = Rest {
+            time: next.time.saturating_add(least(|l| l.time)),
+            sum: next.sum.saturating_add(least(|l| l.sum)),
+            max: next.max.max(least(|l| l.max)),
+            noise: next.noise.saturating_add(least(|l| l.noise)),
+        };
+    }
+    out
+}
+
+/// The figures that no completion of a label goes below.
+fn optimistic(l: &Label, rest: Rest) -> Label {
+    Label {
+        time: l.time.saturating_add(rest.time),
+        sum: l.sum.saturating_add(rest.sum),
+        max: l.max.max(rest.max),
+        noise: l.noise.saturating_add(rest.noise),
+        ..*l
+    }
+}
+
+/// More labels than this between two prunings would only cost memory.
+const BLOCK: usize = 1 << 20;
+
+/// The search under one residency.
+struct Fold<'a> {
+    units: &'a [Vec<Label>],
+    rests: Vec<Rest>,
+    by_departures: bool,
+    limits: &'a Limits,
+}
+
+impl Fold<'_> {
+    /// All levels; those that the deadline left undone are missing.
+    fn run(&self, keep: impl Fn(&Label) -> bool) -> Vec<Vec<Label>> {
+        let root = Label { time: 0, noise: 0, max: 0, sum: 0, departures: 0, from: 0, pick: 0 };
+        let mut levels = vec![vec![root]];
+        for i in 0..self.units.len() {
+            match self.extend(&levels[i], i, &keep) {
+                Some(next) => levels.push(next),
+                None => break,
+            }
+        }
+        levels
+    }
+
+    fn extend(&self, level: &[Label], unit: usize, keep: &impl Fn(&Label) -> bool) -> Option<Vec<Label>> {
+        let mut next: Vec<Label> = Vec::new();
+        let mut block = BLOCK;
+        for (from, l) in level.iter().enumerate() {
+            if self.limits.over() {
+                return None;
+            }
+            let extended = self.units[unit].iter().map(|a| Label {
+                time: l.time.saturating_add(a.time),
+                sum: l.sum.saturating_add(a.sum),
+                max: l.max.max(a.max),
+                noise: l.noise.saturating_add(a.noise),
+                departures: l.departures + a.departures,
+                from: from as u32,
+                pick: a.pick,
+            });
+            next.extend(extended.filter(|l| keep(&optimistic(l, self.rests[unit + 1]))));
+            if next.len() > block {
+                next = pruned(next, self.by_departures);
+                block = BLOCK.max(2 * next.len());
+            }
+        }
+        Some(pruned(next, self.by_departures))
+    }
+}
+
+/// What one residency gave in the first round.
+struct Round {
+    plans: Vec<Plan>,
+    /// Optimistic figures of what is still open: (time, peak).
+    open: Vec<(u64, u64)>,
+}
+
+/// Finds the best plan within the limits.
+pub fn search(problem: &Problem<'_>, objective: Objective, limits: &Limits) -> Found {
+    let rounds: Vec<Round> = problem.residencies.iter().map(|r| first_round(problem, *r, objective, limits)).collect();
+    let complete = rounds.iter().all(|r| r.open.is_empty());
+    let plans: Vec<&Plan> = rounds.iter().flat_map(|r| &r.plans).collect();
+    let front = efficient(&plans);
+    let figure = |time: u64, peak: u64| match objective {
+        Objective::Latency | Objective::Throughput => (time, peak),
+        Objective::Memory => (peak, time),
+    };
+    let fitting = front.iter().filter(|p| limits.fits(p.peak));
+    let first = fitting.min_by_key(|p| figure(p.time, p.peak)).cloned();
+    let open = rounds.iter().flat_map(|r| &r.open).filter(|(_, peak)| limits.fits(*peak)).map(|(t, p)| figure(*t, *p).0).min();
+    let gap = first.as_ref().map_or(0.0, |best| gap(figure(best.time, best.peak).0, open));
+    let best = if complete { first.map(|b| settle_ties(problem, &b, objective, limits)) } else { first };
+    Found { best, gap, complete, least: front.first().cloned(), front }
+}
+
+fn gap(found: u64, open: Option<u64>) -> f64 {
+    match open {
+        Some(bound) if bound < found => (found - bound) as f64 / found as f64,
+        _ => 0.0,
+    }
+}
+
+/// Plans of which no other is both faster and smaller, smallest first.
+fn efficient(plans: &[&Plan]) -> Vec<Plan> {
+    let mut sorted: Vec<&Plan> = plans.to_vec();
+    sorted.sort_by_key(|p| (p.peak, p.time, p.noise, p.departures, p.residency, p.alternatives.clone()));
+    let mut out: Vec<Plan> = Vec::new();
+    for p in sorted {
+        if out.last().is_none_or(|last| p.time < last.time) {
+            out.push(p.clone());
+        }
+    }
+    out
+}
+
+fn first_round(problem: &Problem<'_>, residency: Residency, objective: Objective, limits: &Limits) -> Round {
+    let most_noise = limits.noise.map_or(u64::MAX, |n| n.0);
+    let without_noise = |mut l: Label| {
+        // Without a floor noise decides nothing yet, and one component less means far fewer labels.
+        l.noise = if limits.noise.is_some() { l.noise } else { 0 };
+        l
+    };
+    let units: Vec<Vec<Label>> =
+        problem.labels(residency).into_iter().map(|unit| pruned(unit.into_iter().map(without_noise).collect(), false)).collect();
+    let fold = Fold { rests: rests(&units), units: &units, by_departures: false, limits };
+    let levels = fold.run(|l| l.noise <= most_noise);
+    let memory = Memory { machine: problem.machine, residency };
+    if levels.len() > units.len() {
+        let last = levels.len() - 1;
+        let plans = (0..levels[last].len()).map(|i| plan(problem, residency, picks(&levels, i))).collect();
+        return Round { plans, open: Vec::new() };
+    }
+    let (done, rest) = (levels.len() - 1, fold.rests[levels.len() - 1]);
+    let bound = |l: &Label| {
+        let o = optimistic(l, rest);
+        (o.time, memory.peak(Bytes(o.sum), Bytes(o.max)).0)
+    };
+    let open = levels[done].iter().map(bound).collect();
+    Round { plans: greedy(problem, residency, &units, most_noise, objective), open }
+}
+
+/// The figures of a plan from its alternatives, in the exact sums of the cost model.
+fn plan(problem: &Problem<'_>, residency: Residency, alternatives: Vec<u32>) -> Plan {
+    let memory = Memory { machine: problem.machine, residency };
+    let (mut time, mut sum, mut max, mut noise) = (0_u64, Bytes(0), Bytes(0), 0_u64);
+    let mut departures = u32::from(residency != Residency::All);
+    for (unit, a) in problem.units.iter().zip(&alternatives) {
+        let a = &unit[*a as usize];
+        let (s, m) = memory.parts(Bytes(a.weights), Bytes(a.transient));
+        time = time.saturating_add(a.time).saturating_add(memory.load_time(Bytes(a.weights), a.loads).0);
+        (sum, max) = (sum + s, max.max(m));
+        noise = noise.saturating_add(a.noise);
+        departures += a.departures;
+    }
+    Plan { time, peak: memory.peak(sum, max).0, noise, departures, residency, alternatives }
+}
+
+/// Complete plans at hand: under each of some caps on the transient memory, the fastest, the smallest and the most exact
+/// alternative of each unit.
+fn greedy(problem: &Problem<'_>, residency: Residency, units: &[Vec<Label>], most_noise: u64, objective: Objective) -> Vec<Plan> {
+    let mut caps: Vec<u64> = units.iter().flatten().map(|l| l.max).collect();
+    caps.sort_unstable();
+    caps.dedup();
+    let stride = caps.len().div_ceil(64).max(1);
+    let orders: [fn(&Label) -> (u64, u64); 3] = [|l| (l.time, l.sum), |l| (l.sum, l.time), |l| (l.noise, l.time)];
+    let smallest = caps.iter().copied().find(|cap| units.iter().all(|u| u.iter().any(|l| l.max <= *cap)));
+    let mut plans = Vec::new();
+    for cap in caps.into_iter().rev().step_by(stride).chain(smallest) {
+        for order in orders {
+            let picks: Option<Vec<u32>> =
+                units.iter().map(|u| u.iter().filter(|l| l.max <= cap).min_by_key(|l| order(l)).map(|l| l.pick)).collect();
+            plans.extend(picks.map(|p| plan(problem, residency, p)));
+        }
+    }
+    plans.retain(|p| p.noise <= most_noise);
+    debug_assert!(objective != Objective::Memory || smallest.is_some() || units.iter().any(Vec::is_empty));
+    plans
+}
+
+/// Among plans as good as `best`: the least noise, then the least memory, then the fewest departures.
+fn settle_ties(problem: &Problem<'_>, best: &Plan, objective: Objective, limits: &Limits) -> Plan {
+    let most_noise = limits.noise.map_or(u64::MAX, |n| n.0);
+    let fits = |peak: u64| if objective == Objective::Memory { peak <= best.peak } else { limits.fits(peak) };
+    let mut found = best.clone();
+    for residency in &problem.residencies {
+        let memory = Memory { machine: problem.machine, residency: *residency };
+        let units = problem.labels(*residency);
+        let fold = Fold { rests: rests(&units), units: &units, by_departures: true, limits };
+        let levels = fold.run(|l| l.time <= best.time && l.noise <= most_noise && fits(memory.peak(Bytes(l.sum), Bytes(l.max)).0));
+        if levels.len() > units.len() {
+            let last = levels.len() - 1;
+            let plans = (0..levels[last].len()).map(|i| plan(problem, *residency, picks(&levels, i)));
+            found = plans.chain(std::iter::once(found)).min_by_key(tie_key).unwrap_or_else(|| best.clone());
+        }
+    }
+    found
+}
+
+fn tie_key(p: &Plan) -> (u64, u64, u64, u32, Residency, Vec<u32>) {
+    (p.time, p.noise, p.peak, p.departures, p.residency, p.alternatives.clone())
+}

@@ -1,0 +1,243 @@
+//! The figures of every answer, from few compiles.
+//!
+//! A segment knob changes only the nodes that it governs. So a variant is compiled once for each *index* of its longest
+//! domain, every segment knob at its answer of that index (the last one if it has fewer), and the sums and maxima that
+//! [`GraphCost::by_knob`] keeps for a knob in compile `i` are the figures of its `i`-th answer. What no knob governs must come
+//! out the same in all compiles; if it does not, a pass broke that rule, and the tuner says so instead of trusting the table.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::search::{Alternatives, Answer, Pick, Plan, Problem};
+use super::space::{Bound, ModelSpace, RESIDENCY, Space, Variant};
+use super::{Stage, Stages};
+use crate::cost::graph::{Figures, GraphCost};
+use crate::cost::pipeline::Residency;
+use crate::cost::quality::Noise;
+use crate::diag::{Diagnostic, Result};
+use crate::hwdb::{Machine, Precision};
+use crate::ir::{OpGraph, schedule};
+use crate::passes::assign_precision::{knob_id, precision};
+use crate::passes::manager::Debugging;
+use crate::passes::{Checks, Choices, Knob, compile};
+use crate::units::Bytes;
+
+/// How products of f32 tensors are computed in a model of this precision.
+pub fn f32_as(p: Precision) -> Precision {
+    if p == Precision::Tf32 { p } else { Precision::F32 }
+}
+
+/// The figures of one segment knob in one variant.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The knob.
+    pub id: String,
+    /// The answer in words, and its figures over all stages of the model: time of all executions, and what its worst step
+    /// needs with the bound tensors.
+    pub answers: Vec<(String, Figures)>,
+}
+
+/// The figures of one variant of a model.
+#[derive(Clone, Debug)]
+pub struct VariantTable {
+    /// The model's weights.
+    pub weights: Bytes,
+    /// Loads of the model during the run, where it is not kept.
+    pub loads: u64,
+    /// Noise of its element type.
+    pub noise: Noise,
+    /// Steps that no knob governs: all executions, worst step with the bound tensors.
+    pub base: Figures,
+    /// The segment knobs.
+    pub rows: Vec<Row>,
+}
+
+/// The figures of a pipeline: for each model, for each variant.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    /// In the order of [`Space::models`] and [`ModelSpace::variants`].
+    pub models: Vec<Vec<VariantTable>>,
+}
+
+/// One compile and the variants that read it; those that differ only in how f32 is multiplied share their graph.
+struct Job<'a> {
+    model: usize,
+    /// (variant, how it multiplies).
+    variants: Vec<(usize, Precision)>,
+    /// Position in [`Bound::stages`].
+    stage: usize,
+    graph: &'a OpGraph,
+    choices: Choices,
+}
+
+/// What a compile says about one variant.
+struct Sample {
+    weights: Bytes,
+    bound: Bytes,
+    by_knob: BTreeMap<Option<Arc<str>>, Figures>,
+}
+
+impl Tables {
+    /// Compiles what is needed, in parallel.
+    ///
+    /// # Errors
+    /// What the passes return; `internal/bug` if an answer changed nodes that its knob does not govern.
+    pub fn of(space: &Space, stages: &Stages<'_>, machine: &Machine) -> Result<Self> {
+        let jobs: Vec<Job<'_>> = space.models.iter().enumerate().flat_map(|(i, m)| jobs(i, m)).collect();
+        let samples: Result<Vec<Vec<Sample>>> = jobs.par_iter().map(|j| run(j, machine)).collect();
+        let mut by_variant: BTreeMap<(usize, usize), Vec<Vec<Sample>>> = BTreeMap::new();
+        for (job, samples) in jobs.iter().zip(samples?) {
+            for ((variant, _), sample) in job.variants.iter().zip(samples) {
+                let of_stage = by_variant.entry((job.model, *variant)).or_default();
+                of_stage.resize_with(of_stage.len().max(job.stage + 1), Vec::new);
+                of_stage[job.stage].push(sample);
+            }
+        }
+        let table = |(i, m): (usize, &ModelSpace)| -> Result<Vec<VariantTable>> {
+            m.variants.iter().enumerate().map(|(v, variant)| variant_table(m, variant, &by_variant[&(i, v)], stages)).collect()
+        };
+        Ok(Self { models: space.models.iter().enumerate().map(table).collect::<Result<_>>()? })
+    }
+
+    /// The numbers alone, for the search.
+    pub fn problem<'a>(&self, space: &Space, machine: &'a Machine) -> Problem<'a> {
+        let alternatives = |t: &VariantTable, v: &Variant| Alternatives {
+            time: t.base.time.0,
+            transient: t.base.transient.0,
+            weights: t.weights.0,
+            loads: t.loads,
+            noise: t.noise.0,
+            departures: v.departures,
+            rows: t.rows.iter().zip(&v.segments).map(|(row, knob)| answers(row, knob)).collect(),
+        };
+        let unit =
+            |(tables, m): (&Vec<VariantTable>, &ModelSpace)| tables.iter().zip(&m.variants).map(|(t, v)| alternatives(t, v)).collect();
+        Problem::new(machine, space.residencies.clone(), self.models.iter().zip(&space.models).map(unit).collect())
+    }
+
+    /// The answers of a plan in words.
+    pub fn choices(&self, space: &Space, problem: &Problem<'_>, plan: &Plan) -> Choices {
+        let mut out = Choices::default();
+        out.set(RESIDENCY, plan.residency.name());
+        for (unit, (model, tables)) in space.models.iter().zip(&self.models).enumerate() {
+            let Pick { variant, answers } = problem.pick(plan, unit);
+            out.0.extend(model.variants[variant].globals.0.clone());
+            for (row, answer) in tables[variant].rows.iter().zip(answers) {
+                out.set(&row.id, &row.answers[*answer as usize].0);
+            }
+        }
+        debug_assert!(Residency::from_name(out.get(RESIDENCY).unwrap_or_default()).is_some());
+        out
+    }
+}
+
+fn answers(row: &Row, knob: &Knob) -> Vec<Answer> {
+    let plain = |text: &str| text == knob.default();
+    row.answers.iter().map(|(text, f)| Answer { time: f.time.0, transient: f.transient.0, departs: !plain(text) }).collect()
+}
+
+fn jobs(model: usize, space: &ModelSpace) -> Vec<Job<'_>> {
+    let mut groups: Vec<(&Variant, Choices, Vec<(usize, Precision)>)> = Vec::new();
+    for (i, v) in space.variants.iter().enumerate() {
+        let p = precision(v.globals.get(&knob_id(&space.model)));
+        let mut graph_key = v.globals.clone();
+        if p == Precision::Tf32 {
+            graph_key.set(&knob_id(&space.model), "f32");
+        }
+        match groups.iter_mut().find(|(other, key, _)| Arc::ptr_eq(&other.bound, &v.bound) && *key == graph_key) {
+            Some((_, _, members)) => members.push((i, f32_as(p))),
+            None => groups.push((v, graph_key, vec![(i, f32_as(p))])),
+        }
+    }
+    groups.into_iter().flat_map(|(v, key, members)| jobs_of(model, v, &key, &members)).collect()
+}
+
+fn jobs_of<'a>(model: usize, v: &'a Variant, globals: &Choices, members: &[(usize, Precision)]) -> Vec<Job<'a>> {
+    let longest = v.segments.iter().map(|k| k.domain.len()).max().unwrap_or(1);
+    let bound: &'a Bound = &v.bound;
+    let mut out = Vec::new();
+    for (stage, (_, graph, _)) in bound.stages.iter().enumerate() {
+        for i in 0..longest {
+            let mut choices = globals.clone();
+            for k in &v.segments {
+                choices.set(&k.id, &k.domain[i.min(k.domain.len() - 1)]);
+            }
+            out.push(Job { model, variants: members.to_vec(), stage, graph, choices });
+        }
+    }
+    out
+}
+
+fn run(job: &Job<'_>, machine: &Machine) -> Result<Vec<Sample>> {
+    let compiled = compile(job.graph, machine, &job.choices, Checks::Fast, &Debugging::default())?;
+    let schedule = schedule(&compiled.graph)?;
+    let sample = |(_, p): &(usize, Precision)| {
+        let cost = GraphCost::scheduled(&compiled.graph, &schedule, *p, machine)?;
+        Ok(Sample { weights: cost.weights, bound: cost.bound, by_knob: cost.by_knob })
+    };
+    job.variants.iter().map(sample).collect()
+}
+
+fn variant_table(space: &ModelSpace, variant: &Variant, samples: &[Vec<Sample>], stages: &Stages<'_>) -> Result<VariantTable> {
+    let p = precision(variant.globals.get(&knob_id(&space.model)));
+    let empty = |k: &Knob| Row { id: k.id.clone(), answers: k.domain.iter().map(|d| (d.clone(), Figures::default())).collect() };
+    let mut out = VariantTable {
+        weights: Bytes(0),
+        loads: 0,
+        noise: Noise::of(p),
+        base: Figures::default(),
+        rows: variant.segments.iter().map(empty).collect(),
+    };
+    for ((index, _, pieces), samples) in variant.bound.stages.iter().zip(samples) {
+        let stage: &Stage = &stages.stages[*index];
+        out.loads += stage.loads;
+        out.weights = out.weights.max(samples[0].weights);
+        add_stage(&mut out, variant, samples, stage.site.times * pieces, *pieces).map_err(|why| disagree(space, stage, why))?;
+    }
+    Ok(out)
+}
+
+fn disagree(space: &ModelSpace, stage: &Stage, why: &str) -> Box<Diagnostic> {
+    let message = format!("a segment knob of the model `{}` changes {why}, which it does not govern", space.model);
+    Box::new(Diagnostic::new("internal/bug", message).note(format!("in the tuner, inputs {:?}", stage.site.extents)))
+}
+
+fn add_stage(
+    out: &mut VariantTable,
+    variant: &Variant,
+    samples: &[Sample],
+    executions: u64,
+    pieces: u64,
+) -> std::result::Result<(), &'static str> {
+    let first = base(&samples[0], variant);
+    if samples.iter().any(|s| s.weights != samples[0].weights) {
+        return Err("the weights");
+    }
+    if samples.iter().any(|s| s.bound != samples[0].bound || base(s, variant) != first) {
+        return Err("the cost of nodes");
+    }
+    let all = |f: Figures| Figures { time: f.time * executions, transient: samples[0].bound * pieces + f.transient };
+    join(&mut out.base, all(first));
+    for row in &mut out.rows {
+        for (i, (_, figures)) in row.answers.iter_mut().enumerate() {
+            let governed = samples[i].by_knob.get(&Some(Arc::from(row.id.as_str()))).copied().unwrap_or_default();
+            join(figures, all(governed));
+        }
+    }
+    Ok(())
+}
+
+fn join(to: &mut Figures, more: Figures) {
+    to.time += more.time;
+    to.transient = to.transient.max(more.transient);
+}
+
+/// The steps that none of the variant's segment knobs governs.
+fn base(sample: &Sample, variant: &Variant) -> Figures {
+    let governed = |knob: &Option<Arc<str>>| knob.as_deref().is_some_and(|id| variant.segments.iter().any(|k| k.id == id));
+    let mut sum = Figures::default();
+    sample.by_knob.iter().filter(|(knob, _)| !governed(knob)).for_each(|(_, f)| join(&mut sum, *f));
+    sum
+}
