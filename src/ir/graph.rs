@@ -103,8 +103,9 @@ impl OpGraph {
 
     /// Declares an input.
     pub fn input(&mut self, name: impl Into<String>, ty: TensorType) -> Outlet {
-        let node = self
-            .insert(Node { op: Op::Input, name: name.into(), group: "".into(), order: Order::default(), knob: None, outs: vec![ty] }, &[]);
+        // Before the first operator, so that what a pass puts behind an input (below its place) runs before it too.
+        let order = Order(vec![0]);
+        let node = self.insert(Node { op: Op::Input, name: name.into(), group: "".into(), order, knob: None, outs: vec![ty] }, &[]);
         self.inputs.push(node);
         Outlet { node, slot: 0 }
     }

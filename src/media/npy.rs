@@ -12,7 +12,7 @@ use ndarray_npy::npy::header::Header;
 use ndarray_npy::{ReadNpyExt, ReadableElement, WritableElement, WriteNpyExt};
 use zip::{CompressionMethod, ZipArchive};
 
-use super::{open, write_atomic};
+use crate::files::{open_regular, write_atomic};
 use crate::diag::{Diagnostic, Result};
 
 /// Longest header that is read; `numpy.save` writes 118 bytes for ordinary arrays.
@@ -52,7 +52,7 @@ impl NpyElement for i64 {
 /// # Errors
 /// `io/unreadable`; `media/bad-npy` if it is no such file or not as long as it says; `media/npy-type` if it holds another type.
 pub fn read_npy<T: NpyElement>(path: &Path) -> Result<ArrayD<T>> {
-    let (file, length) = open(path)?;
+    let (file, length) = open_regular(path)?;
     read_from(BufReader::new(file), length, &path.display().to_string())
 }
 
@@ -61,7 +61,7 @@ pub fn read_npy<T: NpyElement>(path: &Path) -> Result<ArrayD<T>> {
 /// # Errors
 /// As [`read_npy`]; `media/no-member` if there is none of that name or it is compressed.
 pub fn read_npz_member<T: NpyElement>(path: &Path, member: &str) -> Result<ArrayD<T>> {
-    let (file, _) = open(path)?;
+    let (file, _) = open_regular(path)?;
     let name = path.display().to_string();
     let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| bad(&name, &format!("it is no zip archive: {e}")))?;
     let names: Vec<String> = archive.file_names().flatten().map(|n| n.trim_end_matches(".npy").to_owned()).collect();

@@ -22,7 +22,7 @@ const MAX_BYTES: u64 = 1 << 30;
 /// # Errors
 /// `io/unreadable`, `media/unreadable-picture`, `media/picture-too-large`.
 pub fn read_picture(path: &Path) -> Result<Array3<u8>> {
-    let (file, _) = super::open(path)?;
+    let (file, _) = crate::files::open_regular(path)?;
     decode(BufReader::new(file), &path.display().to_string())
 }
 

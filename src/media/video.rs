@@ -12,7 +12,6 @@
 //! H.264 in 4:2:0 has even sides, and the encoder takes no side under 16: smaller or odd sides are extended by repeating the last
 //! column and row. One encoder thread, so that the same frames give the same bytes.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use image::codecs::png::PngEncoder;
@@ -27,7 +26,7 @@ use openh264::{OpenH264API, Timestamp};
 use rayon::prelude::*;
 
 use super::npy::write_npy;
-use super::write_atomic;
+use crate::files::write_atomic;
 use crate::diag::{Diagnostic, Result};
 
 /// The quantiser, 0 (finest) to 51 (the encoder adds at most 2 at a change of scene). At 18, natural pictures come back at 40 dB and more.

@@ -160,7 +160,7 @@ fn widen_outputs(rw: &mut Rewriter<'_>, knob: &str) -> Result<()> {
         rw.graph().outputs().iter().filter(|(_, o)| rw.graph().ty(*o).dtype != DType::F32).map(|(_, o)| (*o, ())).collect();
     for outlet in narrow.into_keys() {
         rw.apply(outlet.node, Some(knob), Why::new("interface-stays-f32"), |e| {
-            let wide = e.add(Op::Cast { to: DType::F32 }, &[outlet], "widen")?;
+            let wide = e.add_behind(Op::Cast { to: DType::F32 }, &[outlet], "widen")?;
             let readers: Vec<NodeId> = e.graph().users(outlet).into_iter().map(|(n, _)| n).collect();
             e.redirect(outlet, wide, &readers);
             Ok(())

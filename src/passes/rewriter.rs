@@ -215,6 +215,18 @@ impl Edit<'_> {
         Ok(Outlet { node, slot: 0 })
     }
 
+    /// Adds an operator behind the site, which stays: it runs after whatever the site will be expanded to.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit.
+    pub fn add_behind(&mut self, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
+        let site = std::mem::take(&mut self.order);
+        self.order = site.below(u32::MAX);
+        let added = self.add(op, inputs, suffix);
+        self.order = site;
+        added
+    }
+
     /// Adds a constant.
     pub fn weight(&mut self, expr: WeightExpr) -> Outlet {
         let outlet = self.graph.weight(expr);

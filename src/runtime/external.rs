@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use prost::Message;
-
-use super::tensor::ElementType;
+use super::tensor::byte_len;
 use crate::diag::{Diagnostic, Result};
+use crate::onnx;
+use crate::onnx::proto::TensorProto;
+use crate::weights::DType;
 
 /// An initializer of the main graph whose bytes lie in another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,7 +14,7 @@ pub(super) struct External {
     /// The initializer's name.
     pub(super) name: String,
     /// The type of its elements.
-    pub(super) dtype: ElementType,
+    pub(super) dtype: DType,
     /// Its extents.
     pub(super) shape: Vec<i64>,
     /// The file's name as the model says it.
@@ -22,55 +23,20 @@ pub(super) struct External {
     pub(super) range: Range<usize>,
 }
 
-// Tags of onnx.proto.
-#[derive(Clone, PartialEq, Message)]
-struct Model {
-    #[prost(message, optional, tag = "7")]
-    graph: Option<Graph>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Graph {
-    #[prost(message, repeated, tag = "5")]
-    initializer: Vec<Initializer>,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Initializer {
-    #[prost(int64, repeated, tag = "1")]
-    dims: Vec<i64>,
-    #[prost(int32, tag = "2")]
-    data_type: i32,
-    #[prost(string, tag = "8")]
-    name: String,
-    #[prost(message, repeated, tag = "13")]
-    external_data: Vec<Pair>,
-    #[prost(int32, tag = "14")]
-    data_location: i32,
-}
-
-#[derive(Clone, PartialEq, Message)]
-struct Pair {
-    #[prost(string, tag = "1")]
-    key: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
 /// `TensorProto.DataLocation.EXTERNAL`.
 const EXTERNAL: i32 = 1;
 
 /// The external initializers of a model's main graph, in its order. Those of inner graphs are not among them: plans have none.
 ///
 /// # Errors
-/// `runtime/session` if the bytes are no model, `runtime/weights` if an entry makes no sense.
+/// `onnx/…` if the bytes are no model, `runtime/weights` if an entry makes no sense.
 pub(super) fn entries(model: &[u8]) -> Result<Vec<External>> {
-    let model = Model::decode(model).map_err(|e| Diagnostic::new("runtime/session", format!("the model is not valid protobuf: {e}")))?;
+    let model = onnx::decode(model.to_vec().into())?;
     let initializers = model.graph.unwrap_or_default().initializer;
-    initializers.into_iter().filter(|i| i.data_location == EXTERNAL).map(entry).collect()
+    initializers.into_iter().filter(|i| i.data_location == Some(EXTERNAL)).map(entry).collect()
 }
 
-fn entry(initializer: Initializer) -> Result<External> {
+fn entry(initializer: TensorProto) -> Result<External> {
     let wrong = |what: &str| {
         Diagnostic::new("runtime/weights", format!("the entry of weight `{}` in the model makes no sense: {what}", initializer.name))
     };
@@ -81,9 +47,9 @@ fn entry(initializer: Initializer) -> Result<External> {
         return Err(wrong(&format!("its location `{location}` is not a relative name below the model")).into());
     }
     let dtype =
-        ElementType::of_onnx(initializer.data_type).ok_or_else(|| wrong(&format!("type {} is not supported", initializer.data_type)))?;
+        DType::from_onnx(initializer.data_type).ok_or_else(|| wrong(&format!("type {} is not supported", initializer.data_type)))?;
     let extents = initializer.dims.iter().map(|d| usize::try_from(*d)).collect::<std::result::Result<Vec<_>, _>>();
-    let bytes = extents.ok().and_then(|shape| dtype.bytes(&shape)).ok_or_else(|| wrong("its shape cannot be"))?;
+    let bytes = extents.ok().and_then(|shape| byte_len(dtype, &shape)).ok_or_else(|| wrong("its shape cannot be"))?;
     if number("length")?.is_some_and(|length| length != bytes) {
         return Err(wrong(&format!("its length is not the {bytes} bytes of its shape")).into());
     }
@@ -102,10 +68,10 @@ mod tests {
     use super::*;
 
     fn model(location: &str, pairs: &[(&str, &str)], dims: &[i64]) -> Vec<u8> {
-        let pair = |(key, value): (&str, &str)| Pair { key: key.into(), value: value.into() };
-        let external_data = std::iter::once(("location", location)).chain(pairs.iter().copied()).map(pair).collect();
-        let initializer = Initializer { dims: dims.to_vec(), data_type: 1, name: "w".into(), external_data, data_location: EXTERNAL };
-        Model { graph: Some(Graph { initializer: vec![initializer] }) }.encode_to_vec()
+        let external_data = std::iter::once(&("location", location)).chain(pairs).map(|(key, value)| onnx::build::entry(key, value)).collect();
+        let tensor = TensorProto { dims: dims.to_vec(), data_type: 1, name: "w".into(), external_data, data_location: Some(EXTERNAL), ..Default::default() };
+        let graph = onnx::proto::GraphProto { initializer: vec![tensor], ..Default::default() };
+        onnx::encode(&onnx::build::model(graph, 21)).unwrap()
     }
 
     #[test]
@@ -126,6 +92,6 @@ mod tests {
         check(model("w", &[("offset", "18446744073709551615")], &[1]), "runtime/weights");
         check(model("w", &[], &[-1]), "runtime/weights");
         check(model("w", &[], &[i64::MAX, i64::MAX]), "runtime/weights");
-        check(b"\xff\xff\xff".to_vec(), "runtime/session");
+        check(b"\xff\xff\xff".to_vec(), "onnx/not-a-model");
     }
 }

@@ -21,7 +21,8 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session};
 use ort::sys;
 
-use super::tensor::{Element, ElementType};
+use super::tensor::{self, Element};
+use crate::weights::DType;
 use crate::diag::{Diagnostic, Result};
 
 const TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
@@ -191,16 +192,16 @@ unsafe impl Sync for Value<'_> {}
 
 impl<'a> Value<'a> {
     /// A tensor over `bytes`, which ONNX Runtime only reads: inputs and initializers are never written to.
-    pub(super) fn view(bytes: &'a [u8], element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+    pub(super) fn view(bytes: &'a [u8], element: DType, shape: &[i64]) -> ort::Result<Self> {
         Self::over(bytes.as_ptr().cast_mut(), bytes.len(), element, shape)
     }
 
     /// A tensor over `bytes` that a run writes to.
-    pub(super) fn view_mut(bytes: &'a mut [u8], element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+    pub(super) fn view_mut(bytes: &'a mut [u8], element: DType, shape: &[i64]) -> ort::Result<Self> {
         Self::over(bytes.as_mut_ptr(), bytes.len(), element, shape)
     }
 
-    fn over(data: *mut u8, len: usize, element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+    fn over(data: *mut u8, len: usize, element: DType, shape: &[i64]) -> ort::Result<Self> {
         let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Device, MemoryType::Default)?;
         let mut out = ptr::null_mut();
         // SAFETY: `data` is `len` bytes; ONNX Runtime checks `len` against the shape and does not free the memory.
@@ -211,7 +212,7 @@ impl<'a> Value<'a> {
                 len,
                 shape.as_ptr(),
                 shape.len(),
-                element.to_onnx_runtime(),
+                tensor::to_onnx_runtime(element),
                 &raw mut out,
             )
         })?;
@@ -232,7 +233,7 @@ impl<'a> Value<'a> {
             return Ok(None);
         }
         let (element, shape) = self.element_and_shape()?;
-        let Some(element) = ElementType::of_onnx_runtime(element) else { return Ok(None) };
+        let Some(element) = tensor::of_onnx_runtime(element) else { return Ok(None) };
         let (mut len, mut data) = (0, ptr::null_mut());
         // SAFETY: as above; the data lives as long as the value.
         check(unsafe { (api.GetTensorSizeInBytes)(value, &raw mut len) })?;
@@ -272,7 +273,7 @@ impl Drop for Value<'_> {
 /// What a tensor is made of.
 pub(super) struct Parts<'a> {
     /// The type of its elements.
-    pub(super) element: ElementType,
+    pub(super) element: DType,
     /// Its extents.
     pub(super) shape: Vec<i64>,
     /// Its elements in row-major order.
@@ -306,7 +307,7 @@ pub(super) struct HeldValue {
 
 impl HeldValue {
     /// A tensor over `range` of `storage`.
-    pub(super) fn new(storage: Storage, range: Range<usize>, element: ElementType, shape: &[i64]) -> ort::Result<Self> {
+    pub(super) fn new(storage: Storage, range: Range<usize>, element: DType, shape: &[i64]) -> ort::Result<Self> {
         let bytes = storage.bytes().get(range.clone()).ok_or_else(|| ort::Error::new("a weight lies outside of its file"))?;
         let value = Value::view(bytes, element, shape)?;
         // SAFETY: the bytes do not move when `storage` (a counted reference) does, nobody writes to them, and the fields of this

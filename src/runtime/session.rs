@@ -21,7 +21,8 @@ use ort::value::{Outlet, ValueType};
 use super::external::{self, External};
 use super::ffi::{self, AlignedBytes, HeldValue, MappedFile, Parts, Storage, Value};
 use super::provision;
-use super::tensor::{ElementType, Tensor, TensorView, TensorViewMut};
+use super::tensor::{self, Tensor, TensorView, TensorViewMut};
+use crate::weights::DType;
 use crate::diag::{Diagnostic, Result};
 use crate::units::Bytes;
 
@@ -335,7 +336,7 @@ impl Weights {
     fn value(&self, weight: &External) -> Result<HeldValue> {
         let file = self.file(weight)?;
         let bytes = &file.bytes()[weight.range.clone()];
-        let aligned = bytes.as_ptr().addr().is_multiple_of(weight.dtype.size());
+        let aligned = bytes.as_ptr().addr().is_multiple_of(weight.dtype.size() as usize);
         let (storage, range) = if aligned {
             (Storage::Mapped(Arc::clone(file)), weight.range.clone())
         } else {
@@ -403,7 +404,7 @@ pub struct Port {
     /// Its name in the model.
     pub name: String,
     /// The type of its elements; `None` if it is no tensor that vidc knows.
-    pub dtype: Option<ElementType>,
+    pub dtype: Option<DType>,
     /// Its extents; `None` is one that the model leaves open.
     pub shape: Vec<Option<usize>>,
 }
@@ -414,7 +415,7 @@ impl Port {
         match outlet.dtype() {
             ValueType::Tensor { ty, shape, .. } => Self {
                 name,
-                dtype: ElementType::of_onnx_runtime((*ty).into()),
+                dtype: tensor::of_onnx_runtime((*ty).into()),
                 shape: shape.iter().map(|d| usize::try_from(*d).ok()).collect(),
             },
             _ => Self { name, dtype: None, shape: vec![] },
@@ -426,9 +427,9 @@ impl Port {
         Tensor::zeros(self.dtype?, &self.shape.iter().copied().collect::<Option<Vec<_>>>()?)
     }
 
-    fn accept(&self, dtype: ElementType, shape: &[usize], bytes: usize) -> Result<()> {
+    fn accept(&self, dtype: DType, shape: &[usize], bytes: usize) -> Result<()> {
         let fits = self.shape.len() == shape.len() && self.shape.iter().zip(shape).all(|(want, got)| want.is_none_or(|w| w == *got));
-        if self.dtype == Some(dtype) && fits && dtype.bytes(shape) == Some(bytes) {
+        if self.dtype == Some(dtype) && fits && tensor::byte_len(dtype, shape) == Some(bytes) {
             return Ok(());
         }
         Err(Diagnostic::new(

@@ -278,9 +278,9 @@ fn one_gib_more<'a>(front: &'a [Plan], best: &Plan, budget: Bytes) -> Option<&'a
 }
 
 /// Why there is no plan.
-fn nothing(found: &search::Found, request: &Request, budget: Bytes) -> Box<Diagnostic> {
+fn nothing(found: &search::Found, request: &Request, budget: Bytes) -> Diagnostic {
     let db = request.min_psnr.unwrap_or(0.0);
-    let d = match (&found.least, found.complete) {
+    match (&found.least, found.complete) {
         (Some(least), _) if upper(Bytes(least.peak)) > budget && found.complete => {
             let needs = upper(Bytes(least.peak));
             let time = Time(least.time);
@@ -290,8 +290,7 @@ fn nothing(found: &search::Found, request: &Request, budget: Bytes) -> Box<Diagn
         (None, true) => Diagnostic::new("tune/quality-not-reached", format!("no plan with these answers reaches {db} dB"))
             .help("ask for less, or do not fix answers that round"),
         _ => Diagnostic::new("tune/out-of-time", "the time limit was over before any plan was found that fits").help("allow more time"),
-    };
-    Box::new(d)
+    }
 }
 
 #[cfg(test)]

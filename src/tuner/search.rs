@@ -418,6 +418,9 @@ fn plan(problem: &Problem<'_>, residency: Residency, alternatives: Vec<u32>) -> 
     Plan { time, peak: memory.peak(sum, max).0, noise, departures, residency, alternatives }
 }
 
+/// What a greedy scan prefers.
+type Order = fn(&Label) -> (u64, u64);
+
 /// Complete plans at hand: under each of some caps on the transient memory, the fastest, the smallest and the most exact
 /// alternative of each unit.
 fn greedy(problem: &Problem<'_>, residency: Residency, units: &[Vec<Label>], most_noise: u64, objective: Objective) -> Vec<Plan> {
@@ -425,7 +428,7 @@ fn greedy(problem: &Problem<'_>, residency: Residency, units: &[Vec<Label>], mos
     caps.sort_unstable();
     caps.dedup();
     let stride = caps.len().div_ceil(64).max(1);
-    let orders: [fn(&Label) -> (u64, u64); 3] = [|l| (l.time, l.sum), |l| (l.sum, l.time), |l| (l.noise, l.time)];
+    let orders: [Order; 3] = [|l| (l.time, l.sum), |l| (l.sum, l.time), |l| (l.noise, l.time)];
     let smallest = caps.iter().copied().find(|cap| units.iter().all(|u| u.iter().any(|l| l.max <= *cap)));
     let mut plans = Vec::new();
     for cap in caps.into_iter().rev().step_by(stride).chain(smallest) {

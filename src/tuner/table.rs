@@ -138,8 +138,11 @@ fn answers(row: &Row, knob: &Knob) -> Vec<Answer> {
     row.answers.iter().map(|(text, f)| Answer { time: f.time.0, transient: f.transient.0, departs: !plain(text) }).collect()
 }
 
+/// Variants that share their graphs: one of them, the answers that decide the graph, and each with how it multiplies.
+type Group<'a> = (&'a Variant, Choices, Vec<(usize, Precision)>);
+
 fn jobs(model: usize, space: &ModelSpace) -> Vec<Job<'_>> {
-    let mut groups: Vec<(&Variant, Choices, Vec<(usize, Precision)>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for (i, v) in space.variants.iter().enumerate() {
         let p = precision(v.globals.get(&knob_id(&space.model)));
         let mut graph_key = v.globals.clone();
@@ -199,9 +202,9 @@ fn variant_table(space: &ModelSpace, variant: &Variant, samples: &[Vec<Sample>],
     Ok(out)
 }
 
-fn disagree(space: &ModelSpace, stage: &Stage, why: &str) -> Box<Diagnostic> {
+fn disagree(space: &ModelSpace, stage: &Stage, why: &str) -> Diagnostic {
     let message = format!("a segment knob of the model `{}` changes {why}, which it does not govern", space.model);
-    Box::new(Diagnostic::new("internal/bug", message).note(format!("in the tuner, inputs {:?}", stage.site.extents)))
+    Diagnostic::new("internal/bug", message).note(format!("in the tuner, inputs {:?}", stage.site.extents))
 }
 
 fn add_stage(

@@ -1,3 +1,4 @@
 //! The integration tests of vidc, one binary.
 
+mod order;
 mod reference;

@@ -22,12 +22,12 @@ fn shared() -> Option<PathBuf> {
     found
 }
 
-fn runtime() -> Runtime {
+pub(crate) fn runtime() -> Runtime {
     let located = vidc::runtime::provision::locate(None, &mut |line| eprintln!("{line}")).unwrap();
     Runtime::load(&located.path).unwrap()
 }
 
-fn load(graph: &str) -> vidc::ir::Program {
+pub(crate) fn load(graph: &str) -> vidc::ir::Program {
     let source = vidc::spec::builtin(graph).unwrap();
     vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{d:?}"))
 }

@@ -252,7 +252,7 @@ fn an_open_extent_is_known_after_the_run() {
         let y = session.run(&[("x", TensorView::of(&[n, 2], &x))], &["y"]).unwrap();
         assert_eq!((y[0].shape(), y[0].as_slice::<f32>().unwrap()), (&[n, 2][..], &vec![-1.0; n * 2][..]));
     }
-    let mut into = Tensor::zeros(ElementType::F32, &[1, 2]).unwrap();
+    let mut into = Tensor::zeros(DType::F32, &[1, 2]).unwrap();
     session.run_into(&[("x", TensorView::of(&[1, 2], &[5f32, 6.0]))], vec![("y", into.view_mut())], None).unwrap();
     assert_eq!(into.as_slice::<f32>().unwrap(), [-5.0, -6.0]);
 }

@@ -1,0 +1,57 @@
+//! ONNX Runtime runs the nodes of a plan in the planned order; the memory planner relies on it.
+
+use std::sync::Arc;
+
+use vidc::passes::Choices;
+use vidc::plan::{self, Manifest, Provenance};
+use vidc::runtime::ffi::MappedFile;
+use vidc::runtime::profile::profile_nodes;
+use vidc::runtime::session::{Session, SessionOptions, Weights};
+use vidc::runtime::tensor::Tensor;
+use vidc::weights::Source;
+
+/// The share of neighbouring pairs that ran in the planned order, over all sessions of the tiny pipeline.
+fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
+    let runtime = super::reference::runtime();
+    let program = super::reference::load("svd-tiny");
+    let machine = vidc::hwdb::machine("cpu-avx2").unwrap();
+    let given = Choices(choices.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
+    let compiled = plan::compile(&program, &machine, &given, &Default::default()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("plan");
+    let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };
+    let manifest = plan::write(&compiled, &machine, &Source::Random { seed: 4242 }, provenance, false, &dir).unwrap();
+    let mut out = Vec::new();
+    for entry in &manifest.sessions {
+        let mut weights = Weights::none();
+        for file in manifest.files.iter().filter(|f| entry.weights.contains(&f.location)) {
+            weights = weights.with(file.location.clone(), Arc::new(MappedFile::open(&Manifest::weights_path(&dir, file)).unwrap()));
+        }
+        let options = SessionOptions { profile: Some(folder.path().join("profile")), ..Default::default() };
+        let model = std::fs::read(dir.join(&entry.file)).unwrap();
+        let mut session = Session::load(&runtime, &model, &weights, &options).unwrap();
+        let inputs: Vec<(String, Tensor)> = session
+            .inputs()
+            .iter()
+            .map(|p| {
+                let shape: Vec<usize> = p.shape.iter().map(|d| d.unwrap()).collect();
+                (p.name.clone(), Tensor::zeros(p.dtype.unwrap(), &shape).unwrap())
+            })
+            .collect();
+        let outputs: Vec<String> = session.outputs().iter().map(|p| p.name.clone()).collect();
+        let views: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+        session.run(&views, &outputs.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+        let profile = session.end_profile().unwrap();
+        let ran: Vec<usize> = profile_nodes(&profile).unwrap().iter().filter_map(|n| n.name.split(':').next()?.parse().ok()).collect();
+        let ordered = ran.windows(2).filter(|w| w[0] < w[1]).count();
+        for w in ran.windows(2).filter(|w| w[0] >= w[1]).take(8) { eprintln!("{}: {} ran before {}", entry.name, w[0], w[1]); }
+        out.push((entry.name.clone(), ordered + 1, ran.len()));
+    }
+    out
+}
+
+#[test]
+fn the_planned_order_is_the_realised_order() {
+    let all = realised(&[("vae_decoder.level0.frames", "4"), ("unet.level0.attention", "tile-4"), ("unet.level0.feed-forward", "4")]);
+    eprintln!("{all:?}");
+}
