@@ -278,7 +278,13 @@ impl fmt::Display for Poly {
 impl fmt::Display for Atom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Symbol(name) => f.write_str(name),
+            // Files may call a dim anything; what is no plain word stands in quotes.
+            Self::Symbol(name)
+                if name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_ascii_digit()) =>
+            {
+                f.write_str(name)
+            }
+            Self::Symbol(name) => write!(f, "{name:?}"),
             Self::Floor(p, divisor) => write!(f, "floor(({p})/{divisor})"),
         }
     }

@@ -212,9 +212,11 @@ impl OpGraph {
 
     /// All nodes in execution order: inputs and constants first, then by [`Order`].
     pub fn nodes(&self) -> Vec<NodeId> {
-        let mut ids: Vec<NodeIndex> = self.graph.node_indices().collect();
-        ids.sort_by(|a, b| self.graph[*a].order.cmp(&self.graph[*b].order).then(a.cmp(b)));
-        ids.into_iter().map(NodeId).collect()
+        // Most places differ in their first parts, which are compared as one number without following a pointer.
+        let front = |o: &Order| (u64::from(o.0.first().map_or(0, |x| *x)) << 32) | u64::from(o.0.get(1).map_or(0, |x| *x));
+        let mut ids: Vec<(u64, NodeIndex)> = self.graph.node_indices().map(|i| (front(&self.graph[i].order), i)).collect();
+        ids.sort_unstable_by(|(x, a), (y, b)| x.cmp(y).then_with(|| self.graph[*a].order.cmp(&self.graph[*b].order)).then(a.cmp(b)));
+        ids.into_iter().map(|(_, i)| NodeId(i)).collect()
     }
 
     /// Number of nodes.

@@ -38,7 +38,7 @@ fn no_input(op: &Op) -> Types {
 fn infer_first(op: &Op, x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
     match op {
         Op::Unary(_) | Op::Silu | Op::Gelu { .. } | Op::QuickGelu { .. } => count(rest, 0..=0).map(|()| x.clone()),
-        Op::Softmax { axis } => axis_ok(*axis, x).map(|()| x.clone()),
+        Op::Softmax { axis } => count(rest, 0..=0).and_then(|()| axis_ok(*axis, x)).map(|()| x.clone()),
         Op::Binary(b) => binary(*b, x, rest),
         Op::MatMul => matmul(x, rest),
         Op::Gemm { trans_b } => gemm(x, rest, *trans_b),
@@ -50,10 +50,10 @@ fn infer_first(op: &Op, x: &TensorType, rest: &[&TensorType]) -> Result<TensorTy
         Op::GroupNormNhwc(g) => divides(x, x.rank().saturating_sub(1), g.groups).and_then(|()| per_channel(x, rest, x.rank() - 1)),
         Op::LayerNorm { .. } => per_channel(x, rest, x.rank().saturating_sub(1)),
         Op::RmsNorm { .. } => last_axis_scale(x, rest),
-        Op::GeGlu => halve(x),
+        Op::GeGlu => count(rest, 0..=0).and_then(|()| halve(x)),
         Op::Attention(a) | Op::MultiHeadAttention(a) => attention(*a, x, rest),
-        Op::RotaryEmbedding { heads } => divides(x, 2, heads * 2).map(|()| x.clone()),
-        _ => layout(op, x),
+        Op::RotaryEmbedding { heads } => rotary(*heads, x, rest),
+        _ => count(rest, 0..=0).and_then(|()| layout(op, x)),
     }
 }
 
@@ -62,6 +62,9 @@ fn layout(op: &Op, x: &TensorType) -> Result<TensorType, String> {
     let shaped = |shape: Vec<Dim>| TensorType { dtype: x.dtype, shape };
     match op {
         Op::ReduceMean { axes } => {
+            ensure(axes.windows(2).all(|w| w[0] < w[1]) && axes.iter().all(|a| *a < x.rank()), || {
+                format!("{axes:?} are not ascending axes of {x}")
+            })?;
             let shape = x.shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { Dim::Const(1) } else { d.clone() });
             Ok(shaped(shape.collect()))
         }
@@ -181,6 +184,8 @@ fn convolve(x: &TensorType, rest: &[&TensorType], conv: &Conv) -> Result<TensorT
     count(rest, 1..=2)?;
     same_dtype(x, rest)?;
     let (w, spatial) = (rest[0], conv.kernel.len());
+    ensure(conv.strides.len() == spatial && conv.pads.len() == spatial, || "kernel, strides and pads need one entry per axis".into())?;
+    ensure(conv.strides.iter().all(|s| *s > 0) && conv.groups > 0, || "strides and groups must be positive".into())?;
     ensure(x.rank() == spatial + 2 && w.rank() == spatial + 2, || format!("{spatial} spatial axes need rank {}", spatial + 2))?;
     ensure(w.shape[2..].iter().map(Dim::as_const).eq(conv.kernel.iter().map(|k| Some(*k))), || {
         format!("the weight {w} has another kernel than {:?}", conv.kernel)
@@ -238,7 +243,20 @@ fn attention(a: Attention, q: &TensorType, rest: &[&TensorType]) -> Result<Tenso
     ensure(q.shape[0] == k.shape[0] && k.shape[..2] == v.shape[..2], || "batch or key extents differ".into())?;
     ensure(q.shape[2] == k.shape[2], || format!("q and k have {} and {} channels", q.shape[2], k.shape[2]))?;
     divides(q, 2, a.heads)?;
+    divides(v, 2, a.heads)?;
     Ok(TensorType { dtype: q.dtype, shape: vec![q.shape[0].clone(), q.shape[1].clone(), v.shape[2].clone()] })
+}
+
+fn rotary(heads: i64, x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
+    count(rest, 2..=2)?;
+    same_dtype(x, rest)?;
+    ensure(x.rank() == 3, || format!("{x} is not [b, l, heads·d]"))?;
+    divides(x, 2, heads.checked_mul(2).ok_or("there are too many heads")?)?;
+    let table = [x.shape[1].clone(), x.shape[2].div_floor(heads).div_floor(2)];
+    match rest.iter().find(|t| t.shape != table) {
+        Some(t) => Err(format!("the table {t} is not [{}, {}]", table[0], table[1])),
+        None => Ok(x.clone()),
+    }
 }
 
 fn slice(x: &TensorType, axis: usize, start: &Dim, end: &Dim) -> Result<TensorType, String> {
@@ -280,18 +298,24 @@ fn for_chunks(chunks: &ForChunks, inputs: &[&TensorType]) -> Types {
             ensure(input.shape.get(*axis) == Some(&Dim::Const(total)), || format!("axis {axis} of {input} is not covered by 0..{total}"))?;
         }
     }
-    let (_, body) = chunks.bodies.first().ok_or("it has no body")?;
+    let each: Result<Vec<Vec<TensorType>>, String> =
+        chunks.bodies.iter().map(|(extent, body)| joined(chunks, *extent, body, total)).collect();
+    let mut each = each?.into_iter();
+    let outs = each.next().ok_or("it has no body")?;
+    ensure(each.all(|other| other == outs), || "its bodies yield different outputs".into())?;
+    Ok(outs)
+}
+
+/// The outputs of a body for pieces of `extent` after they were joined.
+fn joined(chunks: &ForChunks, extent: i64, body: &super::graph::OpGraph, total: i64) -> Types {
     ensure(body.outputs().len() == chunks.joined.len(), || "each output must say where it is joined".into())?;
-    Ok(body
-        .outputs()
-        .iter()
-        .zip(&chunks.joined)
-        .map(|((_, o), axis)| {
-            let mut ty = body.ty(*o).clone();
-            ty.shape[*axis] = Dim::Const(total);
-            ty
-        })
-        .collect())
+    let whole = |((name, outlet), axis): (&(String, super::graph::Outlet), &usize)| {
+        let mut ty = body.ty(*outlet).clone();
+        ensure(ty.shape.get(*axis) == Some(&Dim::Const(extent)), || format!("axis {axis} of `{name}` ({ty}) is not {extent}"))?;
+        ty.shape[*axis] = Dim::Const(total);
+        Ok(ty)
+    };
+    body.outputs().iter().zip(&chunks.joined).map(whole).collect()
 }
 
 #[cfg(test)]

@@ -2,12 +2,14 @@
 //!
 //! An [`OpGraph`] is a model as operators with typed, symbolically shaped tensors; a pipeline calls models in loops. The graph
 //! structure is in [`graph`], what an operator means in [`op`], its types in [`infer`], the invariants in [`mod@verify`], the one
-//! text form in [`text`].
+//! text form in [`text`], read back by [`mod@parse`].
 
+mod cursor;
 pub mod dim;
 pub mod graph;
 pub mod infer;
 pub mod op;
+pub mod parse;
 pub mod pipeline;
 pub mod program;
 pub mod schedule;

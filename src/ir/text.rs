@@ -1,13 +1,24 @@
 //! The canonical text of an operator graph: one line a node in execution order. Snapshots, dumps, diffs, fingerprints and
-//! `explain` all print this and nothing else.
+//! `explain` all print this and nothing else, and [`parse`](super::parse::parse) reads it back.
+//!
+//! The text shows everything that decides what a graph computes: two graphs with the same text are equal. Constants carry the
+//! types of their leaves, and literals their values: one value where all are equal, a list of up to [`MOST_VALUES`], else a
+//! digest. Names and groups of nodes are not part of it ([`annotated`] adds them as comments), nor are constants that no
+//! operator reads. Names that are not plain words stand in quotes.
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Write};
+use std::fmt::{self, Display, Write};
 
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::graph::{NodeId, OpGraph, Outlet};
-use super::op::{ForChunks, Op};
+use super::op::{Conv, ForChunks, Foreign, Op, Unary};
+use super::types::DType;
+use crate::weights::{WeightExpr, WeightOp};
+
+/// Longer literals are printed as a digest.
+pub const MOST_VALUES: u64 = 16;
 
 /// The canonical text.
 pub fn canonical(graph: &OpGraph) -> String {
@@ -25,32 +36,50 @@ pub fn annotated(graph: &OpGraph) -> String {
 
 /// SHA-256 of the canonical text, in hex: independent of insertion order and of node names.
 pub fn fingerprint(graph: &OpGraph) -> String {
-    let digest = Sha256::digest(canonical(graph).as_bytes());
-    digest.iter().fold(String::new(), |mut s, b| {
+    hex(&Sha256::digest(canonical(graph).as_bytes()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut s, b| {
         write!(s, "{b:02x}").expect("writing to a string cannot fail");
         s
     })
+}
+
+/// A name, in quotes unless it is a plain word or path.
+pub(super) fn quoted(name: &str) -> String {
+    let first = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    if first && name.chars().all(is_plain) { name.into() } else { format!("{name:?}") }
+}
+
+/// May stand in a name without quotes?
+pub(super) fn is_plain(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/')
+}
+
+fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 fn write_graph(out: &mut String, graph: &OpGraph, indent: &str, names: bool) -> fmt::Result {
     let ids = graph.nodes();
     let number: BTreeMap<NodeId, usize> =
         ids.iter().filter(|id| !matches!(graph.node(**id).op, Op::Input | Op::Weight(_))).enumerate().map(|(i, id)| (*id, i)).collect();
-    let list = |parts: Vec<String>| parts.join(", ");
-    let inputs = graph.inputs().iter().map(|i| format!("{}: {}", graph.node(*i).name, graph.node(*i).outs[0])).collect();
-    let outputs = graph.outputs().iter().map(|(n, o)| format!("{n}: {} = {}", graph.ty(*o), reference(graph, &number, *o))).collect();
-    writeln!(out, "{indent}model {}({}) -> {}", graph.name, list(inputs), list(outputs))?;
+    let inputs = list(graph.inputs().iter().map(|i| format!("{}: {}", quoted(&graph.node(*i).name), graph.node(*i).outs[0])));
+    let outputs = list(graph.outputs().iter().map(|(n, o)| format!("{}: {} = {}", quoted(n), graph.ty(*o), reference(graph, &number, *o))));
+    let flag = if graph.needs_f32 { " needs-f32" } else { "" };
+    writeln!(out, "model {}({inputs}) -> {outputs}{flag}", quoted(&graph.name))?;
     for id in ids.iter().filter(|id| number.contains_key(id)) {
         let node = graph.node(*id);
-        let args = graph.inputs_of(*id).iter().map(|o| reference(graph, &number, *o)).collect();
-        let types = node.outs.iter().map(ToString::to_string).collect();
-        write!(out, "{indent}  %{} = {}{}({}) : {}", number[id], node.op.name(), attributes(&node.op), list(args), list(types))?;
+        let args = list(graph.inputs_of(*id).iter().map(|o| reference(graph, &number, *o)));
+        write!(out, "{indent}  %{} = {}{}({args}) : {}", number[id], word(&node.op), attributes(&node.op), list(&node.outs))?;
         if names {
             write!(out, "    # {}{}", node.name, if node.group.is_empty() { String::new() } else { format!(" [{}]", node.group) })?;
         }
         out.push('\n');
         if let Op::ForChunks(chunks) = &node.op {
-            for (_, body) in &chunks.bodies {
+            for (extent, body) in &chunks.bodies {
+                write!(out, "{indent}    {extent}: ")?;
                 write_graph(out, body, &format!("{indent}    "), names)?;
             }
         }
@@ -58,14 +87,94 @@ fn write_graph(out: &mut String, graph: &OpGraph, indent: &str, names: bool) -> 
     Ok(())
 }
 
+fn word(op: &Op) -> String {
+    if let Op::Foreign(f) = op { quoted(&f.op_type) } else { op.name().into() }
+}
+
 fn reference(graph: &OpGraph, number: &BTreeMap<NodeId, usize>, outlet: Outlet) -> String {
     let node = graph.node(outlet.node);
     match &node.op {
-        Op::Input => format!("%{}", node.name),
-        Op::Weight(expr) => format!("{{{expr}}}"),
+        Op::Input => format!("%{}", quoted(&node.name)),
+        Op::Weight(expr) => format!("{{{}}}", constant(expr)),
         _ if outlet.slot == 0 => format!("%{}", number[&outlet.node]),
         _ => format!("%{}.{}", number[&outlet.node], outlet.slot),
     }
+}
+
+/// A constant with the types of its leaves and the values of its literals.
+pub fn constant(expr: &WeightExpr) -> String {
+    let of = || list(expr.operands().into_iter().map(constant));
+    match expr.op() {
+        WeightOp::Param { .. } | WeightOp::Stored(_) | WeightOp::Random { .. } => format!("{}: {}", leaf(expr), typed(expr)),
+        WeightOp::Literal(bytes) => format!("literal {} = {}", typed(expr), values(expr, bytes)),
+        WeightOp::Transpose { perm, .. } => format!("transpose{perm:?}({})", of()),
+        WeightOp::Reshape { .. } => format!("reshape{:?}({})", expr.shape(), of()),
+        WeightOp::Concat { axis, .. } => format!("concat[{axis}]({})", of()),
+        WeightOp::Slice { axis, start, end, .. } => format!("slice[{axis}, {start}..{end}]({})", of()),
+        WeightOp::Scale { factor, .. } => format!("scale[{factor}]({})", of()),
+        WeightOp::Add { .. } => format!("add({})", of()),
+        WeightOp::MatMul { .. } => format!("matmul({})", of()),
+        WeightOp::Cast { .. } => format!("cast[{}]({})", expr.dtype(), of()),
+    }
+}
+
+/// A constant that is read or generated, without its type.
+fn leaf(expr: &WeightExpr) -> String {
+    match expr.op() {
+        WeightOp::Param { stage, name } => format!("param {}", quoted(&format!("{stage}/{name}"))),
+        WeightOp::Stored(t) => format!("stored {}@{}+{}", quoted(&t.file.name()), t.offset, t.len),
+        WeightOp::Random { name, spec } => format!("random {}@{:016x}", quoted(name), spec.seed),
+        _ => expr.to_string(),
+    }
+}
+
+fn typed(expr: &WeightExpr) -> String {
+    format!("{}{:?}", expr.dtype(), expr.shape())
+}
+
+/// The values of a literal: one for all, a list, or a digest of the bytes where decimals would not give them back.
+fn values(expr: &WeightExpr, bytes: &[u8]) -> String {
+    let size = expr.dtype().size() as usize;
+    let mut each = bytes.chunks_exact(size);
+    let one = each.next().filter(|first| each.all(|b| b == *first));
+    let text = match one {
+        Some(first) => number(expr.dtype(), first),
+        None if expr.elements() <= MOST_VALUES => {
+            let all: Option<Vec<String>> = bytes.chunks_exact(size).map(|b| number(expr.dtype(), b)).collect();
+            all.map(|v| format!("[{}]", v.join(", ")))
+        }
+        None => None,
+    };
+    text.unwrap_or_else(|| format!("sha256:{}", &hex(&Sha256::digest(bytes))[..16]))
+}
+
+/// An element as a decimal that reads back to the same bytes, if there is one.
+fn number(dtype: DType, bytes: &[u8]) -> Option<String> {
+    let text = match dtype {
+        DType::F32 => f32::from_le_bytes(bytes.try_into().ok()?).to_string(),
+        DType::F64 => f64::from_le_bytes(bytes.try_into().ok()?).to_string(),
+        DType::F16 => half::f16::from_le_bytes(bytes.try_into().ok()?).to_f32().to_string(),
+        DType::BF16 => half::bf16::from_le_bytes(bytes.try_into().ok()?).to_f32().to_string(),
+        DType::I64 => i64::from_le_bytes(bytes.try_into().ok()?).to_string(),
+        DType::I32 => i32::from_le_bytes(bytes.try_into().ok()?).to_string(),
+        DType::U8 | DType::Bool => bytes.first()?.to_string(),
+        DType::I8 => i8::from_le_bytes(bytes.try_into().ok()?).to_string(),
+    };
+    (element(dtype, &text)? == bytes).then_some(text)
+}
+
+/// The bytes of an element written as a decimal.
+pub(super) fn element(dtype: DType, text: &str) -> Option<Vec<u8>> {
+    Some(match dtype {
+        DType::F32 => text.parse::<f32>().ok()?.to_le_bytes().into(),
+        DType::F64 => text.parse::<f64>().ok()?.to_le_bytes().into(),
+        DType::F16 => half::f16::from_f32(text.parse().ok()?).to_le_bytes().into(),
+        DType::BF16 => half::bf16::from_f32(text.parse().ok()?).to_le_bytes().into(),
+        DType::I64 => text.parse::<i64>().ok()?.to_le_bytes().into(),
+        DType::I32 => text.parse::<i32>().ok()?.to_le_bytes().into(),
+        DType::U8 | DType::Bool => vec![text.parse::<u8>().ok()?],
+        DType::I8 => text.parse::<i8>().ok()?.to_le_bytes().into(),
+    })
 }
 
 /// The attributes in braces, or nothing.
@@ -73,7 +182,7 @@ pub fn attributes(op: &Op) -> String {
     let text = match op {
         Op::Arange { len } => format!("len={len}"),
         Op::Gemm { trans_b } => format!("trans_b={trans_b}"),
-        Op::Conv(c) => format!("kernel={:?} strides={:?} pads={:?} groups={}", c.kernel, c.strides, c.pads, c.groups),
+        Op::Conv(c) => convolution(c),
         Op::Softmax { axis } | Op::Concat { axis } => format!("axis={axis}"),
         Op::InstanceNorm { eps } | Op::LayerNorm { eps } | Op::RmsNorm { eps } => format!("eps={eps}"),
         Op::ReduceMean { axes } => format!("axes={axes:?}"),
@@ -85,18 +194,30 @@ pub fn attributes(op: &Op) -> String {
         Op::Pad { before, after } => format!("before={before:?} after={after:?}"),
         Op::Attention(a) | Op::MultiHeadAttention(a) => format!("heads={} scale={}", a.heads, a.scale),
         Op::GroupNorm(g) | Op::GroupNormNhwc(g) => format!("groups={} eps={}{}", g.groups, g.eps, if g.silu { " silu" } else { "" }),
+        // The raised operator says `tanh`, the standard one `approximate`: their texts must differ.
         Op::Gelu { tanh } => format!("tanh={tanh}"),
-        Op::Unary(super::op::Unary::GeluTanh) => "tanh=true".into(),
+        Op::Unary(Unary::GeluTanh) => "approximate=tanh".into(),
+        Op::Unary(Unary::GeluErf) => "approximate=none".into(),
         Op::QuickGelu { alpha } => format!("alpha={alpha}"),
         Op::RotaryEmbedding { heads } => format!("heads={heads}"),
         Op::ForChunks(c) => chunk_attributes(c),
-        Op::Foreign(f) => format!("domain={:?} attributes={:?}", f.domain, f.attributes),
+        Op::Foreign(f) => foreign_attributes(f),
         _ => return String::new(),
     };
     format!("{{{text}}}")
 }
 
+fn convolution(c: &Conv) -> String {
+    format!("kernel={:?} strides={:?} pads={:?} groups={}", c.kernel, c.strides, c.pads, c.groups)
+}
+
 fn chunk_attributes(c: &ForChunks) -> String {
-    let axes: Vec<String> = c.sliced.iter().map(|a| a.map_or("-".into(), |a| a.to_string())).collect();
-    format!("sliced=[{}] joined={:?} ranges={:?}", axes.join(", "), c.joined, c.ranges)
+    let axes = list(c.sliced.iter().map(|a| a.map_or("-".into(), |a| a.to_string())));
+    format!("sliced=[{axes}] joined={:?} ranges={:?}", c.joined, c.ranges)
+}
+
+/// Attributes of an unknown operator are kept as the bytes of their protobuf messages.
+fn foreign_attributes(f: &Foreign) -> String {
+    let each = f.attributes.iter().map(|a| format!(" {}={}", quoted(&a.name), hex(&a.encode_to_vec())));
+    format!("domain={:?}{}", f.domain, each.collect::<String>())
 }

@@ -12,8 +12,8 @@ use ndarray_npy::npy::header::Header;
 use ndarray_npy::{ReadNpyExt, ReadableElement, WritableElement, WriteNpyExt};
 use zip::{CompressionMethod, ZipArchive};
 
-use crate::files::{open_regular, write_atomic};
 use crate::diag::{Diagnostic, Result};
+use crate::files::{open_regular, write_atomic};
 
 /// Longest header that is read; `numpy.save` writes 118 bytes for ordinary arrays.
 const MAX_HEADER: usize = 4096;

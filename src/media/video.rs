@@ -26,8 +26,8 @@ use openh264::{OpenH264API, Timestamp};
 use rayon::prelude::*;
 
 use super::npy::write_npy;
-use crate::files::write_atomic;
 use crate::diag::{Diagnostic, Result};
+use crate::files::write_atomic;
 
 /// The quantiser, 0 (finest) to 51 (the encoder adds at most 2 at a change of scene). At 18, natural pictures come back at 40 dB and more.
 const QUANTISER: u8 = 18;

@@ -243,7 +243,7 @@ fn each_node_belongs_to_a_part_that_shares_knobs() {
     check("unet-spatio-temporal-condition", &unet);
 }
 
-/// The graph of one block, in canonical text without the weights component.
+/// The graph of one block, in canonical text without the weights component and the types of parameters.
 fn block_text(inputs: &[(&str, Vec<Dim>)], block: impl FnOnce(&mut Builder, &[Outlet]) -> Result<Outlet>) -> String {
     let mut b = Builder::new("block", "w");
     let values: Vec<Outlet> = inputs.iter().map(|(name, shape)| b.input(name, shape.clone())).collect();
@@ -251,7 +251,12 @@ fn block_text(inputs: &[(&str, Vec<Dim>)], block: impl FnOnce(&mut Builder, &[Ou
     b.output("y", y);
     let graph = b.finish();
     verify(&graph).unwrap();
-    canonical(&graph).replace("w/", "")
+    let text = canonical(&graph).replace("w/", "");
+    let untyped = |part: &str| match part.strip_prefix("param ").and_then(|p| p.split_once(": ")) {
+        Some((name, rest)) => format!("param {name}{}", &rest[rest.find('}').unwrap()..]),
+        None => part.to_owned(),
+    };
+    text.split('{').map(untyped).collect::<Vec<_>>().join("{")
 }
 
 /// The attributes stay out of the expected text where they repeat.

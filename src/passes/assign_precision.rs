@@ -5,14 +5,15 @@
 //! (an *island*); softmax gets its island where attention is written out (`tile-attention`) and has it inside the fused kernel.
 //! Effect: rounding. One knob per model: its type changes every tensor that crosses segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::select_kernels::sums_in_f32;
-use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
+use super::{Edit, Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::diag::Result;
 use crate::hwdb::{Engine, Machine, Precision};
 use crate::ir::{DType, NodeId, Op, OpGraph, Outlet};
 use crate::units::Bytes;
+use crate::weights::WeightOp;
 
 pub(super) struct AssignPrecision;
 
@@ -89,19 +90,67 @@ impl Pass for AssignPrecision {
         if ty == DType::F32 {
             return Ok(());
         }
-        narrow_constants(rw, &knob, ty)?;
-        narrow_inputs(rw, &knob, ty)?;
+        let before = Before::of(rw.graph(), ty);
+        narrow_constants(rw, &before, &knob, ty)?;
+        narrow_inputs(rw, &before, &knob, ty)?;
         for id in rw.graph().nodes() {
-            visit(rw, cx, &knob, id, ty)?;
+            visit(rw, cx, &before, &knob, id, ty)?;
         }
-        widen_outputs(rw, &knob)
+        widen_outputs(rw, &before, &knob)
     }
 }
 
-fn narrow_constants(rw: &mut Rewriter<'_>, knob: &str, ty: DType) -> Result<()> {
+/// What the model looked like, as far as it must stay so.
+struct Before {
+    /// Norms that have their island already, and the casts to fp32 that lead into one or to an output and nowhere else.
+    islands: BTreeSet<NodeId>,
+    /// The types that unknown operators read: what they do with others is not known.
+    foreign: BTreeMap<NodeId, Vec<DType>>,
+    /// The fp32 outputs by place.
+    wide: Vec<usize>,
+}
+
+impl Before {
+    fn of(graph: &OpGraph, ty: DType) -> Self {
+        let mut islands: BTreeSet<NodeId> = graph.nodes().into_iter().filter(|id| is_island(graph, *id, ty)).collect();
+        let inward = |id: &NodeId| {
+            let out = Outlet { node: *id, slot: 0 };
+            graph.node(*id).op == Op::Cast { to: DType::F32 } && graph.users(out).iter().all(|(user, _)| islands.contains(user))
+        };
+        let casts: Vec<NodeId> = graph.nodes().into_iter().filter(inward).collect();
+        islands.extend(casts);
+        let reads = |id: NodeId| graph.inputs_of(id).iter().map(|o| graph.ty(*o).dtype).collect();
+        let foreign =
+            graph.nodes().into_iter().filter(|id| matches!(graph.node(*id).op, Op::Foreign(_))).map(|id| (id, reads(id))).collect();
+        let f32s = graph.outputs().iter().enumerate().filter(|(_, (_, o))| graph.ty(*o).dtype == DType::F32);
+        Self { islands, foreign, wide: f32s.map(|(i, _)| i).collect() }
+    }
+
+    /// Does nobody but islands read the tensor?
+    fn only_islands_read(&self, graph: &OpGraph, outlet: Outlet) -> bool {
+        let users = graph.users(outlet);
+        !graph.is_output(outlet) && !users.is_empty() && users.iter().all(|(user, _)| self.islands.contains(user))
+    }
+}
+
+/// A norm or an unknown operator whose fp32 tensors all come from casts and constants and go to casts to `ty`.
+fn is_island(graph: &OpGraph, id: NodeId, ty: DType) -> bool {
+    let node = graph.node(id);
+    let wide = |o: &Outlet| graph.ty(*o).dtype == DType::F32;
+    let widened = |o: &Outlet| graph.as_weight(*o).is_some() || graph.node(o.node).op == Op::Cast { to: DType::F32 };
+    let narrowed = |o: &Outlet| !graph.is_output(*o) && graph.users(*o).iter().all(|(user, _)| graph.node(*user).op == Op::Cast { to: ty });
+    let outs = (0..node.outs.len() as u16).map(|slot| Outlet { node: id, slot });
+    let kind = is_norm(&node.op) && node.outs[0].dtype == DType::F32 || matches!(node.op, Op::Foreign(_));
+    kind && graph.inputs_of(id).iter().filter(|o| wide(o)).all(widened) && outs.filter(wide).all(|o| narrowed(&o))
+}
+
+fn narrow_constants(rw: &mut Rewriter<'_>, before: &Before, knob: &str, ty: DType) -> Result<()> {
     for id in rw.graph().nodes() {
         let at = Outlet { node: id, slot: 0 };
         let Some(expr) = rw.graph().as_weight(at).cloned().filter(|e| e.dtype() == DType::F32) else { continue };
+        if before.only_islands_read(rw.graph(), at) {
+            continue;
+        }
         let bytes = rw.graph().ty(at).bytes().unwrap_or(0) / 2;
         rw.apply(id, Some(knob), Why::new("stored-narrow").with("bytes", Bytes(bytes)), |e| {
             let narrow = e.weight(expr.cast(ty)?);
@@ -112,10 +161,12 @@ fn narrow_constants(rw: &mut Rewriter<'_>, knob: &str, ty: DType) -> Result<()> 
     Ok(())
 }
 
-fn narrow_inputs(rw: &mut Rewriter<'_>, knob: &str, ty: DType) -> Result<()> {
+fn narrow_inputs(rw: &mut Rewriter<'_>, before: &Before, knob: &str, ty: DType) -> Result<()> {
     for id in rw.graph().inputs().to_vec() {
         let at = Outlet { node: id, slot: 0 };
-        if rw.graph().ty(at).dtype == DType::F32 {
+        let narrowed = |user: &(NodeId, u16)| rw.graph().node(user.0).op == Op::Cast { to: ty } || before.islands.contains(&user.0);
+        let done = rw.graph().users(at).iter().all(narrowed);
+        if rw.graph().ty(at).dtype == DType::F32 && !done {
             rw.apply(id, Some(knob), Why::new("interface-stays-f32"), |e| {
                 let narrow = e.add(Op::Cast { to: ty }, &[at], "narrow")?;
                 e.redirect(at, narrow, &[narrow.node]);
@@ -127,22 +178,23 @@ fn narrow_inputs(rw: &mut Rewriter<'_>, knob: &str, ty: DType) -> Result<()> {
 }
 
 /// Infers the node's type anew from its narrowed inputs, and puts an island around it where it needs one.
-fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, knob: &str, id: NodeId, ty: DType) -> Result<()> {
+fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, before: &Before, knob: &str, id: NodeId, ty: DType) -> Result<()> {
     let node = rw.graph().node(id);
-    if matches!(node.op, Op::Input | Op::Weight(_) | Op::Foreign(_)) || rw.graph().inputs_of(id).is_empty() {
+    if matches!(node.op, Op::Input | Op::Weight(_)) || rw.graph().inputs_of(id).is_empty() || before.islands.contains(&id) {
         return Ok(());
     }
-    if !is_norm(&node.op) || sums_in_f32(&node.op, &node.outs[0], cx.machine) {
-        return rw.apply(id, Some(knob), Why::new("narrow").with("to", ty), |e| e.reinfer(id));
+    if let Some(types) = before.foreign.get(&id) {
+        return keep_foreign(rw, knob, id, types, ty);
     }
     let op = node.op.clone();
+    if !is_norm(&op) || sums_in_f32(&op, &node.outs[0].with_dtype(ty), cx.machine) {
+        let op = if op == (Op::Cast { to: DType::F32 }) { Op::Cast { to: ty } } else { op };
+        return rw.apply(id, Some(knob), Why::new("narrow").with("to", ty), |e| e.set_op(id, op));
+    }
     rw.apply(id, Some(knob), Why::new("sums-need-f32").with("operator", op.name()), |e| {
         let mut wide = Vec::new();
         for input in e.graph().inputs_of(id) {
-            wide.push(match e.graph().as_weight(input).cloned() {
-                Some(expr) => e.weight(expr.cast(DType::F32)?),
-                None => e.add(Op::Cast { to: DType::F32 }, &[input], "island")?,
-            });
+            wide.push(widened(e, input)?);
         }
         let inner = e.add(op, &wide, "")?;
         let narrow = e.add(Op::Cast { to: ty }, &[inner], "island")?;
@@ -151,14 +203,44 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, knob: &str, id: NodeId, ty: DTy
     })
 }
 
+/// The tensor in fp32; a constant as it was stored, not rounded and widened again.
+fn widened(e: &mut Edit<'_>, input: Outlet) -> Result<Outlet> {
+    let Some(expr) = e.graph().as_weight(input).cloned() else { return e.add(Op::Cast { to: DType::F32 }, &[input], "island") };
+    let original = match expr.op() {
+        WeightOp::Cast { of } if of.dtype() == DType::F32 => of.clone(),
+        _ => expr.cast(DType::F32)?,
+    };
+    Ok(e.weight(original))
+}
+
+/// An unknown operator reads and writes the types that its file states.
+fn keep_foreign(rw: &mut Rewriter<'_>, knob: &str, id: NodeId, types: &[DType], ty: DType) -> Result<()> {
+    let (inputs, op) = (rw.graph().inputs_of(id), rw.graph().node(id).op.clone());
+    rw.apply(id, Some(knob), Why::new("types-of-unknown-operator-stay"), |e| {
+        let mut args = Vec::new();
+        for (input, was) in inputs.into_iter().zip(types) {
+            let narrowed = e.graph().ty(input).dtype != *was;
+            args.push(if narrowed { widened(e, input)? } else { input });
+        }
+        let new = e.add(op, &args, "")?.node;
+        for slot in 0..e.graph().node(id).outs.len() as u16 {
+            let (old, out) = (Outlet { node: id, slot }, Outlet { node: new, slot });
+            let float = e.graph().ty(out).dtype == DType::F32;
+            let out = if float { e.add(Op::Cast { to: ty }, &[out], "narrow")? } else { out };
+            e.redirect(old, out, &[]);
+        }
+        e.remove(id)
+    })
+}
+
 fn is_norm(op: &Op) -> bool {
     matches!(op, Op::GroupNorm(_) | Op::InstanceNorm { .. } | Op::LayerNorm { .. } | Op::RmsNorm { .. } | Op::ReduceMean { .. })
 }
 
-fn widen_outputs(rw: &mut Rewriter<'_>, knob: &str) -> Result<()> {
-    let narrow: BTreeMap<Outlet, ()> =
-        rw.graph().outputs().iter().filter(|(_, o)| rw.graph().ty(*o).dtype != DType::F32).map(|(_, o)| (*o, ())).collect();
-    for outlet in narrow.into_keys() {
+fn widen_outputs(rw: &mut Rewriter<'_>, before: &Before, knob: &str) -> Result<()> {
+    let outputs = rw.graph().outputs();
+    let narrow: BTreeSet<Outlet> = before.wide.iter().map(|i| outputs[*i].1).filter(|o| rw.graph().ty(*o).dtype != DType::F32).collect();
+    for outlet in narrow {
         rw.apply(outlet.node, Some(knob), Why::new("interface-stays-f32"), |e| {
             let wide = e.add_behind(Op::Cast { to: DType::F32 }, &[outlet], "widen")?;
             let readers: Vec<NodeId> = e.graph().users(outlet).into_iter().map(|(n, _)| n).collect();

@@ -86,7 +86,7 @@ fn knob_id(graph: &OpGraph, region: &Region) -> String {
     format!("{}.{}.feed-forward", graph.name, graph.node(region.nodes[0]).group)
 }
 
-/// `Linear → GeGlu → Linear` around a GeGlu, if nobody else reads what lies between.
+/// `Linear → GeGlu → Linear` around a GeGlu, if nobody else reads what lies between and each piece can read whole weights.
 fn site(graph: &OpGraph, id: NodeId) -> Option<Region> {
     if graph.node(id).op != Op::GeGlu {
         return None;
@@ -95,6 +95,8 @@ fn site(graph: &OpGraph, id: NodeId) -> Option<Region> {
     let [(down, 0)] = graph.users(Outlet { node: id, slot: 0 })[..] else { return None };
     let alone = graph.users(up).len() == 1 && !graph.is_output(up) && !graph.is_output(Outlet { node: id, slot: 0 });
     let layers = graph.node(up.node).op == Op::Linear && graph.node(down).op == Op::Linear;
+    let constant = |layer: NodeId| graph.inputs_of(layer)[1..].iter().all(|w| graph.as_weight(*w).is_some());
+    let rows = graph.node(id).outs[0].rank() > 1 && constant(up.node) && constant(down);
     let extent = graph.node(id).outs[0].shape[0].as_const()?;
-    (alone && layers).then(|| Region { nodes: vec![up.node, id, down], axis: 0, extent })
+    (alone && layers && rows).then(|| Region { nodes: vec![up.node, id, down], axis: 0, extent })
 }

@@ -93,21 +93,25 @@ fn sites(graph: &OpGraph) -> Vec<Region> {
         let joins =
             run.last().is_none_or(|last| graph.node(*last).group == graph.node(id).group) && (run.is_empty() || images == Some(extent));
         if !joins || images.is_none() {
-            close(&mut regions, &mut run, extent);
+            close(graph, &mut regions, &mut run, extent);
         }
         if let Some(images) = images {
             extent = images;
             run.push(id);
         }
     }
-    close(&mut regions, &mut run, extent);
+    close(graph, &mut regions, &mut run, extent);
     regions
 }
 
-fn close(regions: &mut Vec<Region>, run: &mut Vec<NodeId>, extent: i64) {
+fn close(graph: &OpGraph, regions: &mut Vec<Region>, run: &mut Vec<NodeId>, extent: i64) {
     let nodes = std::mem::take(run);
     if nodes.len() > 1 && extent > 1 {
-        regions.push(Region { nodes, axis: 0, extent });
+        let region = Region { nodes, axis: 0, extent };
+        // What nobody reads has nothing to join.
+        if !region.outputs(graph).is_empty() {
+            regions.push(region);
+        }
     }
 }
 
@@ -129,9 +133,15 @@ fn separable(graph: &OpGraph, id: NodeId) -> Option<i64> {
     );
     let [n, _, _, _] = &node.outs[0].shape[..] else { return None };
     let images = n.as_const()?;
-    let whole_batch =
-        |o: &Outlet| graph.as_weight(*o).is_some() || (graph.ty(*o).rank() == 4 && graph.ty(*o).shape[0] == Dim::Const(images));
+    let cut = |o: &Outlet| graph.ty(*o).rank() == 4 && graph.ty(*o).shape[0] == Dim::Const(images) && graph.as_weight(*o).is_none();
+    // Every piece sees a constant whole: it may not have an extent of its own there.
+    let whole = |o: &Outlet| graph.as_weight(*o).is_some() && (graph.ty(*o).rank() < 4 || graph.ty(*o).shape[0] == Dim::Const(1));
+    let inputs = graph.inputs_of(id);
+    let pieces = match node.op {
+        Op::Binary(_) => inputs.iter().any(cut) && inputs.iter().all(|o| cut(o) || whole(o)),
+        _ => inputs.first().is_some_and(cut) && inputs[1..].iter().all(|o| graph.as_weight(*o).is_some()),
+    };
     let padded = matches!(&node.op, Op::Pad { before, after } if before[0] + after[0] > 0)
         || matches!(&node.op, Op::Upsample { factors } if factors[0] != 1);
-    (by_image && !padded && node.knob.is_none() && graph.inputs_of(id).iter().all(whole_batch)).then_some(images)
+    (by_image && !padded && node.knob.is_none() && pieces).then_some(images)
 }

@@ -5,7 +5,7 @@
 //! cast to the same type and a transposition that moves nothing are common with their input. Gain: time and memory; it costs
 //! nothing, so there is no knob.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 
 use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
@@ -49,7 +49,7 @@ impl Pass for Eliminate {
 type Key = (&'static str, String, Vec<Outlet>);
 
 fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
-    let mut seen: BTreeMap<Key, NodeId> = BTreeMap::new();
+    let mut seen: HashMap<Key, NodeId> = HashMap::new();
     for id in rw.graph().nodes() {
         let graph = rw.graph();
         let inputs = graph.inputs_of(id);
@@ -65,6 +65,9 @@ fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
             // A recomputation on purpose stands under a knob; it must survive.
             Some(first) if graph.node(*first).knob == node.knob => {
                 let first = Outlet { node: *first, slot: 0 };
+                if graph.is_output(first) && graph.is_output(out) {
+                    continue; // each output of the graph has a tensor of its own
+                }
                 rw.apply(id, None, Why::new("computed-before"), |e| e.replace(out, first))?;
             }
             Some(_) => {}
@@ -85,9 +88,9 @@ fn same_as_input(graph: &OpGraph, id: NodeId, inputs: &[Outlet]) -> Option<Outle
         Op::Concat { .. } => inputs.len() == 1,
         _ => false,
     };
-    // An output of the graph that is an input or a constant needs a node of its own.
-    let bare = matches!(graph.node(input.node).op, Op::Input | Op::Weight(_)) && graph.is_output(Outlet { node: id, slot: 0 });
-    (still && !bare).then_some(input)
+    // An output of the graph that is an input, a constant or another output needs a node of its own.
+    let bare = matches!(graph.node(input.node).op, Op::Input | Op::Weight(_)) || graph.is_output(input);
+    (still && !(bare && graph.is_output(Outlet { node: id, slot: 0 }))).then_some(input)
 }
 
 /// The name under which a node may be merged; bodies and unknown operators are left alone.

@@ -1,7 +1,7 @@
 //! `fold-constants`: computes at compile time what depends on constants only.
 //!
 //! Rearrangements of weights (`Reshape`, `Transpose`, `Slice`, `Concat`, `Cast`) become weight expressions, which cost nothing
-//! until a plan is written. Other operators over small literals (positions, frequency tables) are evaluated by `interp` in f64
+//! until a plan is written. All operators over small literals (positions, frequency tables) are evaluated by `interp` in f64
 //! and rounded once. Weights that are not yet bound are never evaluated. Always exact; no knob.
 
 use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
@@ -70,15 +70,21 @@ fn folded(graph: &OpGraph, id: NodeId) -> Result<Option<WeightExpr>> {
     }
     let inputs: Option<Vec<WeightExpr>> = graph.inputs_of(id).iter().map(|i| graph.as_weight(*i).cloned()).collect();
     let Some(inputs) = inputs else { return Ok(None) };
-    if let Some(expr) = rearranged(&node.op, &inputs, &node.outs[0])? {
-        return Ok(Some(expr));
+    // Literals first: a rearranged literal must stay one, for what reads it to fold as well.
+    if evaluates(&node.op, &inputs, &node.outs[0]) {
+        return interp::eval_literals(&node.op, &inputs.iter().collect::<Vec<_>>()).map(Some);
     }
-    let small = node.outs[0].bytes().is_some_and(|b| b <= LARGEST_LITERAL);
-    if small && inputs.iter().all(|i| matches!(i.op(), WeightOp::Literal { .. })) {
-        let inputs: Vec<&WeightExpr> = inputs.iter().collect();
-        return interp::eval_literals(&node.op, &inputs).map(Some);
-    }
-    Ok(None)
+    rearranged(&node.op, &inputs, &node.outs[0])
+}
+
+/// Are these small literals, whose result is one?
+fn evaluates(op: &Op, inputs: &[WeightExpr], out: &crate::ir::TensorType) -> bool {
+    let small =
+        out.bytes().is_some_and(|b| b <= LARGEST_LITERAL) && inputs.iter().map(WeightExpr::byte_len).sum::<u64>() <= LARGEST_LITERAL;
+    let moves = matches!(op, Op::Reshape { .. } | Op::Transpose { .. } | Op::Cast { .. } | Op::Concat { .. } | Op::Slice { .. });
+    // The evaluator counts in f64: whole numbers beyond 2^53 (an open end of a range) are moved as bytes, not evaluated.
+    let floats = out.dtype.is_float() && inputs.iter().all(|i| i.dtype().is_float());
+    small && (floats || !moves) && inputs.iter().all(|i| matches!(i.op(), WeightOp::Literal(_)))
 }
 
 /// The weight expression of an operator that only moves elements.

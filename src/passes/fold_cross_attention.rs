@@ -72,13 +72,19 @@ fn visit(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
         let old = Outlet { node: site, slot: 0 };
         let full = e.graph().ty(old).clone();
         let readers: Vec<NodeId> = e.graph().users(old).into_iter().map(|(n, _)| n).collect();
-        if e.graph().is_output(old) || !readers.iter().all(|r| broadcasts(e.graph(), *r, old)) {
-            let wide = e.add(Op::Expand { shape: full.shape }, &[value], "broadcast")?;
-            e.redirect(old, wide, &[]);
+        let narrow = if e.graph().is_output(old) {
+            // An output of the graph has a node of its own.
+            projection.is_some() && e.graph().ty(value) == &full
         } else {
-            e.redirect(old, value, &[]);
+            e.graph().ty(value) == &full || readers.iter().all(|r| broadcasts(e.graph(), *r, old))
+        };
+        let new = if narrow { value } else { e.add(Op::Expand { shape: full.shape }, &[value], "broadcast")? };
+        e.redirect(old, new, &[]);
+        // Left where it is, the dead site would be found again.
+        if site != id {
+            e.remove(site)?;
         }
-        Ok(())
+        e.remove(id)
     })
 }
 

@@ -44,13 +44,25 @@ pub struct Compiled {
 /// # Errors
 /// What a pass returns, or `pass/misreported` and `pass/order` if a pass or the order is wrong.
 pub fn compile(graph: &OpGraph, machine: &Machine, choices: &Choices, checks: Checks, debugging: &Debugging) -> Result<Compiled> {
+    run_passes(&pipeline(), graph, machine, choices, checks, debugging)
+}
+
+/// Runs these passes in this order; see [`compile`].
+pub(super) fn run_passes(
+    passes: &[Box<dyn Pass>],
+    graph: &OpGraph,
+    machine: &Machine,
+    choices: &Choices,
+    checks: Checks,
+    debugging: &Debugging,
+) -> Result<Compiled> {
     let cx = PassCx { machine, choices };
     let mut out = Compiled { graph: graph.clone(), trace: Trace::default() };
     let mut established = vec![Property::Bound];
-    for pass in pipeline() {
+    for (i, pass) in passes.iter().enumerate() {
         let info = pass.info();
         if debugging.disable.iter().any(|d| d == info.id) {
-            out.trace.records.push(record(&*pass, &out.graph, Status::Disabled));
+            out.trace.records.push(record(&**pass, &out.graph, Status::Disabled));
             established.extend(info.establishes);
             continue;
         }
@@ -60,9 +72,10 @@ pub fn compile(graph: &OpGraph, machine: &Machine, choices: &Choices, checks: Ch
                 format!("`{}` needs {missing:?}, which no earlier pass establishes", info.id),
             )));
         }
-        step(&*pass, &mut out, &cx, checks)?;
+        step(&**pass, &mut out, &cx, checks)?;
         established.extend(info.establishes);
-        if debugging.stop_after.as_deref() == Some(info.id) {
+        let last = passes[i + 1..].iter().all(|later| later.info().id != info.id);
+        if last && debugging.stop_after.as_deref() == Some(info.id) {
             return Ok(out);
         }
     }
@@ -110,7 +123,8 @@ fn hold_to_word(
     interface_before: &[(String, TensorType)],
 ) -> Result<()> {
     verify(&out.graph).map_err(|d| Box::new(d.note(format!("after the pass `{}`", pass.info().id))))?;
-    let changed = text::canonical(&out.graph) != text_before;
+    // The text leaves out constants that nobody reads.
+    let changed = entry.nodes_after != entry.nodes_before || text::canonical(&out.graph) != text_before;
     if changed != (entry.status == Status::Changed) {
         let says = if changed { "changed the graph and says it did not" } else { "says it changed the graph and did not" };
         return Err(Box::new(Diagnostic::new("pass/misreported", format!("the pass `{}` {says}", pass.info().id))));
@@ -127,6 +141,32 @@ fn hold_to_word(
 fn interface(graph: &OpGraph) -> Vec<(String, TensorType)> {
     let inputs = graph.inputs().iter().map(|i| (graph.node(*i).name.clone(), graph.node(*i).outs[0].clone()));
     inputs.chain(graph.outputs().iter().map(|(n, o)| (n.clone(), graph.ty(*o).clone()))).collect()
+}
+
+/// The last pass that answers a global knob; what runs up to it does not depend on segment knobs.
+const HEAD_ENDS: &str = "assign-precision";
+
+/// The graph after the passes that no segment knob concerns: what compiles that differ in segment answers alone have in common.
+///
+/// # Errors
+/// As [`compile`].
+pub fn head(graph: &OpGraph, machine: &Machine, globals: &Choices) -> Result<OpGraph> {
+    let debugging = Debugging { stop_after: Some(HEAD_ENDS.into()), ..Debugging::default() };
+    compile(graph, machine, globals, Checks::Fast, &debugging).map(|c| c.graph)
+}
+
+/// The rest of the passes over a [`head`] made with the same global answers; the graph is that of [`compile`].
+///
+/// # Errors
+/// As [`compile`].
+pub fn tail(head: &OpGraph, machine: &Machine, choices: &Choices) -> Result<OpGraph> {
+    let cx = PassCx { machine, choices };
+    let mut out = Compiled { graph: head.clone(), trace: Trace::default() };
+    for pass in pipeline().iter().skip_while(|p| p.info().id != HEAD_ENDS).skip(1) {
+        step(&**pass, &mut out, &cx, Checks::Fast)?;
+    }
+    verify(&out.graph)?;
+    Ok(out.graph)
 }
 
 /// The knobs that the passes offer for a bound graph: each pass sees what the passes before it leave with plain answers, so

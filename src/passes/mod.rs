@@ -5,19 +5,29 @@
 //! reason per line; [`Manager`](manager) runs it, verifies after every pass and writes the [`Trace`].
 
 pub mod assign_precision;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
 mod fold_constants;
 mod fold_cross_attention;
 mod guidance;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod journal_tests;
 mod knob;
 pub mod manager;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod property_tests;
 mod regions;
 mod rewriter;
 mod schedule;
 mod select_kernels;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod tile_attention;
 pub mod trace;

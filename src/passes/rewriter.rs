@@ -3,7 +3,7 @@
 //! [`Rewriter::apply`] demands a [`Why`]; edits go to a journal that is undone when the edit fails, so an edit costs what it
 //! touches and a failed one leaves the graph as it was. [`Rewriter::decline`] records what was considered and not done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -136,10 +136,19 @@ impl<'a> Rewriter<'a> {
         let (name, order, group) = (node.name.clone(), node.order.clone(), node.group.clone());
         // A form that a global knob asks for keeps the segment knob that already governs the site.
         let governed = node.knob.clone();
-        let mut e = Edit { order, group, knob: governed, name: name.clone(), next: 0, journal: Vec::new(), graph: self.graph };
+        let mut e = Edit {
+            order,
+            group,
+            knob: governed,
+            name: name.clone(),
+            next: 0,
+            journal: Vec::new(),
+            removed: BTreeSet::new(),
+            graph: self.graph,
+        };
         match edit(&mut e) {
             Ok(()) => {
-                if !e.journal.is_empty() {
+                if e.commit() {
                     self.remarks.push(Remark { applied: true, unit: self.unit.into(), site: name, knob: knob.map(Into::into), why });
                 }
                 Ok(())
@@ -181,7 +190,6 @@ enum Undo {
     Added(NodeId),
     Redirected { old: Outlet, new: Outlet, edges: Vec<(NodeId, u16)>, outputs: Vec<usize> },
     Retyped(NodeId, Box<Node>),
-    Removed,
 }
 
 /// The changes that one application of a rule makes. New nodes run at the site's place, in the order in which they are added.
@@ -193,9 +201,19 @@ pub struct Edit<'a> {
     name: String,
     next: u32,
     journal: Vec<Undo>,
+    /// Nodes that go when the edit succeeds: a node that is gone could not come back under its id.
+    removed: BTreeSet<NodeId>,
 }
 
 impl Edit<'_> {
+    /// Carries removals out; did the edit change anything?
+    fn commit(self) -> bool {
+        for id in &self.removed {
+            self.graph.graph.remove_node(id.0);
+        }
+        !self.journal.is_empty() || !self.removed.is_empty()
+    }
+
     /// The graph as it stands.
     pub fn graph(&self) -> &OpGraph {
         self.graph
@@ -292,21 +310,20 @@ impl Edit<'_> {
         self.set_op(id, op)
     }
 
-    /// Removes a node that nobody reads. It must be the edit's last change: a removed node cannot come back.
+    /// Removes a node that nobody reads, apart from nodes removed before. It goes when the edit ends.
     ///
     /// # Errors
     /// `internal/bug` if somebody reads it.
     pub fn remove(&mut self, id: NodeId) -> Result<()> {
-        let read = (0..self.graph.node(id).outs.len() as u16)
-            .any(|slot| self.graph.is_output(Outlet { node: id, slot }) || !self.graph.users(Outlet { node: id, slot }).is_empty());
+        let needed = |o: Outlet| self.graph.is_output(o) || self.graph.users(o).iter().any(|(user, _)| !self.removed.contains(user));
+        let read = (0..self.graph.node(id).outs.len() as u16).any(|slot| needed(Outlet { node: id, slot }));
         if read {
             return Err(Box::new(Diagnostic::new(
                 "internal/bug",
                 format!("a pass removes `{}`, which is still read", self.graph.node(id).name),
             )));
         }
-        self.graph.graph.remove_node(id.0);
-        self.journal.push(Undo::Removed);
+        self.removed.insert(id);
         Ok(())
     }
 
@@ -323,7 +340,6 @@ impl Edit<'_> {
                         self.graph.outputs[i].1 = old;
                     }
                 }
-                Undo::Removed => debug_assert!(false, "a removal must be an edit's last change"),
             }
         }
     }

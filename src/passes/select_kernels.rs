@@ -14,7 +14,7 @@ use crate::ir::{DType, NodeId, Op, OpGraph, Outlet, TensorType};
 
 pub(super) struct SelectKernels;
 
-/// Channel counts for which ONNX Runtime's CUDA GroupNorm kernel is compiled (contrib_ops/cuda/diffusion/group_norm_impl.cu).
+/// Channel counts for which ONNX Runtime's CUDA GroupNorm kernel is compiled (`contrib_ops/cuda/diffusion/group_norm_impl.cu`).
 const GROUP_NORM_CHANNELS: [i64; 16] = [128, 256, 320, 384, 448, 512, 576, 640, 768, 896, 960, 1024, 1280, 1920, 2048, 2560];
 
 static INFO: PassInfo = PassInfo {
@@ -153,16 +153,15 @@ fn gate_reader(graph: &OpGraph, id: NodeId) -> Option<NodeId> {
 fn fused_group_norm(ty: &TensorType, groups: i64, machine: &Machine) -> bool {
     let channels = ty.shape.get(1).and_then(crate::ir::Dim::as_const).unwrap_or(0);
     let typed = matches!(ty.dtype, DType::F16 | DType::F32);
-    machine.engine == Engine::OnnxRuntimeCuda && groups == 32 && typed && GROUP_NORM_CHANNELS.contains(&channels)
+    machine.engine == Engine::OnnxRuntimeCuda && ty.rank() > 2 && groups == 32 && typed && GROUP_NORM_CHANNELS.contains(&channels)
 }
 
-/// Does the kernel that this norm will get sum in fp32 whatever its element type?
+/// Does the kernel that this norm will get for tensors of type `ty` sum in fp32?
 pub(super) fn sums_in_f32(op: &Op, ty: &TensorType, machine: &Machine) -> bool {
     match op {
         // ONNX: stash_type defaults to float.
         Op::LayerNorm { .. } => true,
-        // Its caller narrows; the fused kernel exists for fp16, and its sums are float.
-        Op::GroupNorm(g) => fused_group_norm(&ty.with_dtype(DType::F16), g.groups, machine),
+        Op::GroupNorm(g) => fused_group_norm(ty, g.groups, machine),
         _ => false,
     }
 }

@@ -152,7 +152,9 @@ fn body(name: &str, group: &std::sync::Arc<str>, q: &TensorType, kv: &[TensorTyp
     let narrow = if island { g.add(Op::Cast { to: qt.dtype }, &[soft], "island", group)? } else { soft };
     let mixed = g.add(Op::MatMul, &[narrow, v], "mix", group)?;
     let back = g.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[mixed], "join", group)?;
-    let out = g.add(Op::Reshape { shape: qt.shape.clone() }, &[back], "join", group)?;
+    // The values may have another head size than the queries.
+    let joined = vec![qt.shape[0].clone(), extent.into(), &kv[1].shape[1] * &kv[1].shape[3]];
+    let out = g.add(Op::Reshape { shape: joined }, &[back], "join", group)?;
     g.output("out", out);
     Ok(g)
 }

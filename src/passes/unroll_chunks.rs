@@ -43,14 +43,21 @@ impl Pass for UnrollChunks {
 
     fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
         let mut constants = Constants::of(rw.graph());
-        for id in rw.graph().nodes() {
-            let Op::ForChunks(chunks) = rw.graph().node(id).op.clone() else { continue };
+        // A body may hold chunks itself: they come to the outer graph with it.
+        while let Some((id, chunks)) = first(rw.graph()) {
             let knob = rw.graph().node(id).knob.clone();
             let why = Why::new("ordered-slices").with("pieces", chunks.ranges.len() as i64);
             rw.apply(id, knob.as_deref(), why, |e| unroll(e, id, &chunks, &mut constants))?;
         }
         Ok(())
     }
+}
+
+fn first(graph: &OpGraph) -> Option<(NodeId, Box<ForChunks>)> {
+    graph.nodes().into_iter().find_map(|id| match &graph.node(id).op {
+        Op::ForChunks(chunks) => Some((id, chunks.clone())),
+        _ => None,
+    })
 }
 
 /// The constants of the outer graph by identity, so that each piece reads the same node.
@@ -107,8 +114,10 @@ fn inline(e: &mut Edit<'_>, body: &OpGraph, args: &[Outlet], constants: &mut Con
             }
             op => {
                 let inputs: Vec<Outlet> = body.inputs_of(id).iter().map(|o| map[o]).collect();
-                let new = e.add(op.clone(), &inputs, &node.name)?;
-                map.insert(at, new);
+                let new = e.add(op.clone(), &inputs, &node.name)?.node;
+                for slot in 0..node.outs.len() as u16 {
+                    map.insert(Outlet { node: id, slot }, Outlet { node: new, slot });
+                }
             }
         }
     }

@@ -4,7 +4,7 @@
 //! the producer that stands later in the list; with the list reversed it runs the planned order (`docs/facts/ort.md` section 3).
 //! Opset 21, IR version 10; contrib kernels from `com.microsoft` 1. Weights are external data by (location, offset, length).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diag::{Diagnostic, Result};
 use crate::ir::op::{Conv, Unary};
@@ -39,7 +39,7 @@ pub enum Placed {
 /// What `place` returns, and `pass/not-lowered` for an operator that has no ONNX form.
 pub fn emit(graph: Verified<'_>, place: &mut dyn FnMut(&WeightExpr) -> Result<Placed>) -> Result<ModelProto> {
     let graph = graph.graph();
-    let mut e = Emitter { graph, names: BTreeMap::new(), proto: GraphProto::default(), shapes: BTreeMap::new() };
+    let mut e = Emitter { graph, names: BTreeMap::new(), proto: GraphProto::default(), shapes: BTreeSet::new() };
     e.proto.name.clone_from(&graph.name);
     for input in graph.inputs() {
         let name = graph.node(*input).name.clone();
@@ -70,7 +70,7 @@ struct Emitter<'a> {
     names: BTreeMap<Outlet, String>,
     proto: GraphProto,
     /// Integer constants that are there already.
-    shapes: BTreeMap<String, ()>,
+    shapes: BTreeSet<String>,
 }
 
 /// Operator type, domain, attributes and the constants that follow the inputs.
@@ -225,7 +225,7 @@ impl Emitter<'_> {
     }
 
     fn constant(&mut self, name: String, dtype: DType, len: usize, bytes: Vec<u8>) -> String {
-        if self.shapes.insert(name.clone(), ()).is_none() {
+        if self.shapes.insert(name.clone()) {
             self.proto.initializer.push(build::tensor(&name, dtype.onnx(), &[len as i64], bytes));
         }
         name

@@ -68,8 +68,16 @@ mod tests {
     use super::*;
 
     fn model(location: &str, pairs: &[(&str, &str)], dims: &[i64]) -> Vec<u8> {
-        let external_data = std::iter::once(&("location", location)).chain(pairs).map(|(key, value)| onnx::build::entry(key, value)).collect();
-        let tensor = TensorProto { dims: dims.to_vec(), data_type: 1, name: "w".into(), external_data, data_location: Some(EXTERNAL), ..Default::default() };
+        let external_data =
+            std::iter::once(&("location", location)).chain(pairs).map(|(key, value)| onnx::build::entry(key, value)).collect();
+        let tensor = TensorProto {
+            dims: dims.to_vec(),
+            data_type: 1,
+            name: "w".into(),
+            external_data,
+            data_location: Some(EXTERNAL),
+            ..Default::default()
+        };
         let graph = onnx::proto::GraphProto { initializer: vec![tensor], ..Default::default() };
         onnx::encode(&onnx::build::model(graph, 21)).unwrap()
     }

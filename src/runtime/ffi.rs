@@ -22,8 +22,8 @@ use ort::session::{RunOptions, Session};
 use ort::sys;
 
 use super::tensor::{self, Element};
-use crate::weights::DType;
 use crate::diag::{Diagnostic, Result};
+use crate::weights::DType;
 
 const TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 

@@ -22,9 +22,9 @@ use super::external::{self, External};
 use super::ffi::{self, AlignedBytes, HeldValue, MappedFile, Parts, Storage, Value};
 use super::provision;
 use super::tensor::{self, Tensor, TensorView, TensorViewMut};
-use crate::weights::DType;
 use crate::diag::{Diagnostic, Result};
 use crate::units::Bytes;
+use crate::weights::DType;
 
 /// The loaded library with its one environment.
 #[derive(Clone, Debug)]
@@ -413,11 +413,9 @@ impl Port {
     fn of(outlet: &Outlet) -> Self {
         let name = outlet.name().to_owned();
         match outlet.dtype() {
-            ValueType::Tensor { ty, shape, .. } => Self {
-                name,
-                dtype: tensor::of_onnx_runtime((*ty).into()),
-                shape: shape.iter().map(|d| usize::try_from(*d).ok()).collect(),
-            },
+            ValueType::Tensor { ty, shape, .. } => {
+                Self { name, dtype: tensor::of_onnx_runtime((*ty).into()), shape: shape.iter().map(|d| usize::try_from(*d).ok()).collect() }
+            }
             _ => Self { name, dtype: None, shape: vec![] },
         }
     }

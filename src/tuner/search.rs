@@ -465,3 +465,7 @@ fn settle_ties(problem: &Problem<'_>, best: &Plan, objective: Objective, limits:
 fn tie_key(p: &Plan) -> (u64, u64, u64, u32, Residency, Vec<u32>) {
     (p.time, p.noise, p.peak, p.departures, p.residency, p.alternatives.clone())
 }
+
+#[cfg(test)]
+#[path = "search_tests.rs"]
+mod tests;

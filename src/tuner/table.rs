@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::search::{Alternatives, Answer, Pick, Plan, Problem};
-use super::space::{Bound, ModelSpace, RESIDENCY, Space, Variant};
+use super::space::{ModelSpace, RESIDENCY, Space, Variant};
 use super::{Stage, Stages};
 use crate::cost::graph::{Figures, GraphCost};
 use crate::cost::pipeline::Residency;
@@ -20,8 +20,8 @@ use crate::diag::{Diagnostic, Result};
 use crate::hwdb::{Machine, Precision};
 use crate::ir::{OpGraph, schedule};
 use crate::passes::assign_precision::{knob_id, precision};
-use crate::passes::manager::Debugging;
-use crate::passes::{Checks, Choices, Knob, compile};
+use crate::passes::manager::{head, tail};
+use crate::passes::{Choices, Knob};
 use crate::units::Bytes;
 
 /// How products of f32 tensors are computed in a model of this precision.
@@ -61,14 +61,24 @@ pub struct Tables {
     pub models: Vec<Vec<VariantTable>>,
 }
 
-/// One compile and the variants that read it; those that differ only in how f32 is multiplied share their graph.
+/// Variants of one model that share their graphs: they differ only in how f32 is multiplied.
+struct Group<'a> {
+    model: usize,
+    /// One of them.
+    variant: &'a Variant,
+    /// The global answers that decide the graph.
+    globals: Choices,
+    /// Each with how it multiplies.
+    members: Vec<(usize, Precision)>,
+}
+
+/// One compile: every segment knob at one answer, for all variants of a group.
 struct Job<'a> {
     model: usize,
-    /// (variant, how it multiplies).
-    variants: Vec<(usize, Precision)>,
-    /// Position in [`Bound::stages`].
+    members: &'a [(usize, Precision)],
+    /// Position in [`Bound::stages`](super::space::Bound::stages).
     stage: usize,
-    graph: &'a OpGraph,
+    head: &'a OpGraph,
     choices: Choices,
 }
 
@@ -85,11 +95,14 @@ impl Tables {
     /// # Errors
     /// What the passes return; `internal/bug` if an answer changed nodes that its knob does not govern.
     pub fn of(space: &Space, stages: &Stages<'_>, machine: &Machine) -> Result<Self> {
-        let jobs: Vec<Job<'_>> = space.models.iter().enumerate().flat_map(|(i, m)| jobs(i, m)).collect();
+        let groups: Vec<Group<'_>> = space.models.iter().enumerate().flat_map(|(i, m)| groups(i, m)).collect();
+        let heads: Result<Vec<Vec<OpGraph>>> = groups.par_iter().map(|g| g.heads(machine)).collect();
+        let heads = heads?;
+        let jobs: Vec<Job<'_>> = groups.iter().zip(&heads).flat_map(|(g, heads)| g.jobs(heads)).collect();
         let samples: Result<Vec<Vec<Sample>>> = jobs.par_iter().map(|j| run(j, machine)).collect();
         let mut by_variant: BTreeMap<(usize, usize), Vec<Vec<Sample>>> = BTreeMap::new();
         for (job, samples) in jobs.iter().zip(samples?) {
-            for ((variant, _), sample) in job.variants.iter().zip(samples) {
+            for ((variant, _), sample) in job.members.iter().zip(samples) {
                 let of_stage = by_variant.entry((job.model, *variant)).or_default();
                 of_stage.resize_with(of_stage.len().max(job.stage + 1), Vec::new);
                 of_stage[job.stage].push(sample);
@@ -138,49 +151,51 @@ fn answers(row: &Row, knob: &Knob) -> Vec<Answer> {
     row.answers.iter().map(|(text, f)| Answer { time: f.time.0, transient: f.transient.0, departs: !plain(text) }).collect()
 }
 
-/// Variants that share their graphs: one of them, the answers that decide the graph, and each with how it multiplies.
-type Group<'a> = (&'a Variant, Choices, Vec<(usize, Precision)>);
-
-fn jobs(model: usize, space: &ModelSpace) -> Vec<Job<'_>> {
-    let mut groups: Vec<Group<'_>> = Vec::new();
-    for (i, v) in space.variants.iter().enumerate() {
-        let p = precision(v.globals.get(&knob_id(&space.model)));
-        let mut graph_key = v.globals.clone();
+fn groups(model: usize, space: &ModelSpace) -> Vec<Group<'_>> {
+    let knob = knob_id(&space.model);
+    let mut out: Vec<Group<'_>> = Vec::new();
+    for (i, variant) in space.variants.iter().enumerate() {
+        let p = precision(variant.globals.get(&knob));
+        let mut globals = variant.globals.clone();
         if p == Precision::Tf32 {
-            graph_key.set(&knob_id(&space.model), "f32");
+            globals.set(&knob, "f32");
         }
-        match groups.iter_mut().find(|(other, key, _)| Arc::ptr_eq(&other.bound, &v.bound) && *key == graph_key) {
-            Some((_, _, members)) => members.push((i, f32_as(p))),
-            None => groups.push((v, graph_key, vec![(i, f32_as(p))])),
-        }
-    }
-    groups.into_iter().flat_map(|(v, key, members)| jobs_of(model, v, &key, &members)).collect()
-}
-
-fn jobs_of<'a>(model: usize, v: &'a Variant, globals: &Choices, members: &[(usize, Precision)]) -> Vec<Job<'a>> {
-    let longest = v.segments.iter().map(|k| k.domain.len()).max().unwrap_or(1);
-    let bound: &'a Bound = &v.bound;
-    let mut out = Vec::new();
-    for (stage, (_, graph, _)) in bound.stages.iter().enumerate() {
-        for i in 0..longest {
-            let mut choices = globals.clone();
-            for k in &v.segments {
-                choices.set(&k.id, &k.domain[i.min(k.domain.len() - 1)]);
-            }
-            out.push(Job { model, variants: members.to_vec(), stage, graph, choices });
+        match out.iter_mut().find(|g| Arc::ptr_eq(&g.variant.bound, &variant.bound) && g.globals == globals) {
+            Some(g) => g.members.push((i, f32_as(p))),
+            None => out.push(Group { model, variant, globals, members: vec![(i, f32_as(p))] }),
         }
     }
     out
 }
 
+impl Group<'_> {
+    /// What all compiles of the group have in common, a graph a stage.
+    fn heads(&self, machine: &Machine) -> Result<Vec<OpGraph>> {
+        self.variant.bound.stages.par_iter().map(|(_, graph, _)| head(graph, machine, &self.globals)).collect()
+    }
+
+    fn jobs<'a>(&'a self, heads: &'a [OpGraph]) -> Vec<Job<'a>> {
+        let segments = &self.variant.segments;
+        let longest = segments.iter().map(|k| k.domain.len()).max().unwrap_or(1);
+        let job = |stage: usize, i: usize| {
+            let mut choices = self.globals.clone();
+            for k in segments {
+                choices.set(&k.id, &k.domain[i.min(k.domain.len() - 1)]);
+            }
+            Job { model: self.model, members: &self.members, stage, head: &heads[stage], choices }
+        };
+        (0..heads.len()).flat_map(|stage| (0..longest).map(move |i| (stage, i))).map(|(stage, i)| job(stage, i)).collect()
+    }
+}
+
 fn run(job: &Job<'_>, machine: &Machine) -> Result<Vec<Sample>> {
-    let compiled = compile(job.graph, machine, &job.choices, Checks::Fast, &Debugging::default())?;
-    let schedule = schedule(&compiled.graph)?;
+    let graph = tail(job.head, machine, &job.choices)?;
+    let schedule = schedule(&graph)?;
     let sample = |(_, p): &(usize, Precision)| {
-        let cost = GraphCost::scheduled(&compiled.graph, &schedule, *p, machine)?;
+        let cost = GraphCost::scheduled(&graph, &schedule, *p, machine)?;
         Ok(Sample { weights: cost.weights, bound: cost.bound, by_knob: cost.by_knob })
     };
-    job.variants.iter().map(sample).collect()
+    job.members.iter().map(sample).collect()
 }
 
 fn variant_table(space: &ModelSpace, variant: &Variant, samples: &[Vec<Sample>], stages: &Stages<'_>) -> Result<VariantTable> {

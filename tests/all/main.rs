@@ -1,4 +1,9 @@
 //! The integration tests of vidc, one binary.
 
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says on stderr what it skipped or measured")]
+
+mod layering;
 mod order;
 mod reference;
+mod repo;
+mod source;

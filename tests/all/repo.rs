@@ -1,0 +1,172 @@
+//! The rules of the house that a reader would otherwise have to watch over: sizes, documentation, tables and generated files.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use vidc::diag::codes;
+use vidc::hwdb::{self, Database};
+use vidc::ir::Program;
+use vidc::passes::manager::Debugging;
+use vidc::passes::{self, Choices, Guidance, Knob, PassInfo};
+use vidc::plan;
+
+use crate::reference::load;
+use crate::source::{files_below, functions, literals, root, sources};
+
+/// The longest function, in lines.
+const FUNCTION: usize = 120;
+/// The longest file, in lines that are no tests.
+const FILE: usize = 1000;
+
+#[test]
+fn functions_are_short() {
+    let mut wrong = Vec::new();
+    for file in sources() {
+        for f in functions(&file) {
+            let lines = f.last - f.first + 1;
+            if lines > FUNCTION {
+                wrong.push(format!("{}:{}: `{}` has {lines} lines, at most {FUNCTION}", file.path, f.first, f.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn files_are_short() {
+    // Blanked test items leave empty lines, blanked comments too; only comment lines are lines of the file all the same.
+    let lines = |text: &str, code: &str| {
+        text.lines().zip(code.lines()).filter(|(t, c)| t.trim_start().starts_with("//") || !c.trim().is_empty()).count()
+    };
+    for file in sources().iter().filter(|f| !f.is_test) {
+        let lines = lines(&file.text, &file.code);
+        assert!(lines <= FILE, "{} has {lines} lines, at most {FILE}", file.path);
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for folder in ["src", "tests", "benches"] {
+        for path in files_below(&root().join(folder), ".rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            assert!(text.trim_start().starts_with("//!"), "{} does not begin with a `//!` doc", path.display());
+        }
+    }
+}
+
+/// Every literal `area/slug` of a known area has a row, and every row is used.
+#[test]
+fn diagnostic_codes_and_their_table_agree() {
+    let rows: BTreeSet<&str> = codes::all().map(|c| c.code).collect();
+    assert_eq!(rows.len(), codes::all().count(), "a code has two rows");
+    let areas: BTreeSet<&str> = rows.iter().filter_map(|c| Some(c.split_once('/')?.0)).collect();
+    let mut used = BTreeSet::new();
+    let mut wrong = Vec::new();
+    for file in sources().iter().filter(|f| !f.path.starts_with("src/diag/codes/")) {
+        for (line, literal) in literals(file) {
+            let is_code = literal.split_once('/').is_some_and(|(area, slug)| areas.contains(area) && is_slug(slug));
+            if is_code && !rows.contains(literal.as_str()) {
+                wrong.push(format!("{}:{line}: the code `{literal}` has no row in src/diag/codes", file.path));
+            }
+            used.insert(literal);
+        }
+    }
+    wrong.extend(rows.iter().filter(|r| !used.contains(**r)).map(|r| format!("src/diag/codes: nothing makes the code `{r}`")));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+fn is_slug(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+/// The graphs of `graphs/` by name.
+fn graphs() -> Vec<(String, Program)> {
+    let paths = files_below(&root().join("graphs"), ".yaml");
+    let load = |path: &std::path::PathBuf| {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let program = load(&name);
+        (name, program)
+    };
+    paths.iter().map(load).collect()
+}
+
+#[test]
+fn every_graph_loads_and_binds() {
+    for (name, program) in graphs() {
+        assert_eq!(program.pipeline.name, name, "a graph is named as its file");
+        let instances = plan::instances(&program, &Choices::default()).unwrap_or_else(|d| panic!("{name}: {d:?}"));
+        assert_eq!(instances.len(), program.models.len(), "{name}: a model is not called, or called with two sizes");
+    }
+}
+
+/// A whole compile of the small graph for each kind of engine; one profile of each is enough, the rest differ in figures.
+#[test]
+fn the_small_graph_compiles_for_every_engine() {
+    let program = graphs().into_iter().find(|(n, _)| n == "svd-tiny").unwrap().1;
+    let mut engines = BTreeSet::new();
+    for key in Database::new(None).keys() {
+        let machine = hwdb::machine(&key).unwrap_or_else(|d| panic!("{key}: {d:?}"));
+        if engines.insert(format!("{:?}", machine.engine)) || ["rtx3090", "h100-sxm"].contains(&key.as_str()) {
+            plan::compile(&program, &machine, &Choices::default(), &Debugging::default()).unwrap_or_else(|d| panic!("{key}: {d:?}"));
+        }
+    }
+}
+
+/// `docs/passes.md` is what the passes say about themselves. `VIDC_UPDATE=1` rewrites it.
+#[test]
+fn the_page_of_passes_is_fresh() {
+    let path = root().join("docs/passes.md");
+    let want = page_of_passes();
+    if std::env::var_os("VIDC_UPDATE").is_some() {
+        std::fs::write(&path, &want).unwrap();
+    }
+    let on_disk = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(on_disk == want, "docs/passes.md is stale; VIDC_UPDATE=1 cargo test rewrites it");
+}
+
+fn page_of_passes() -> String {
+    let mut page = String::from(
+        "# The passes\n\nGenerated from the code: `VIDC_UPDATE=1 cargo test` rewrites this page.\n\n\
+         In the order in which they run over each model of a program (`src/passes/mod.rs` says why in that order).\n\n\
+         | pass | what it does | effect | needs | establishes |\n| --- | --- | --- | --- | --- |\n",
+    );
+    let infos: Vec<&PassInfo> = passes::pipeline().iter().map(|p| p.info()).collect();
+    for info in &infos {
+        let PassInfo { id, summary, effect, requires, establishes, .. } = info;
+        writeln!(page, "| `{id}` | {summary} | {} | {} | {} |", word(effect), words(requires), words(establishes)).unwrap();
+    }
+    page.push_str(
+        "\nBefore them stands `guidance`, the one pass over the pipeline: it decides whether the halves of classifier-free guidance \
+         go through the denoiser together or one after the other.\n\n## Knobs\n\n\
+         What the passes offer for `graphs/svd-tiny.yaml` on an RTX 3090, per model. The first answer is the plain one.\n\n\
+         | knob | answers | scope | effect | what it asks |\n| --- | --- | --- | --- | --- |\n",
+    );
+    for Knob { id, scope, domain, effect, about } in knobs_of("svd-tiny", "rtx3090") {
+        writeln!(page, "| `{id}` | {} | {} | {} | {about} |", domain.join(", "), word(&scope), word(&effect)).unwrap();
+    }
+    page.push_str("\n## Examples\n\nEach is also a test: the graph `before` becomes the graph `after`.\n");
+    let mut shown = BTreeSet::new();
+    for info in infos.iter().filter(|i| shown.insert(i.id)) {
+        writeln!(page, "\n### {}\n\n```text\n{}\n```", info.id, info.example.trim()).unwrap();
+    }
+    page
+}
+
+/// The knobs of a graph on a device: those of each model, and how its guidance is run.
+pub(crate) fn knobs_of(graph: &str, key: &str) -> Vec<Knob> {
+    let program = load(graph);
+    let machine = hwdb::machine(key).unwrap();
+    let mut knobs: Vec<Knob> = program.calls().iter().filter_map(|site| Guidance::knob(&site.instance, site.batch)).collect();
+    for model in plan::instances(&program, &Choices::default()).unwrap().values() {
+        knobs.extend(passes::offered_knobs(model, &machine).unwrap());
+    }
+    knobs
+}
+
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value).unwrap().as_str().unwrap_or_default().to_owned()
+}
+
+fn words<T: serde::Serialize>(values: &[T]) -> String {
+    if values.is_empty() { "–".into() } else { values.iter().map(word).collect::<Vec<_>>().join(", ") }
+}
