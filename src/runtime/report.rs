@@ -136,8 +136,7 @@ pub struct RunReport {
 impl RunReport {
     /// The parts that the plan says; files and figures are still to be filled in.
     pub fn of(manifest: &Manifest, runtime: RuntimeReport, measured: MeasuredReport) -> Self {
-        let weights =
-            WeightsReport { source: manifest.weights.clone(), random: manifest.is_random(), files: manifest.files.clone() };
+        let weights = WeightsReport { source: manifest.weights.clone(), random: manifest.is_random(), files: manifest.files.clone() };
         Self {
             version: VERSION,
             vidc: env!("CARGO_PKG_VERSION").into(),

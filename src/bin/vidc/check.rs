@@ -80,9 +80,7 @@ fn program_json(program: &Program) -> Value {
     };
     let values: Vec<Value> =
         p.values().iter().map(|(name, at)| json!({ "name": name, "type": type_of(at), "loops": at.loops.len() })).collect();
-    let model = |(name, graph): (&String, &vidc::ir::OpGraph)| {
-        json!({ "name": name, "architecture": p.models[name].decl.architecture.value, "parameters": parameter_count(graph) })
-    };
+    let model = |(name, graph): (&String, &vidc::ir::OpGraph)| json!({ "name": name, "architecture": p.models[name].decl.architecture.value, "parameters": parameter_count(graph) });
     json!({
         "graph": p.name,
         "fingerprint": hex(&p.fingerprint()),

@@ -89,7 +89,11 @@ impl Shown<'_> {
         }
         let row = |r: &PassRecord| {
             let applied = r.remarks.iter().filter(|m| m.applied).count();
-            let nodes = if r.nodes_before == r.nodes_after { r.nodes_after.to_string() } else { format!("{} -> {}", r.nodes_before, r.nodes_after) };
+            let nodes = if r.nodes_before == r.nodes_after {
+                r.nodes_after.to_string()
+            } else {
+                format!("{} -> {}", r.nodes_before, r.nodes_after)
+            };
             vec![r.unit.clone(), r.id.into(), status(r.status).into(), nodes, applied.to_string(), (r.remarks.len() - applied).to_string()]
         };
         let mut out = format!("{} on {} ({})\n\n", self.program.pipeline.name, self.machine.name, self.machine.key);
@@ -98,7 +102,11 @@ impl Shown<'_> {
             let _ = write!(out, "\n{}", self.rules());
         }
         let knob = |k: &Knob| vec![k.id.clone(), k.domain.join(" | "), effect(k).into(), k.about.clone()];
-        let _ = write!(out, "\n{}", table(&["knob", "answers, the plain one first", "effect", "what it decides"], &self.knobs.iter().map(knob).collect::<Vec<_>>()));
+        let _ = write!(
+            out,
+            "\n{}",
+            table(&["knob", "answers, the plain one first", "effect", "what it decides"], &self.knobs.iter().map(knob).collect::<Vec<_>>())
+        );
         out
     }
 
@@ -242,9 +250,7 @@ impl Peak {
     }
 
     fn json(&self) -> Value {
-        let buffer = |(bytes, name, ty, first, last): &(u64, String, String, usize, usize)| {
-            json!({ "bytes": bytes, "made_by": name, "type": ty, "first": first, "last": last })
-        };
+        let buffer = |(bytes, name, ty, first, last): &(u64, String, String, usize, usize)| json!({ "bytes": bytes, "made_by": name, "type": ty, "first": first, "last": last });
         json!({
             "model": self.model,
             "step": self.step,

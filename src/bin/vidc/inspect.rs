@@ -113,10 +113,11 @@ fn models_json(program: &Program, models: &[Figures]) -> Value {
 }
 
 fn plan_text(m: &Manifest) -> String {
-    let session = |s: &vidc::plan::manifest::SessionEntry| vec![s.name.clone(), s.file.clone(), s.weights.join(" "), s.sha256[..12.min(s.sha256.len())].to_owned()];
-    let file = |f: &vidc::plan::WeightsEntry| {
-        vec![f.location.clone(), vidc::units::Bytes(f.bytes).to_string(), f.path.display().to_string()]
+    let session = |s: &vidc::plan::manifest::SessionEntry| {
+        vec![s.name.clone(), s.file.clone(), s.weights.join(" "), s.sha256[..12.min(s.sha256.len())].to_owned()]
     };
+    let file =
+        |f: &vidc::plan::WeightsEntry| vec![f.location.clone(), vidc::units::Bytes(f.bytes).to_string(), f.path.display().to_string()];
     let choices: Vec<Vec<String>> = m.choices.0.iter().map(|(k, v)| vec![k.clone(), v.clone()]).collect();
     format!(
         "plan of {} for {}, made by vidc {}; weights: {}\n\n{}\n{}\n{}",

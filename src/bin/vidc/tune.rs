@@ -141,7 +141,8 @@ impl Shown<'_> {
     /// The answers that are not the plain ones; the rest is in the record.
     fn choices_table(&self) -> String {
         let departs = |k: &&Knob| self.outcome.choices.get(&k.id).is_some_and(|a| a != k.default());
-        let row = |k: &Knob| vec![k.id.clone(), self.outcome.choices.get(&k.id).unwrap_or_default().into(), k.default().into(), k.about.clone()];
+        let row =
+            |k: &Knob| vec![k.id.clone(), self.outcome.choices.get(&k.id).unwrap_or_default().into(), k.default().into(), k.about.clone()];
         let rows: Vec<Vec<String>> = self.knobs.iter().filter(departs).map(row).collect();
         if rows.is_empty() {
             return format!("plan: every one of {} knobs keeps its plain answer\n", self.knobs.len());
@@ -180,7 +181,12 @@ fn more_line(o: &Outcome) -> String {
     match &o.one_gib_more {
         Some(p) => {
             let saved = o.predicted.latency_s - p.latency_s;
-            format!("1 GiB more would buy {}: {} instead of {}\n", Time::from_secs(saved), Time::from_secs(p.latency_s), o.predicted.latency())
+            format!(
+                "1 GiB more would buy {}: {} instead of {}\n",
+                Time::from_secs(saved),
+                Time::from_secs(p.latency_s),
+                o.predicted.latency()
+            )
         }
         None => "1 GiB more would buy nothing\n".into(),
     }

@@ -125,11 +125,7 @@ pub(crate) fn predicted_text(p: &Predicted) -> String {
     rows.push(vec!["quality".into(), quality, how.into()]);
     let stages: Vec<Vec<String>> = p.stages.iter().map(stage_row).collect();
     let header = ["stage", "runs", "latency", "weights", "transient", "work"];
-    format!(
-        "{}\n{}",
-        super::table::table(&["predicted", "", "range"], &rows),
-        super::table::table(&header, &stages)
-    )
+    format!("{}\n{}", super::table::table(&["predicted", "", "range"], &rows), super::table::table(&header, &stages))
 }
 
 fn ends(lo: u64, hi: u64) -> String {

@@ -24,9 +24,8 @@ pub(crate) struct Weights {
 /// The weights of a program: of the argument, else of the graph.
 pub(crate) fn weights(args: &WeightsArgs, program: &Program) -> Result<Weights, Failure> {
     let source = match &args.weights {
-        Some(text) => WeightsSource::parse(text).map_err(|why| {
-            Diagnostic::new("spec/weights", why).help("for example `--weights random:4242`, or `--weights DIR`")
-        })?,
+        Some(text) => WeightsSource::parse(text)
+            .map_err(|why| Diagnostic::new("spec/weights", why).help("for example `--weights random:4242`, or `--weights DIR`"))?,
         None => program.pipeline.weights.clone().ok_or_else(|| none(program))?,
     };
     match source {

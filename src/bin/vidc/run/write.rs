@@ -17,7 +17,13 @@ use vidc::runtime::report::{FileEntry, MeasuredReport, RunReport, RuntimeReport,
 use vidc::runtime::session::Runtime;
 
 /// Writes videos, dumps and the report; removes the saved progress.
-pub(super) fn outputs(args: &Args, ready: &Ready, outcome: &RunOutcome, located: &Located, runtime: &Runtime) -> Result<RunReport, Failure> {
+pub(super) fn outputs(
+    args: &Args,
+    ready: &Ready,
+    outcome: &RunOutcome,
+    located: &Located,
+    runtime: &Runtime,
+) -> Result<RunReport, Failure> {
     let written = videos(ready, outcome)?;
     let non_finite: u64 = outcome.outputs.iter().map(|(_, f)| f.iter().filter(|v| !v.is_finite()).count() as u64).sum();
     if non_finite > 0 {
@@ -29,8 +35,7 @@ pub(super) fn outputs(args: &Args, ready: &Ready, outcome: &RunOutcome, located:
         }
     }
     let library = RuntimeReport { library: located.path.clone(), version: located.version.clone(), build: runtime.build_info().into() };
-    let measured =
-        MeasuredReport { latency_s: outcome.total_s, peak_bytes: peak_resident(), stages: outcome.measured.clone() };
+    let measured = MeasuredReport { latency_s: outcome.total_s, peak_bytes: peak_resident(), stages: outcome.measured.clone() };
     let mut report = RunReport::of(&ready.manifest, library, measured);
     report.non_finite = non_finite;
     report.resumed_at = ready.request.resume.as_ref().map(|r| r.done);
