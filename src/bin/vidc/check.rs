@@ -84,7 +84,7 @@ fn program_json(program: &Program) -> Value {
     json!({
         "graph": p.name,
         "fingerprint": hex(&p.fingerprint()),
-        "parameters": p.params,
+        "parameters": p.params.iter().map(|(k, v)| (k.clone(), json!(v))).collect::<serde_json::Map<_, _>>(),
         "values": values,
         "models": program.models.iter().map(model).collect::<Vec<_>>(),
     })
