@@ -13,6 +13,8 @@ use vidc::hwdb::{self, Machine, Precision};
 use vidc::ir::{self, OpGraph, Program};
 use vidc::passes::manager::Debugging;
 use vidc::passes::{self, Checks, Choices, PassCx, Rewriter};
+use vidc::tuner::{self, Request, Stages};
+use vidc::units::Bytes;
 use vidc::{models, plan, spec};
 
 fn main() {
@@ -176,5 +178,24 @@ mod cost {
             Work::Free,
         ];
         bencher.bench(|| works.map(|w| latency(black_box(&w), Precision::F16, &SETUP.machine)));
+    }
+}
+
+mod tune {
+    use super::*;
+
+    /// The figures of the plain answers, with every check.
+    #[divan::bench(sample_count = 5)]
+    fn estimate(bencher: Bencher<'_, '_>) {
+        let stages = Stages::of(&SETUP.program);
+        bencher.bench(|| tuner::estimate(black_box(&stages), &SETUP.machine, &Choices::default()));
+    }
+
+    /// The whole search: the space, the tables, the proof. The budget is in GiB.
+    #[divan::bench(args = [24, 8], sample_count = 5)]
+    fn search(bencher: Bencher<'_, '_>, budget: u64) {
+        let stages = Stages::of(&SETUP.program);
+        let request = Request { memory: Some(Bytes(budget << 30)), ..Request::default() };
+        bencher.bench(|| tuner::tune(black_box(&stages), &SETUP.machine, &request).map_err(|d| d.code));
     }
 }

@@ -4,7 +4,7 @@
 //! weights and of what the caller binds. Both are also kept *per knob* ([`GraphCost::by_knob`]): a segment knob changes only
 //! the nodes that it governs, so sums and maxima over its own steps are all that the search needs to know about an answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -181,10 +181,9 @@ fn step(graph: &OpGraph, node: NodeId, live: u64, f32_as: Precision, machine: &M
 
 /// Constants are equal if their expressions read alike, which is what a constant's name is.
 fn weight_bytes(graph: &OpGraph) -> Bytes {
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     let mut sum = 0;
-    for id in graph.nodes() {
-        let node = graph.node(id);
+    for node in graph.graph.node_weights() {
         let bytes = node.outs[0].bytes().unwrap_or(0);
         if matches!(node.op, Op::Weight(_)) && bytes >= LEAST_WEIGHT && seen.insert(node.name.as_str()) {
             sum += bytes;

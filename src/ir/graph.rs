@@ -197,6 +197,11 @@ impl OpGraph {
         users
     }
 
+    /// How many inputs of nodes read a tensor.
+    pub fn user_count(&self, outlet: Outlet) -> usize {
+        self.graph.edges_directed(outlet.node.0, Direction::Outgoing).filter(|e| e.weight().from == outlet.slot).count()
+    }
+
     /// Is the tensor an output of the graph?
     pub fn is_output(&self, outlet: Outlet) -> bool {
         self.outputs.iter().any(|(_, o)| *o == outlet)

@@ -4,7 +4,7 @@
 //! writes into its input's buffer when nobody reads that input afterwards and the sizes are equal; every other output gets a
 //! buffer of its own that is freed after its last reader (`docs/facts/ort.md` section 3).
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::graph::{NodeId, OpGraph, Outlet};
 use super::op::Op;
@@ -64,7 +64,7 @@ impl Schedule {
 /// `model/unbound` if a symbol is left.
 pub fn schedule(graph: &OpGraph) -> Result<Schedule> {
     let steps: Vec<NodeId> = graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect();
-    let mut planner = Planner { graph, buffers: Vec::new(), of: BTreeMap::new(), pending: Vec::new() };
+    let mut planner = Planner { graph, buffers: Vec::new(), of: HashMap::new(), pending: Vec::new() };
     for input in graph.inputs() {
         planner.allocate(Outlet { node: *input, slot: 0 }, 0, true)?;
     }
@@ -83,7 +83,7 @@ struct Planner<'a> {
     graph: &'a OpGraph,
     buffers: Vec<Buffer>,
     /// The buffer of each tensor.
-    of: BTreeMap<Outlet, usize>,
+    of: HashMap<Outlet, usize>,
     /// Reads of each buffer still to come, from tensors that exist.
     pending: Vec<usize>,
 }
@@ -98,7 +98,7 @@ impl Planner<'_> {
         })?;
         self.of.insert(outlet, self.buffers.len());
         self.buffers.push(Buffer { bytes, first: step, last: step, bound, tensors: vec![outlet] });
-        self.pending.push(self.graph.users(outlet).len());
+        self.pending.push(self.graph.user_count(outlet));
         Ok(())
     }
 
@@ -106,7 +106,7 @@ impl Planner<'_> {
         self.of.insert(outlet, buffer);
         self.buffers[buffer].tensors.push(outlet);
         self.buffers[buffer].bound |= self.graph.is_output(outlet);
-        self.pending[buffer] += self.graph.users(outlet).len();
+        self.pending[buffer] += self.graph.user_count(outlet);
     }
 
     fn run(&mut self, id: NodeId, step: usize) -> Result<()> {

@@ -25,14 +25,15 @@ static INFO: PassInfo = PassInfo {
     establishes: &[Property::Typed],
     example: "
 choose: m.precision=f16
+hw: rtx3090
 before:
 model m(x: f32[1, 4]) -> y: f32[1, 4] = %1
-  %0 = Linear(%x, {param m/w}) : f32[1, 4]
+  %0 = Linear(%x, {param m/w: f32[4, 4]}) : f32[1, 4]
   %1 = Silu(%0) : f32[1, 4]
 after:
 model m(x: f32[1, 4]) -> y: f32[1, 4] = %3
   %0 = Cast{to=f16}(%x) : f16[1, 4]
-  %1 = Linear(%0, {cast[f16](param m/w)}) : f16[1, 4]
+  %1 = Linear(%0, {cast[f16](param m/w: f32[4, 4])}) : f16[1, 4]
   %2 = Silu(%1) : f16[1, 4]
   %3 = Cast{to=f32}(%2) : f32[1, 4]
 ",

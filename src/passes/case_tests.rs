@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
-use super::property_tests::{EXACT, ROUNDED, close, outputs};
+use super::property_tests::{EXACT, FOLDED, ROUNDED, close, outputs};
 use super::*;
 use crate::ir::{Op, parse, text, verify};
 
@@ -93,6 +93,8 @@ fn means_the_same(pass: &dyn Pass, before: &OpGraph, after: &OpGraph) {
         return; // nobody knows what it computes
     }
     match pass.info().effect {
+        // A folded literal is rounded to its type, which f64 would show.
+        _ if pass.info().id == "fold-constants" => close(&outputs::<f32>(after), &outputs::<f32>(before), FOLDED, pass.info().id),
         Effect::Exact => close(&outputs::<f64>(after), &outputs::<f64>(before), EXACT, pass.info().id),
         _ => close(&outputs::<f32>(after), &outputs::<f32>(before), ROUNDED, pass.info().id),
     }
@@ -122,11 +124,13 @@ fn passes() -> BTreeMap<&'static str, Box<dyn Pass>> {
 
 #[test]
 fn the_example_of_each_pass_is_what_it_does() {
-    for (id, pass) in passes() {
+    let wrong = |(id, pass): (&str, Box<dyn Pass>)| {
         let case = read(pass.info().example);
         let (after, _, error) = outcome(&*pass, &case);
-        assert_eq!((after.as_str(), error.as_str()), (case.after.as_str(), ""), "the example of `{id}`");
-    }
+        (after != case.after || !error.is_empty()).then(|| format!("the example of `{id}` yields {error}\n{after}"))
+    };
+    let wrong: Vec<String> = passes().into_iter().filter_map(wrong).collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 fn check(pass: &dyn Pass, path: &Path) {

@@ -28,16 +28,16 @@ static INFO: PassInfo = PassInfo {
 choose: m.l.feed-forward=2
 before:
 model m(x: f32[4, 5, 2]) -> y: f32[4, 5, 2] = %2
-  %0 = Linear(%x, {param m/up}) : f32[4, 5, 8]
+  %0 = Linear(%x, {param m/up: f32[8, 2]}) : f32[4, 5, 8]
   %1 = GeGlu(%0) : f32[4, 5, 4]
-  %2 = Linear(%1, {param m/down}) : f32[4, 5, 2]
+  %2 = Linear(%1, {param m/down: f32[2, 4]}) : f32[4, 5, 2]
 after:
 model m(x: f32[4, 5, 2]) -> y: f32[4, 5, 2] = %0
   %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 2), (2, 4)]}(%x) : f32[4, 5, 2]
-    model m.body(in0: f32[2, 5, 2]) -> out0: f32[2, 5, 2] = %2
-      %0 = Linear(%in0, {param m/up}) : f32[2, 5, 8]
+    2: model m.body(in0: f32[2, 5, 2]) -> out0: f32[2, 5, 2] = %2
+      %0 = Linear(%in0, {param m/up: f32[8, 2]}) : f32[2, 5, 8]
       %1 = GeGlu(%0) : f32[2, 5, 4]
-      %2 = Linear(%1, {param m/down}) : f32[2, 5, 2]
+      %2 = Linear(%1, {param m/down: f32[2, 4]}) : f32[2, 5, 2]
 ",
 };
 
@@ -95,7 +95,7 @@ fn site(graph: &OpGraph, id: NodeId) -> Option<Region> {
     let [(down, 0)] = graph.users(Outlet { node: id, slot: 0 })[..] else { return None };
     let alone = graph.users(up).len() == 1 && !graph.is_output(up) && !graph.is_output(Outlet { node: id, slot: 0 });
     let layers = graph.node(up.node).op == Op::Linear && graph.node(down).op == Op::Linear;
-    let constant = |layer: NodeId| graph.inputs_of(layer)[1..].iter().all(|w| graph.as_weight(*w).is_some());
+    let constant = |layer: NodeId| graph.inputs_of(layer).iter().skip(1).all(|w| graph.as_weight(*w).is_some());
     let rows = graph.node(id).outs[0].rank() > 1 && constant(up.node) && constant(down);
     let extent = graph.node(id).outs[0].shape[0].as_const()?;
     (alone && layers && rows).then(|| Region { nodes: vec![up.node, id, down], axis: 0, extent })

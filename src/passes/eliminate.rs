@@ -5,7 +5,7 @@
 //! cast to the same type and a transposition that moves nothing are common with their input. Gain: time and memory; it costs
 //! nothing, so there is no knob.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{HashMap, HashSet};
 
 use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
@@ -123,9 +123,9 @@ fn remove_dead(rw: &mut Rewriter<'_>) -> Result<()> {
     Ok(())
 }
 
-fn reachable(graph: &OpGraph) -> BTreeSet<NodeId> {
+fn reachable(graph: &OpGraph) -> HashSet<NodeId> {
     let mut stack: Vec<NodeId> = graph.outputs().iter().map(|(_, o)| o.node).collect();
-    let mut seen = BTreeSet::new();
+    let mut seen = HashSet::new();
     while let Some(id) = stack.pop() {
         if seen.insert(id) {
             stack.extend(graph.inputs_of(id).iter().map(|o| o.node));

@@ -25,11 +25,11 @@ static INFO: PassInfo = PassInfo {
     example: "
 before:
 model m(x: f32[1, 2, 3]) -> y: f32[1, 2, 3] = %1
-  %0 = Reshape{shape=[1, 2, 1]}({param m/scale}) : f32[1, 2, 1]
+  %0 = Reshape{shape=[1, 2, 1]}({param m/scale: f32[2]}) : f32[1, 2, 1]
   %1 = Mul(%x, %0) : f32[1, 2, 3]
 after:
 model m(x: f32[1, 2, 3]) -> y: f32[1, 2, 3] = %0
-  %0 = Mul(%x, {reshape[1, 2, 1](param m/scale)}) : f32[1, 2, 3]
+  %0 = Mul(%x, {reshape[1, 2, 1](param m/scale: f32[2])}) : f32[1, 2, 3]
 ",
 };
 

@@ -22,17 +22,19 @@ static INFO: PassInfo = PassInfo {
     example: "
 before:
 model m(x: f32[2, 6, 4], context: f32[2, 1, 3]) -> y: f32[2, 6, 4] = %5
-  %0 = Linear(%x, {param m/q}) : f32[2, 6, 4]
-  %1 = Linear(%context, {param m/k}) : f32[2, 1, 4]
-  %2 = Linear(%context, {param m/v}) : f32[2, 1, 4]
+  %0 = Linear(%x, {param m/q: f32[4, 4]}) : f32[2, 6, 4]
+  %1 = Linear(%context, {param m/k: f32[4, 3]}) : f32[2, 1, 4]
+  %2 = Linear(%context, {param m/v: f32[4, 3]}) : f32[2, 1, 4]
   %3 = Attention{heads=2 scale=0.5}(%0, %1, %2) : f32[2, 6, 4]
-  %4 = Linear(%3, {param m/o}) : f32[2, 6, 4]
+  %4 = Linear(%3, {param m/o: f32[4, 4]}) : f32[2, 6, 4]
   %5 = Add(%4, %x) : f32[2, 6, 4]
 after:
-model m(x: f32[2, 6, 4], context: f32[2, 1, 3]) -> y: f32[2, 6, 4] = %2
-  %0 = Linear(%context, {param m/v}) : f32[2, 1, 4]
-  %1 = Linear(%0, {param m/o}) : f32[2, 1, 4]
-  %2 = Add(%1, %x) : f32[2, 6, 4]
+model m(x: f32[2, 6, 4], context: f32[2, 1, 3]) -> y: f32[2, 6, 4] = %4
+  %0 = Linear(%x, {param m/q: f32[4, 4]}) : f32[2, 6, 4]
+  %1 = Linear(%context, {param m/k: f32[4, 3]}) : f32[2, 1, 4]
+  %2 = Linear(%context, {param m/v: f32[4, 3]}) : f32[2, 1, 4]
+  %3 = Linear(%2, {param m/o: f32[4, 4]}) : f32[2, 1, 4]
+  %4 = Add(%3, %x) : f32[2, 6, 4]
 ",
 };
 

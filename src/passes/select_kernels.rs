@@ -26,12 +26,12 @@ static INFO: PassInfo = PassInfo {
     example: "
 before:
 model m(x: f32[2, 3, 4]) -> y: f32[2, 3, 5] = %1
-  %0 = Linear(%x, {param m/w}, {param m/b}) : f32[2, 3, 5]
+  %0 = Linear(%x, {param m/w: f32[5, 4]}, {param m/b: f32[5]}) : f32[2, 3, 5]
   %1 = Silu(%0) : f32[2, 3, 5]
 after:
 model m(x: f32[2, 3, 4]) -> y: f32[2, 3, 5] = %3
   %0 = Reshape{shape=[6, 4]}(%x) : f32[6, 4]
-  %1 = Gemm{trans_b=true}(%0, {param m/w}, {param m/b}) : f32[6, 5]
+  %1 = Gemm{trans_b=true}(%0, {param m/w: f32[5, 4]}, {param m/b: f32[5]}) : f32[6, 5]
   %2 = Reshape{shape=[2, 3, 5]}(%1) : f32[2, 3, 5]
   %3 = QuickGelu{alpha=1}(%2) : f32[2, 3, 5]
 ",

@@ -24,7 +24,7 @@ static INFO: PassInfo = PassInfo {
 before:
 model m(x: f32[4, 2]) -> y: f32[4, 2] = %0
   %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 2), (2, 4)]}(%x) : f32[4, 2]
-    model m.body(in0: f32[2, 2]) -> out0: f32[2, 2] = %0
+    2: model m.body(in0: f32[2, 2]) -> out0: f32[2, 2] = %0
       %0 = Exp(%in0) : f32[2, 2]
 after:
 model m(x: f32[4, 2]) -> y: f32[4, 2] = %4
@@ -44,20 +44,23 @@ impl Pass for UnrollChunks {
     fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
         let mut constants = Constants::of(rw.graph());
         // A body may hold chunks itself: they come to the outer graph with it.
-        while let Some((id, chunks)) = first(rw.graph()) {
-            let knob = rw.graph().node(id).knob.clone();
-            let why = Why::new("ordered-slices").with("pieces", chunks.ranges.len() as i64);
-            rw.apply(id, knob.as_deref(), why, |e| unroll(e, id, &chunks, &mut constants))?;
+        loop {
+            let sites = sites(rw.graph());
+            if sites.is_empty() {
+                return Ok(());
+            }
+            for id in sites {
+                let Op::ForChunks(chunks) = rw.graph().node(id).op.clone() else { continue };
+                let knob = rw.graph().node(id).knob.clone();
+                let why = Why::new("ordered-slices").with("pieces", chunks.ranges.len() as i64);
+                rw.apply(id, knob.as_deref(), why, |e| unroll(e, id, &chunks, &mut constants))?;
+            }
         }
-        Ok(())
     }
 }
 
-fn first(graph: &OpGraph) -> Option<(NodeId, Box<ForChunks>)> {
-    graph.nodes().into_iter().find_map(|id| match &graph.node(id).op {
-        Op::ForChunks(chunks) => Some((id, chunks.clone())),
-        _ => None,
-    })
+fn sites(graph: &OpGraph) -> Vec<NodeId> {
+    graph.nodes().into_iter().filter(|id| matches!(graph.node(*id).op, Op::ForChunks(_))).collect()
 }
 
 /// The constants of the outer graph by identity, so that each piece reads the same node.

@@ -33,7 +33,7 @@ pub use spanned::{Entries, Spanned};
 pub use write::write;
 pub use yaml::{Entry, Kind, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node};
 
-use crate::diag::{Diagnostic, Diagnostics, Source};
+use crate::diag::{Diagnostic, Diagnostics, Source, Span};
 use decode::{Decode, choice, record, wrong_type};
 
 /// The version of the language that this vidc reads and writes.
@@ -53,7 +53,7 @@ record!(
         #[serde(skip_serializing_if = "Entries::is_empty")]
         #[schemars(default)]
         parameters: Entries<Parameter>,
-        /// Where weights come from when the command line says nothing: `random:SEED`, or a folder.
+        /// Where weights come from when the command line says nothing: `random:SEED`, a folder, or a folder and a variant.
         #[serde(skip_serializing_if = "Option::is_none")]
         weights: Option<Spanned<WeightsSource>>,
         /// The models that the pipeline calls.
@@ -108,6 +108,13 @@ record!(
 #[derive(Clone, Debug)]
 pub struct Config(pub Node);
 
+impl Config {
+    /// The configuration that `json` is, as if it were written at `span`.
+    pub fn from_json(json: &serde_json::Value, span: &Span) -> Self {
+        Self(Node::from_json(json, span))
+    }
+}
+
 impl PartialEq for Config {
     fn eq(&self, other: &Self) -> bool {
         self.0.to_json() == other.0.to_json()
@@ -138,41 +145,73 @@ impl Decode for Config {
     }
 }
 
+record!(
+    /// A folder of weights, with a folder a model inside.
+    WeightsFolder {
+        /// The folder, absolute or relative to where vidc is started.
+        folder: String,
+        /// Which of several sets of files, as their names say it: `fp16` means `model.fp16.safetensors`.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        variant: Option<String>,
+    }
+);
+
 /// Where weights come from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum WeightsSource {
     /// `random:SEED`: generated, the same everywhere.
     Random(u64),
-    /// A folder.
-    Folder(String),
+    /// `DIR`, or `{ folder: DIR, variant: fp16 }`.
+    Folder(WeightsFolder),
 }
 
 impl WeightsSource {
-    /// Reads `random:SEED` or a folder.
+    /// Reads `random:SEED` or a folder, as the command line gives it.
     ///
     /// # Errors
     /// What is wrong with the seed.
     pub fn parse(text: &str) -> Result<Self, String> {
         match text.strip_prefix("random:") {
             Some(seed) => seed.parse().map(Self::Random).map_err(|_| format!("`{seed}` is not a seed: a whole number from 0 to 2^64 - 1")),
-            None if text.is_empty() => Err("a folder or `random:SEED` is wanted, not nothing".into()),
-            None => Ok(Self::Folder(text.to_owned())),
+            None => Self::folder(WeightsFolder { folder: text.to_owned(), variant: None }),
         }
     }
+
+    fn folder(from: WeightsFolder) -> Result<Self, String> {
+        if from.folder.is_empty() {
+            return Err("a folder or `random:SEED` is wanted, not nothing".into());
+        }
+        match &from.variant {
+            Some(variant) if !is_variant(variant) => {
+                Err(format!("`{}` is not a variant: letters, digits, `-` and `_`", variant.escape_debug()))
+            }
+            _ => Ok(Self::Folder(from)),
+        }
+    }
+}
+
+/// Can it be a part of a file name that says which variant the file is?
+fn is_variant(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 64 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b))
 }
 
 impl std::fmt::Display for WeightsSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Random(seed) => write!(f, "random:{seed}"),
-            Self::Folder(folder) => f.write_str(folder),
+            Self::Folder(WeightsFolder { folder, variant: None }) => f.write_str(folder),
+            Self::Folder(WeightsFolder { folder, variant: Some(variant) }) => write!(f, "{folder} ({variant})"),
         }
     }
 }
 
 impl Serialize for WeightsSource {
+    /// A folder is a plain text where that cannot be read as anything else.
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
+        match self {
+            Self::Folder(from) if from.variant.is_some() || from.folder.starts_with("random:") => from.serialize(s),
+            _ => s.collect_str(self),
+        }
     }
 }
 
@@ -180,18 +219,28 @@ impl JsonSchema for WeightsSource {
     fn schema_name() -> Cow<'static, str> {
         "Weights".into()
     }
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        schemars::json_schema!({ "type": "string", "description": "A folder, or `random:SEED`" })
+    fn json_schema(g: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "anyOf": [
+            { "type": "string", "description": "A folder, or `random:SEED`" },
+            g.subschema_for::<WeightsFolder>(),
+        ] })
     }
 }
 
 impl Decode for WeightsSource {
     fn decode(node: &Node, out: &mut Diagnostics) -> Option<Self> {
-        match Self::parse(&String::decode(node, out)?) {
+        let read = match &node.kind {
+            Kind::Map(_) => Self::folder(WeightsFolder::decode(node, out)?),
+            Kind::Seq(_) => return wrong_type(node, "a folder, `random:SEED`, or a map with `folder` and `variant`", out),
+            Kind::Scalar { .. } => Self::parse(&String::decode(node, out)?),
+        };
+        match read {
             Ok(weights) => Some(weights),
             Err(message) => {
                 let d = Diagnostic::new("spec/weights", message).at(&node.span, "here");
-                out.push(d.help("write for example `random:4242`, or the folder that holds the weights"));
+                out.push(
+                    d.help("write for example `random:4242`, or the folder that holds the weights, or `{ folder: DIR, variant: fp16 }`"),
+                );
                 None
             }
         }

@@ -47,6 +47,23 @@ fn an_unknown_graph_names_the_nearest() {
 }
 
 #[test]
+fn weights_are_a_seed_or_a_folder_with_or_without_a_variant() {
+    let check = |written: &str, printed: &str| {
+        let text = format!("vidc: 1\nname: t\nweights: {written}\npipeline: {{}}\noutputs: {{}}\n");
+        let (spec, found) = parse(&source(&text));
+        assert_eq!(found.0, [], "{text}");
+        let all = write(&spec.expect("complete"));
+        assert_eq!(all.split_once("weights:").and_then(|(_, rest)| rest.split_once("pipeline:")).map(|(w, _)| w), Some(printed));
+    };
+    check("random:7", " random:7\n");
+    check("models/svd xt", " models/svd xt\n");
+    check("{ folder: models/svd }", " models/svd\n");
+    check("{ folder: models/svd, variant: fp16 }", "\n  folder: models/svd\n  variant: fp16\n");
+    // A folder whose name looks like a seed stays a folder.
+    check("{ folder: 'random:7' }", "\n  folder: random:7\n");
+}
+
+#[test]
 fn the_schema_is_fresh() {
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/graph.schema.json");
     if std::env::var_os("VIDC_UPDATE").is_some() {

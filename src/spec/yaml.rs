@@ -66,6 +66,24 @@ impl Node {
         }
     }
 
+    /// The value that `json` is, as if all of it were written at `span`. The inverse of [`Self::to_json`].
+    pub fn from_json(json: &serde_json::Value, span: &Span) -> Self {
+        use serde_json::Value;
+        let scalar = |text: String, plain| Kind::Scalar { text, plain };
+        let kind = match json {
+            Value::Null => scalar("null".into(), true),
+            Value::Bool(b) => scalar(b.to_string(), true),
+            Value::Number(n) => scalar(n.to_string(), true),
+            Value::String(text) => scalar(text.clone(), false),
+            Value::Array(items) => Kind::Seq(items.iter().map(|i| Self::from_json(i, span)).collect()),
+            Value::Object(map) => {
+                let key = |k: &String| Spanned { value: k.clone(), span: span.clone() };
+                Kind::Map(map.iter().map(|(k, v)| (key(k), Self::from_json(v, span))).collect())
+            }
+        };
+        Self { kind, span: span.clone() }
+    }
+
     /// The same value as JSON; unquoted scalars are null, booleans, numbers as YAML 1.2's core schema reads them.
     pub fn to_json(&self) -> serde_json::Value {
         match &self.kind {

@@ -184,7 +184,5 @@ fn serial_guidance_and_tiled_attention_equal_the_reference() {
 
 #[test]
 fn every_knob_at_its_last_answer_equals_the_reference() {
-    let mut choices = last_answers(|_| true);
-    choices.set("pipeline.residency", "stage");
-    check(&choices);
+    check(&last_answers(|_| true));
 }

@@ -7,8 +7,10 @@ use vidc::diag::codes;
 use vidc::hwdb::{self, Database};
 use vidc::ir::Program;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{self, Choices, Guidance, Knob, PassInfo};
+use vidc::passes::{self, Choices, Knob, PassInfo};
 use vidc::plan;
+use vidc::tuner::Stages;
+use vidc::tuner::space::Space;
 
 use crate::reference::load;
 use crate::source::{files_below, functions, literals, root, sources};
@@ -138,7 +140,7 @@ fn page_of_passes() -> String {
     page.push_str(
         "\nBefore them stands `guidance`, the one pass over the pipeline: it decides whether the halves of classifier-free guidance \
          go through the denoiser together or one after the other.\n\n## Knobs\n\n\
-         What the passes offer for `graphs/svd-tiny.yaml` on an RTX 3090, per model. The first answer is the plain one.\n\n\
+         What is asked for `graphs/svd-tiny.yaml` on an RTX 3090: of the pipeline, then of each model. The first answer is the plain one.\n\n\
          | knob | answers | scope | effect | what it asks |\n| --- | --- | --- | --- | --- |\n",
     );
     for Knob { id, scope, domain, effect, about } in knobs_of("svd-tiny", "rtx3090") {
@@ -152,15 +154,11 @@ fn page_of_passes() -> String {
     page
 }
 
-/// The knobs of a graph on a device: those of each model, and how its guidance is run.
+/// The knobs of a graph on a device: the pipeline's own and those of each model.
 pub(crate) fn knobs_of(graph: &str, key: &str) -> Vec<Knob> {
     let program = load(graph);
     let machine = hwdb::machine(key).unwrap();
-    let mut knobs: Vec<Knob> = program.calls().iter().filter_map(|site| Guidance::knob(&site.instance, site.batch)).collect();
-    for model in plan::instances(&program, &Choices::default()).unwrap().values() {
-        knobs.extend(passes::offered_knobs(model, &machine).unwrap());
-    }
-    knobs
+    Space::of(&Stages::of(&program), &machine, &Choices::default()).unwrap().knobs()
 }
 
 fn word<T: serde::Serialize>(value: &T) -> String {

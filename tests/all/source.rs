@@ -66,7 +66,8 @@ pub(crate) fn sources() -> Vec<SourceFile> {
     let test_modules: Vec<String> = files.iter().flat_map(test_modules).collect();
     for file in &mut files {
         let inner = file.path.trim_end_matches(".rs");
-        file.is_test = test_modules.iter().any(|m| inner == m || inner.starts_with(&format!("{m}/")));
+        // A test module may lie in a file of another name (`#[path]`); those are called `…tests.rs`.
+        file.is_test = inner.ends_with("tests") || test_modules.iter().any(|m| inner == m || inner.starts_with(&format!("{m}/")));
         if file.is_test {
             file.code = blanked(&file.code);
             file.bare = blanked(&file.bare);

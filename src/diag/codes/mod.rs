@@ -4,6 +4,7 @@
 mod general;
 mod graph;
 mod hwdb;
+mod import;
 mod media;
 mod model;
 mod onnx;
@@ -29,7 +30,7 @@ pub struct Code {
 
 /// Every code, by area.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    let areas: [&[Code]; 12] = [
+    let areas: [&[Code]; 13] = [
         general::CODES,
         spec::CODES,
         graph::CODES,
@@ -40,6 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         hwdb::CODES,
         pass::CODES,
         tune::CODES,
+        import::CODES,
         plan::CODES,
         runtime::CODES,
     ];

@@ -34,7 +34,10 @@ pub(super) const CODES: &[Code] = &[
         "spec/name",
         "Names of parameters, models, inputs, outputs and values are letters, digits and `_`, and do not start with a digit.",
     ),
-    input("spec/weights", "Weights come from a folder or from `random:SEED` with a whole seed from 0."),
+    input(
+        "spec/weights",
+        "Weights come from a folder (`DIR`, or `{ folder: DIR, variant: fp16 }` for files such as model.fp16.safetensors) or from `random:SEED` with a whole seed from 0.",
+    ),
     input(
         "spec/version",
         "The graph is written in a version of the language that this vidc does not read. The key `vidc` names the version.",

@@ -1,0 +1,200 @@
+//! The folder and its JSON files: names confined, sizes bounded, keys with their places.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use crate::diag::{Diagnostic, Result, Source, Span};
+use crate::files::{self, Refusal};
+
+/// The largest JSON file that is read. The configurations of published models have a few kilobytes.
+const MAX_JSON: u64 = 16 << 20;
+/// The longest line of a JSON file that a diagnostic shows.
+const MAX_LINE: usize = 400;
+/// Entries of a folder that are looked at.
+const MAX_ENTRIES: usize = 10_000;
+
+/// The folder of a pipeline.
+pub(super) struct Folder {
+    /// Its real path.
+    home: PathBuf,
+    /// Its name as the user gave it.
+    pub(super) shown: String,
+}
+
+impl Folder {
+    pub(super) fn open(dir: &Path) -> Result<Self> {
+        let Some(shown) = dir.to_str() else {
+            let d = Diagnostic::new("import/folder-name", format!("the name of the folder {} is not UTF-8", dir.display()));
+            return Err(d.help("rename it, or link to it under another name").into());
+        };
+        let not = |why: &str| {
+            let d = Diagnostic::new("import/not-a-pipeline", format!("{} {why}", dir.display()));
+            d.help("name the folder that holds model_index.json")
+        };
+        let home = dir.canonicalize().map_err(|e| not(&format!("cannot be opened: {e}")))?;
+        if home.is_dir() { Ok(Self { home, shown: shown.to_owned() }) } else { Err(not("is not a folder").into()) }
+    }
+
+    /// `model_index.json`.
+    pub(super) fn index(&self) -> Result<Json> {
+        if self.home.join("model_index.json").symlink_metadata().is_ok() {
+            return self.json_in(&self.home, "model_index.json", "model_index.json");
+        }
+        let message = format!("{} holds no model_index.json, so it is not a pipeline in the layout of diffusers", self.shown);
+        Err(Diagnostic::new("import/not-a-pipeline", message).help(self.what_it_seems_to_be()).into())
+    }
+
+    fn what_it_seems_to_be(&self) -> String {
+        let names = listing(&self.home);
+        let any = |ending: &str| names.iter().any(|n| n.ends_with(ending));
+        let has = |name: &str| names.iter().any(|n| n == name);
+        if has("snapshots") {
+            return "this is a model in the hub's cache: name the folder of a revision below `snapshots`".into();
+        }
+        if has("config.json") {
+            return "this seems to be the folder of one model: name the folder above it, which holds model_index.json".into();
+        }
+        if any(".onnx") {
+            return "these are ONNX files; what can be imported is the folder that they were exported from".into();
+        }
+        if any(".safetensors") || any(".ckpt") {
+            return "this seems to be one checkpoint file; what can be imported is the layout of diffusers, with a folder for each component".into();
+        }
+        "name the folder that holds model_index.json".into()
+    }
+
+    /// A JSON file of a component.
+    pub(super) fn json(&self, component: &str, file: &str) -> Result<Json> {
+        self.json_in(&self.component(component)?, file, &format!("{component}/{file}"))
+    }
+
+    fn json_in(&self, dir: &Path, file: &str, name: &str) -> Result<Json> {
+        let path = files::confined(dir, file).map_err(|why| self.refused(name, &why))?;
+        let (mut open, len) = files::open_regular(&path)?;
+        let bad = |why: String| {
+            let message = format!("{}/{name} is not the JSON object that it should be: {why}", self.shown);
+            Diagnostic::new("import/bad-json", message).help("the file is damaged, or no file but a git-lfs pointer; fetch it again")
+        };
+        if len > MAX_JSON {
+            return Err(bad(format!("it has {len} bytes; the limit is {MAX_JSON}")).into());
+        }
+        let text = String::from_utf8(files::read_start(&path, &mut open, len)?).map_err(|e| bad(e.to_string()))?;
+        let map = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
+        Ok(Json { map, source: Arc::new(Source { name: format!("{}/{name}", self.shown), text }) })
+    }
+
+    /// The real folder of a component, which lies in the pipeline's.
+    pub(super) fn component(&self, name: &str) -> Result<PathBuf> {
+        let real = self.home.join(name).canonicalize().map_err(|_| self.refused(name, &Refusal::Missing))?;
+        if !real.starts_with(&self.home) {
+            return Err(self.refused(name, &Refusal::Outside(real)).into());
+        }
+        if real.is_dir() { Ok(real) } else { Err(self.refused(name, &Refusal::Missing).into()) }
+    }
+
+    /// Refuses weights of a component that are links out of it.
+    pub(super) fn confine_weights(&self, component: &str, dir: &Path) -> Result<()> {
+        for name in listing(dir).iter().filter(|n| n.contains(".safetensors")) {
+            match files::confined(dir, name) {
+                Ok(_) | Err(Refusal::Missing) => {}
+                Err(why) => return Err(self.refused(&format!("{component}/{name}"), &why).into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, name: &str, why: &Refusal) -> Diagnostic {
+        let message = format!("{}/{name} cannot be read: {why}", self.shown);
+        match why {
+            Refusal::Missing => {
+                Diagnostic::new("import/missing-file", message).help("the download is not complete; fetch the folder again")
+            }
+            _ => Diagnostic::new("import/path-escape", message).help("copy what the link leads to into the folder"),
+        }
+    }
+
+    /// A name for the graph: that of the folder, or of the model in whose hub cache it lies.
+    pub(super) fn graph_name(&self) -> String {
+        let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        let cached = self.home.ancestors().find(|a| name(a) == "snapshots").and_then(Path::parent).map(name);
+        let cached = cached.and_then(|n| n.strip_prefix("models--").map(|n| n.rsplit("--").next().unwrap_or(n).to_owned()));
+        let chosen = cached.unwrap_or_else(|| name(&self.home));
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+        let safe: String = chosen.chars().map(safe).take(64).collect();
+        let trimmed = safe.trim_matches(['-', '.']);
+        if trimmed.is_empty() { "imported".into() } else { trimmed.to_owned() }
+    }
+}
+
+/// Names in a folder, sorted.
+fn listing(dir: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).take(MAX_ENTRIES).collect();
+    names.sort_unstable();
+    names
+}
+
+/// A text of somebody else's as a message shows it.
+pub(super) fn shorten(text: &str) -> String {
+    let short: String = text.chars().take(80).collect();
+    short.escape_debug().to_string()
+}
+
+/// A JSON file whose root is an object.
+pub(super) struct Json {
+    map: Map<String, Value>,
+    source: Arc<Source>,
+}
+
+impl Json {
+    /// The file as the user would name it.
+    pub(super) fn name(&self) -> &str {
+        &self.source.name
+    }
+
+    /// The keys and values.
+    pub(super) fn map(&self) -> &Map<String, Value> {
+        &self.map
+    }
+
+    /// The value of a key; `null` counts as missing, as it does for those who write these files.
+    pub(super) fn get(&self, key: &str) -> Option<&Value> {
+        self.map.get(key).filter(|v| !v.is_null())
+    }
+
+    /// The text under a key.
+    pub(super) fn text(&self, key: &str) -> Option<&str> {
+        self.get(key)?.as_str()
+    }
+
+    /// In a `model_index.json`: the class of a component that is there.
+    pub(super) fn component_class(&self, name: &str) -> Option<&str> {
+        self.get(name)?.get(1)?.as_str()
+    }
+
+    /// In a `model_index.json`: the components that are there.
+    pub(super) fn components(&self) -> Vec<&str> {
+        self.map.keys().map(String::as_str).filter(|name| self.component_class(name).is_some()).collect()
+    }
+
+    /// Labels `d` with the place of `key`, if it is there and its line can be shown; else names the file.
+    pub(super) fn at(&self, d: Diagnostic, key: &str, text: &str) -> Diagnostic {
+        match self.place(key) {
+            Some(span) => d.at(&span, text),
+            None => d.note(format!("the file is {}", self.name())),
+        }
+    }
+
+    fn place(&self, key: &str) -> Option<Span> {
+        let all = &self.source.text;
+        let quoted = Value::from(key).to_string();
+        let is_key = |start: &usize| all[start + quoted.len()..].trim_start().starts_with(':');
+        let start = all.match_indices(&quoted).map(|(at, _)| at).find(is_key)?;
+        let line_start = all[..start].rfind('\n').map_or(0, |n| n + 1);
+        let line_end = all[start..].find('\n').map_or(all.len(), |n| start + n);
+        (line_end - line_start <= MAX_LINE).then(|| Span { source: self.source.clone(), start, len: quoted.len() })
+    }
+}
