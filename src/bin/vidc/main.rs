@@ -12,6 +12,7 @@ mod explain;
 mod explain_code;
 mod graph;
 mod hw;
+mod import;
 mod inspect;
 mod run;
 mod runtime;
@@ -55,6 +56,8 @@ enum Command {
     Graph(graph::Args),
     /// Look inside the models of a graph or a plan.
     Inspect(inspect::Args),
+    /// Make a graph of a diffusers folder.
+    Import(import::Args),
     /// Hardware profiles.
     Hw {
         #[command(subcommand)]
@@ -113,6 +116,7 @@ fn dispatch(command: Command, out: &Out) -> common::Done {
         Command::Check(args) => check::run(&args, out),
         Command::Graph(args) => graph::run(&args, out),
         Command::Inspect(args) => inspect::run(&args, out),
+        Command::Import(args) => import::run(&args, out),
         Command::Hw { command } => hw::run(&command, out),
         Command::Runtime { command } => runtime::run(&command, out),
         Command::Cache { command } => cache::run(&command, out),

@@ -32,7 +32,10 @@ pub(crate) fn weights(args: &WeightsArgs, program: &Program) -> Result<Weights, 
         WeightsSource::Random(seed) => {
             Ok(Weights { source: Source::Random { seed }, words: format!("random:{seed}"), identity: vec![format!("random:{seed}")] })
         }
-        WeightsSource::Folder(folder) => folder_weights(Path::new(&folder), args.variant.as_deref(), program),
+        WeightsSource::Folder(from) => {
+            let variant = args.variant.as_deref().or(from.variant.as_deref());
+            folder_weights(Path::new(&from.folder), variant, program)
+        }
     }
 }
 
