@@ -102,8 +102,8 @@ impl<'a> Executor<'a> {
         let mut state = State {
             plan: self,
             request,
-            feeds: self.by_index(&request.feeds)?,
-            dumps: self.dump_indices(&request.dumps)?,
+            feeds: by_index(&self.manifest, &request.feeds)?,
+            dumps: dump_indices(&self.manifest, &request.dumps)?,
             values: vec![None; self.manifest.values.len()],
             sessions: self.manifest.sessions.iter().map(|_| None).collect(),
             out: RunOutcome::default(),
@@ -119,46 +119,61 @@ impl<'a> Executor<'a> {
         out.total_s = start.elapsed().as_secs_f64();
         Ok(out)
     }
+}
 
-    /// The value that a name means: inside of a loop where there is one.
-    fn index(&self, name: &str) -> Result<usize> {
-        let named = self.manifest.values.iter().enumerate().filter(|(_, v)| v.name == name);
-        named.max_by_key(|(_, v)| v.loops).map(|(i, _)| i).ok_or_else(|| {
-            let d = Diagnostic::new("run/unknown-value", format!("the plan has no value `{name}`"));
-            Box::new(d.help(suggest(name, self.manifest.values.iter().map(|v| v.name.as_str()))))
-        })
-    }
-
-    fn by_index(&self, feeds: &BTreeMap<String, ArrayD<f32>>) -> Result<BTreeMap<usize, ArrayD<f32>>> {
-        let mut out = BTreeMap::new();
-        for (name, array) in feeds {
-            let index = self.index(name)?;
-            let entry = &self.manifest.values[index];
-            let ValueType::Tensor { .. } = entry.ty else {
-                return Err(Box::new(Diagnostic::new("run/feed-shape", format!("`{name}` is a picture; give it with --input"))));
-            };
-            let dims: Vec<usize> = entry.ty.dims().iter().map(|d| *d as usize).collect();
-            // In a loop the array has a leading axis of steps.
-            let fits = if entry.loops == 0 { array.shape() == dims } else { array.ndim() == dims.len() + 1 && array.shape()[1..] == dims };
-            if !fits {
-                let leading = if entry.loops == 0 { "" } else { " with a leading axis of steps" };
-                return Err(Box::new(Diagnostic::new(
-                    "run/feed-shape",
-                    format!("`{name}` is {dims:?}{leading}, the file holds {:?}", array.shape()),
-                )));
-            }
-            out.insert(index, array.clone());
-        }
-        Ok(out)
-    }
-
-    fn dump_indices(&self, names: &[String]) -> Result<BTreeMap<usize, String>> {
-        names.iter().map(|n| Ok((self.index(n)?, n.clone()))).collect()
+impl RunRequest {
+    /// Checks the request against a plan: every name is known, every input given, every fed array of the value's shape.
+    ///
+    /// # Errors
+    /// `run/unknown-value`, `run/feed-shape`, `run/unknown-input`, `run/missing-input`.
+    pub fn check(&self, manifest: &Manifest) -> Result<()> {
+        by_index(manifest, &self.feeds)?;
+        dump_indices(manifest, &self.dumps)?;
+        check_inputs(manifest, &self.inputs)
     }
 }
 
-/// Every file that the plan needs, with its size and hash.
-fn check_files(folder: &Path, manifest: &Manifest) -> Result<()> {
+/// The value that a name means: inside of a loop where there is one.
+fn index(manifest: &Manifest, name: &str) -> Result<usize> {
+    let named = manifest.values.iter().enumerate().filter(|(_, v)| v.name == name);
+    named.max_by_key(|(_, v)| v.loops).map(|(i, _)| i).ok_or_else(|| {
+        let d = Diagnostic::new("run/unknown-value", format!("the plan has no value `{name}`"));
+        Box::new(d.help(suggest(name, manifest.values.iter().map(|v| v.name.as_str()))))
+    })
+}
+
+fn by_index(manifest: &Manifest, feeds: &BTreeMap<String, ArrayD<f32>>) -> Result<BTreeMap<usize, ArrayD<f32>>> {
+    let mut out = BTreeMap::new();
+    for (name, array) in feeds {
+        let index = index(manifest, name)?;
+        let entry = &manifest.values[index];
+        let ValueType::Tensor { .. } = entry.ty else {
+            return Err(Box::new(Diagnostic::new("run/feed-shape", format!("`{name}` is a picture; give it with --input"))));
+        };
+        let dims: Vec<usize> = entry.ty.dims().iter().map(|d| *d as usize).collect();
+        // In a loop the array has a leading axis of steps.
+        let fits = if entry.loops == 0 { array.shape() == dims } else { array.ndim() == dims.len() + 1 && array.shape()[1..] == dims };
+        if !fits {
+            let leading = if entry.loops == 0 { "" } else { " with a leading axis of steps" };
+            return Err(Box::new(Diagnostic::new(
+                "run/feed-shape",
+                format!("`{name}` is {dims:?}{leading}, the file holds {:?}", array.shape()),
+            )));
+        }
+        out.insert(index, array.clone());
+    }
+    Ok(out)
+}
+
+fn dump_indices(manifest: &Manifest, names: &[String]) -> Result<BTreeMap<usize, String>> {
+    names.iter().map(|n| Ok((index(manifest, n)?, n.clone()))).collect()
+}
+
+/// Checks every file of weights that the plan needs: it is there, with the size and the header that the plan was made with.
+///
+/// # Errors
+/// `plan/weights-changed`.
+pub fn check_files(folder: &Path, manifest: &Manifest) -> Result<()> {
     for entry in &manifest.files {
         let path = Manifest::weights_path(folder, entry);
         let changed = |what: String| {
@@ -189,6 +204,20 @@ fn header_of(path: &Path, entry: &WeightsEntry) -> Result<Option<String>> {
     Ok(stored.files().first().and_then(|f| f.header_sha256()).map(|h| hex(&h)))
 }
 
+fn check_inputs(manifest: &Manifest, given: &BTreeMap<String, Array3<u8>>) -> Result<()> {
+    if let Some(name) = given.keys().find(|n| manifest.inputs.iter().all(|i| &i.name != *n)) {
+        let d = Diagnostic::new("run/unknown-input", format!("the plan has no input `{name}`"));
+        return Err(Box::new(d.help(suggest(name, manifest.inputs.iter().map(|i| i.name.as_str())))));
+    }
+    match manifest.inputs.iter().find(|i| !given.contains_key(&i.name)) {
+        Some(input) => {
+            let d = Diagnostic::new("run/missing-input", format!("the input `{}` is missing", input.name));
+            Err(Box::new(d.help(format!("add --input {}=PICTURE", input.name))))
+        }
+        None => Ok(()),
+    }
+}
+
 /// One run in progress.
 struct State<'a, 'b> {
     plan: &'a Executor<'a>,
@@ -204,15 +233,9 @@ struct State<'a, 'b> {
 impl State<'_, '_> {
     fn take_inputs(&mut self) -> Result<()> {
         let manifest = &self.plan.manifest;
-        if let Some(name) = self.request.inputs.keys().find(|n| manifest.inputs.iter().all(|i| &i.name != *n)) {
-            let d = Diagnostic::new("run/unknown-input", format!("the plan has no input `{name}`"));
-            return Err(Box::new(d.help(suggest(name, manifest.inputs.iter().map(|i| i.name.as_str())))));
-        }
+        check_inputs(manifest, &self.request.inputs)?;
         for input in &manifest.inputs {
-            let picture = self.request.inputs.get(&input.name).ok_or_else(|| {
-                Diagnostic::new("run/missing-input", format!("the input `{}` is missing", input.name))
-                    .help(format!("add --input {}=PICTURE", input.name))
-            })?;
+            let picture = &self.request.inputs[&input.name];
             self.values[input.value] = Some(Value::Picture(picture.clone()));
         }
         Ok(())

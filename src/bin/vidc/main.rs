@@ -1,3 +1,125 @@
-//! The command line of vidc.
+//! The command line of vidc: parses arguments, calls the library, renders. One file a subcommand; what they share is in `common`.
+//!
+//! Exit status: 0 done, 1 bad input, 2 usage, 3 something outside is missing or nothing fits, 101 a bug of vidc, 130 stopped.
 
-fn main() {}
+mod cache;
+mod check;
+mod common;
+mod compile;
+mod doctor;
+mod estimate;
+mod explain;
+mod explain_code;
+mod graph;
+mod hw;
+mod import;
+mod inspect;
+mod run;
+mod runtime;
+mod tune;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use common::{Failure, Format, Out, render};
+
+/// Compiles video-diffusion pipelines for the machine you have: tunes, proves, predicts and runs them on ONNX Runtime.
+#[derive(Parser)]
+#[command(name = "vidc", version, max_term_width = 120)]
+struct Cli {
+    /// How results are written to stdout; progress and logs go to stderr.
+    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Search the best plan of a graph for a device and say what it costs.
+    Tune(tune::Args),
+    /// Lower a graph to a plan directory.
+    Compile(compile::Args),
+    /// Run a graph on this machine, or a plan.
+    Run(Box<run::Args>),
+    /// Cost of given choices, without a search.
+    Estimate(estimate::Args),
+    /// What each pass did, declined, and why; who is alive at the peak of memory.
+    Explain(explain::Args),
+    /// What a diagnostic code means.
+    ExplainCode(explain_code::Args),
+    /// Validate a graph or a plan and list its values.
+    Check(check::Args),
+    /// Draw a graph.
+    Graph(graph::Args),
+    /// Look inside the models of a graph or a plan.
+    Inspect(inspect::Args),
+    /// Make a graph of a diffusers folder.
+    Import(import::Args),
+    /// Hardware profiles.
+    Hw {
+        #[command(subcommand)]
+        command: hw::Command,
+    },
+    /// The ONNX Runtime library.
+    Runtime {
+        #[command(subcommand)]
+        command: runtime::Command,
+    },
+    /// Plans that `vidc run GRAPH` keeps.
+    Cache {
+        #[command(subcommand)]
+        command: cache::Command,
+    },
+    /// What a bug report should say: versions, machine, library, free disk and memory.
+    Doctor,
+}
+
+fn main() -> ExitCode {
+    let telemetry = vidc::runtime::ffi::disable_telemetry();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are such an error too; a closed pipe is no reason to fail.
+            let _ = e.print();
+            return ExitCode::from(u8::try_from(e.exit_code()).unwrap_or(2));
+        }
+    };
+    let out = Out::new(cli.format);
+    std::panic::set_hook(Box::new(render::panicked));
+    common::log();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        telemetry?;
+        dispatch(cli.command, &out)
+    }));
+    match result {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(Failure::Usage(message))) => {
+            let _ = Cli::command().error(clap::error::ErrorKind::ArgumentConflict, message).print();
+            ExitCode::from(2)
+        }
+        Ok(Err(Failure::Found(found))) => ExitCode::from(render::report(&found, cli.format)),
+        Err(_) => ExitCode::from(render::bug(cli.format)),
+    }
+}
+
+fn dispatch(command: Command, out: &Out) -> common::Done {
+    match command {
+        Command::Tune(args) => tune::run(&args, out),
+        Command::Compile(args) => compile::run(&args, out),
+        Command::Run(args) => run::run(&args, out),
+        Command::Estimate(args) => estimate::run(&args, out),
+        Command::Explain(args) => explain::run(&args, out),
+        Command::ExplainCode(args) => explain_code::run(&args, out),
+        Command::Check(args) => check::run(&args, out),
+        Command::Graph(args) => graph::run(&args, out),
+        Command::Inspect(args) => inspect::run(&args, out),
+        Command::Import(args) => import::run(&args, out),
+        Command::Hw { command } => hw::run(&command, out),
+        Command::Runtime { command } => runtime::run(&command, out),
+        Command::Cache { command } => cache::run(&command, out),
+        Command::Doctor => doctor::run(out),
+    }
+}

@@ -78,4 +78,13 @@ pub(super) const CODES: &[Code] = &[
         "`--resume` found no saved progress beside the output. A run saves its progress after every step; a finished run removes it.",
     ),
     input("run/other-progress", "The saved progress belongs to another plan, other parameters or other weights, or is damaged."),
+    environment(
+        "run/not-enough-memory",
+        "The plan needs more memory than this machine has free now, by its prediction. Close what else runs, or compile for less with `--memory`, fewer frames or a smaller size.",
+    ),
+    environment(
+        "run/not-enough-disk",
+        "The file system that the plan, the output or the saved progress goes to has not enough room. Nothing was written; free some, or name another place.",
+    ),
+    input("run/output-not-a-file", "The name given for an output is an existing folder. Name a file; its extension decides the format."),
 ];

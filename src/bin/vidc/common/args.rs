@@ -1,0 +1,87 @@
+//! Arguments that several subcommands take.
+
+use std::path::PathBuf;
+
+use vidc::passes::Choices;
+use vidc::units::{Bytes, parse_bytes};
+
+/// `name=value`.
+#[derive(Clone, Debug)]
+pub(crate) struct Pair {
+    /// Before the first `=`.
+    pub(crate) name: String,
+    /// Behind it.
+    pub(crate) value: String,
+}
+
+impl Pair {
+    /// The value as a path.
+    pub(crate) fn path(&self) -> PathBuf {
+        PathBuf::from(&self.value)
+    }
+}
+
+/// Reads `name=value`.
+pub(crate) fn pair(text: &str) -> Result<Pair, String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok(Pair { name: name.into(), value: value.into() }),
+        _ => Err("name=value is wanted".into()),
+    }
+}
+
+/// Reads a size.
+pub(crate) fn size(text: &str) -> Result<Bytes, String> {
+    parse_bytes(text)
+}
+
+/// Reads the name of a pass.
+pub(crate) fn pass(text: &str) -> Result<String, String> {
+    let mut known: Vec<&str> = vidc::passes::pipeline().iter().map(|p| p.info().id).collect();
+    known.dedup();
+    if known.contains(&text) { Ok(text.into()) } else { Err(format!("there is no such pass; {}", vidc::diag::suggest(text, known))) }
+}
+
+/// A graph and its parameters.
+#[derive(clap::Args, Debug)]
+pub(crate) struct GraphArgs {
+    /// A graph file, or the name of a graph inside vidc: svd, svd-xt, svd-tiny.
+    pub(crate) graph: String,
+    /// Set a parameter of the graph.
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
+    pub(crate) set: Vec<Pair>,
+}
+
+/// Parameters as the library takes them.
+pub(crate) fn settings(set: &[Pair]) -> Vec<(String, String)> {
+    set.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
+}
+
+/// Answers that the user gives.
+#[derive(clap::Args, Debug)]
+pub(crate) struct ChooseArgs {
+    /// Give the answer to a knob; `vidc explain GRAPH --hw KEY` lists them.
+    #[arg(long = "choose", value_name = "KNOB=ANSWER", value_parser = pair)]
+    pub(crate) choose: Vec<Pair>,
+}
+
+impl ChooseArgs {
+    /// The answers.
+    pub(crate) fn choices(&self) -> Choices {
+        let mut choices = Choices::default();
+        for p in &self.choose {
+            choices.set(&p.name, p.value.clone());
+        }
+        choices
+    }
+}
+
+/// Where weights come from.
+#[derive(clap::Args, Debug)]
+pub(crate) struct WeightsArgs {
+    /// A folder with one folder of safetensors a model, or `random:SEED`; else what the graph says.
+    #[arg(long, value_name = "DIR|random:SEED")]
+    pub(crate) weights: Option<String>,
+    /// Which of several sets of files in the folder, such as fp16.
+    #[arg(long, value_name = "NAME", requires = "weights")]
+    pub(crate) variant: Option<String>,
+}

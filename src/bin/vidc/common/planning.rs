@@ -1,0 +1,180 @@
+//! From a program to a plan directory: the answers, and the folder that holds the plan of a graph.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::Failure;
+use super::system::{check_disk, folder_of, plans_folder};
+use super::weights::Weights;
+use vidc::cost::pipeline::Predicted;
+use vidc::diag::Diagnostic;
+use vidc::hwdb::Machine;
+use vidc::ir::{Op, Program};
+use vidc::passes::manager::Debugging;
+use vidc::passes::{Choices, Effect, Knob};
+use vidc::plan::manifest::EffectEntry;
+use vidc::plan::{self, Manifest, Provenance, hex};
+use vidc::runtime::provision;
+use vidc::tuner::space::Space;
+use vidc::tuner::{self, Certificate, Request, Stages};
+use vidc::units::Bytes;
+use vidc::weights::Source;
+
+/// Answers with their figures.
+pub(crate) struct Chosen {
+    /// The answers.
+    pub(crate) choices: Choices,
+    /// Answers that are not exact.
+    pub(crate) effects: Vec<EffectEntry>,
+    /// What they cost.
+    pub(crate) predicted: Predicted,
+    /// What is proved, if there was a search.
+    pub(crate) certificate: Option<Certificate>,
+}
+
+/// The best answers within a budget; `fixed` ones are kept.
+pub(crate) fn search(program: &Program, machine: &Machine, memory: Option<Bytes>, fixed: &Choices) -> Result<Chosen, Failure> {
+    let stages = Stages::of(program);
+    let request = Request { memory, fixed: fixed.clone(), ..Request::default() };
+    let outcome = tuner::tune(&stages, machine, &request)?;
+    let space = Space::of(&stages, machine, fixed)?;
+    Ok(Chosen {
+        effects: effects(&space.knobs(), &outcome.choices),
+        choices: outcome.choices,
+        predicted: outcome.predicted,
+        certificate: Some(outcome.certificate),
+    })
+}
+
+/// Given answers as they are.
+pub(crate) fn given(program: &Program, machine: &Machine, choices: &Choices) -> Result<Chosen, Failure> {
+    let stages = Stages::of(program);
+    let predicted = tuner::estimate(&stages, machine, choices)?;
+    let space = Space::of(&stages, machine, choices)?;
+    Ok(Chosen { effects: effects(&space.knobs(), choices), choices: choices.clone(), predicted, certificate: None })
+}
+
+/// The answers that change results.
+pub(crate) fn effects(knobs: &[Knob], choices: &Choices) -> Vec<EffectEntry> {
+    let departs = |k: &&Knob| k.effect != Effect::Exact && choices.get(&k.id).is_some_and(|a| a != k.default());
+    let entry = |k: &Knob| EffectEntry { knob: k.id.clone(), answer: choices.get(&k.id).unwrap_or_default().into(), effect: k.effect };
+    knobs.iter().filter(departs).map(entry).collect()
+}
+
+/// Compiles into a folder.
+pub(crate) fn write(
+    program: &Program,
+    machine: &Machine,
+    chosen: &Chosen,
+    weights: &Weights,
+    bundle: bool,
+    folder: &Path,
+) -> Result<Manifest, Failure> {
+    check_disk(folder_of(folder), written_bytes(program, &weights.source, bundle), "the plan")?;
+    let compiled = plan::compile(program, machine, &chosen.choices, &Debugging::default())?;
+    let predicted = serde_json::to_value(&chosen.predicted)
+        .map_err(|e| Diagnostic::new("internal/bug", format!("the prediction cannot be written: {e}")))?;
+    let provenance = Provenance { weights: weights.words.clone(), effects: chosen.effects.clone(), predicted: Some(predicted) };
+    Ok(plan::write(&compiled, machine, &weights.source, provenance, bundle, folder)?)
+}
+
+/// Bytes of weights that a plan surely writes: all of them where no file holds them or copies are wanted.
+fn written_bytes(program: &Program, source: &Source, bundle: bool) -> Bytes {
+    if !bundle && matches!(source, Source::Files(_)) {
+        return Bytes(0);
+    }
+    let bytes = |g: &vidc::ir::OpGraph| -> u64 {
+        let weight = |id| Some(g.node(id)).filter(|n| matches!(n.op, Op::Weight(_))).and_then(|n| n.outs[0].bytes());
+        g.nodes().into_iter().filter_map(weight).sum()
+    };
+    // Half, for a plan in 16 bits.
+    Bytes(program.models.values().map(bytes).sum::<u64>() / 2)
+}
+
+/// The folder in the cache for a plan that is made from these.
+pub(crate) fn cached_folder(program: &Program, machine: &Machine, weights: &Weights, asked: &[String]) -> Result<PathBuf, Failure> {
+    let mut hash = Sha256::new();
+    let mut field = |text: &str| {
+        hash.update((text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    field("vidc plan cache 1");
+    field(env!("CARGO_PKG_VERSION"));
+    field(&plan::manifest::VERSION.to_string());
+    field(provision::VERSION);
+    field(&hex(&program.pipeline.fingerprint()));
+    field(&format!("{machine:?}"));
+    weights.identity.iter().chain(asked).for_each(|text| field(text));
+    let key = hex(&hash.finalize());
+    Ok(plans_folder()?.join(format!("{}-{}", program.pipeline.name, &key[..24])))
+}
+
+/// The figures of a prediction in words.
+pub(crate) fn predicted_text(p: &Predicted) -> String {
+    use vidc::units::Time;
+    let time = |s: f64| Time::from_secs(s).to_string();
+    let mut rows = vec![
+        vec!["latency".into(), time(p.latency_s), format!("{} to {}", time(p.latency_s_lo), time(p.latency_s_hi))],
+        vec!["device memory".into(), Bytes(p.peak_bytes).to_string(), ends(p.peak_bytes_lo, p.peak_bytes_hi)],
+        vec!["host memory".into(), Bytes(p.host_bytes).to_string(), ends(p.host_bytes_lo, p.host_bytes_hi)],
+    ];
+    let quality = p.quality_db.map_or_else(|| "exact".into(), |db| format!("{db:.1} dB PSNR"));
+    let how = if p.quality_db.is_some() { "estimated, against the reference" } else { "the same function as the reference" };
+    rows.push(vec!["quality".into(), quality, how.into()]);
+    let stages: Vec<Vec<String>> = p.stages.iter().map(stage_row).collect();
+    let header = ["stage", "runs", "latency", "weights", "transient", "work"];
+    format!("{}\n{}", super::table::table(&["predicted", "", "range"], &rows), super::table::table(&header, &stages))
+}
+
+fn ends(lo: u64, hi: u64) -> String {
+    format!("{} to {}", Bytes(lo), Bytes(hi))
+}
+
+fn stage_row(s: &vidc::cost::pipeline::PredictedStage) -> Vec<String> {
+    vec![
+        s.model.clone(),
+        s.executions.to_string(),
+        vidc::units::Time::from_secs(s.latency_s).to_string(),
+        Bytes(s.weight_bytes).to_string(),
+        Bytes(s.transient_bytes).to_string(),
+        vidc::units::Flop(s.flop).to_string(),
+    ]
+}
+
+/// Answers that are not exact, in words.
+pub(crate) fn effects_text(effects: &[EffectEntry]) -> String {
+    if effects.is_empty() {
+        return "effects: none, every choice is exact\n".into();
+    }
+    let row = |e: &EffectEntry| vec![e.knob.clone(), e.answer.clone(), effect_word(e.effect).into(), "estimated".into()];
+    super::table::table(&["effect of", "answer", "kind", "quality"], &effects.iter().map(row).collect::<Vec<_>>())
+}
+
+fn effect_word(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Exact => "exact",
+        Effect::Rounding => "rounding",
+        Effect::Approximate => "approximate",
+    }
+}
+
+/// What the search proved, in one line.
+pub(crate) fn certificate_text(c: &Certificate) -> String {
+    let proof = if c.optimal { "optimal under the model".into() } else { format!("within {:.2} % of the best", c.gap * 100.0) };
+    let elapsed = c.elapsed_s.map_or_else(String::new, |s| format!(", {s:.2} s"));
+    format!("certificate: {proof}; {:.3e} combinations{elapsed}\n", c.combinations)
+}
+
+/// The JSON fields of a choice.
+pub(crate) fn chosen_json(chosen: &Chosen, machine: &Machine) -> Value {
+    json!({
+        "hw": machine.key,
+        "provenance": machine.provenance(),
+        "choices": chosen.choices,
+        "predicted": chosen.predicted,
+        "certificate": chosen.certificate,
+        "effects": chosen.effects,
+    })
+}

@@ -1,0 +1,63 @@
+//! What a GRAPH or PLANDIR argument names.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::Failure;
+use super::args::{GraphArgs, Pair, settings};
+use vidc::diag::{Diagnostic, Source};
+use vidc::files::{open_regular, read_start};
+use vidc::hwdb::{Database, Machine};
+use vidc::ir::Program;
+
+/// A graph or a plan.
+pub(crate) enum Target {
+    /// The text of a graph.
+    Graph(Arc<Source>),
+    /// A folder.
+    Plan(PathBuf),
+}
+
+/// A folder is a plan, a file is a graph, and any other name is a graph inside vidc.
+pub(crate) fn target(name: &str) -> Result<Target, Failure> {
+    let path = Path::new(name);
+    if path.is_dir() {
+        return Ok(Target::Plan(path.into()));
+    }
+    Ok(Target::Graph(if path.exists() { read(path)? } else { vidc::spec::builtin(name)? }))
+}
+
+fn read(path: &Path) -> Result<Arc<Source>, Failure> {
+    let (mut file, len) = open_regular(path)?;
+    let name = path.display().to_string();
+    if len > vidc::spec::MAX_BYTES as u64 {
+        let message = format!("`{name}` has {len} bytes; a graph has at most {}", vidc::spec::MAX_BYTES);
+        return Err(Diagnostic::new("spec/too-large", message).help("name a graph file").into());
+    }
+    let bytes = read_start(path, &mut file, len)?;
+    let text = String::from_utf8(bytes).map_err(|_| {
+        Diagnostic::new("spec/syntax", format!("`{name}` is not text in UTF-8, so it is no graph")).help("name a graph file in YAML")
+    })?;
+    Ok(Arc::new(Source { name, text }))
+}
+
+/// The program of a graph argument.
+pub(crate) fn program(args: &GraphArgs) -> Result<Program, Failure> {
+    match target(&args.graph)? {
+        Target::Graph(source) => load(&source, &args.set),
+        Target::Plan(folder) => {
+            let d = Diagnostic::new("io/unreadable", format!("`{}` is a folder, and a graph file is wanted", folder.display()));
+            Err(d.help("name the graph that the plan was made of").into())
+        }
+    }
+}
+
+/// The program of a graph.
+pub(crate) fn load(source: &Arc<Source>, set: &[Pair]) -> Result<Program, Failure> {
+    Ok(vidc::models::load(source, &settings(set))?)
+}
+
+/// The machine of `--hw`.
+pub(crate) fn machine(key: &str) -> Result<Machine, Failure> {
+    Ok(Machine::new(&Database::of_this_user().load(key)?))
+}

@@ -1,0 +1,86 @@
+//! `vidc compile`: lowers a graph to a plan directory.
+
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+
+use crate::common::args::{ChooseArgs, GraphArgs, WeightsArgs, size};
+use crate::common::planning::{self, Chosen, effects_text};
+use crate::common::weights::weights;
+use crate::common::{Done, Failure, Out, target};
+use vidc::hwdb::Machine;
+use vidc::ir::Program;
+use vidc::plan::Manifest;
+use vidc::tuner::Stages;
+use vidc::tuner::record::TuningRecord;
+use vidc::units::Bytes;
+
+/// Arguments.
+#[derive(clap::Args)]
+#[command(group(clap::ArgGroup::new("how").required(true).args(["tuning", "hw"])))]
+pub(crate) struct Args {
+    #[command(flatten)]
+    graph: GraphArgs,
+    /// A tuning record that `vidc tune` wrote.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "choose"])]
+    tuning: Option<PathBuf>,
+    /// The device to tune for first: a key of `vidc hw list`, or cpu for this machine.
+    #[arg(long, value_name = "KEY")]
+    hw: Option<String>,
+    /// Most device memory, such as 12GiB.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<Bytes>,
+    #[command(flatten)]
+    choose: ChooseArgs,
+    #[command(flatten)]
+    weights: WeightsArgs,
+    /// Copy all weights into the plan, so that it can be carried elsewhere.
+    #[arg(long)]
+    bundle: bool,
+    /// The folder of the plan; a plan that is there is replaced.
+    #[arg(short, long, value_name = "PLANDIR")]
+    output: PathBuf,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, out: &Out) -> Done {
+    let record = args.tuning.as_deref().map(TuningRecord::read).transpose()?;
+    let key = args.hw.as_deref().or(record.as_ref().map(|r| r.hw.as_str())).unwrap_or("cpu");
+    let machine = target::machine(key)?;
+    let program = target::program(&args.graph)?;
+    let weights = weights(&args.weights, &program)?;
+    let chosen = match &record {
+        Some(record) => recorded(&program, &machine, record)?,
+        None => planning::search(&program, &machine, args.memory, &args.choose.choices())?,
+    };
+    let manifest = planning::write(&program, &machine, &chosen, &weights, args.bundle, &args.output)?;
+    out.result(|| text(args, &manifest, &chosen), || result_json(args, &manifest, &chosen, &machine));
+    Ok(())
+}
+
+fn recorded(program: &Program, machine: &Machine, record: &TuningRecord) -> Result<Chosen, Failure> {
+    record.check(&Stages::of(program), machine)?;
+    planning::given(program, machine, &record.choices)
+}
+
+fn text(args: &Args, manifest: &Manifest, chosen: &Chosen) -> String {
+    let random = if manifest.is_random() { " (random weights: the picture means nothing)" } else { "" };
+    format!(
+        "wrote {}: {} sessions for {}\nweights: {}{random}\npredicted: {}, {} of device memory\n{}",
+        args.output.display(),
+        manifest.sessions.len(),
+        manifest.hardware,
+        manifest.weights,
+        chosen.predicted.latency(),
+        chosen.predicted.peak(),
+        effects_text(&chosen.effects)
+    )
+}
+
+fn result_json(args: &Args, manifest: &Manifest, chosen: &Chosen, machine: &Machine) -> Value {
+    let mut fields = planning::chosen_json(chosen, machine);
+    fields["plan"] = json!(args.output);
+    fields["weights"] = json!({ "source": manifest.weights, "random": manifest.is_random() });
+    fields["sessions"] = json!(manifest.sessions.iter().map(|s| &s.name).collect::<Vec<_>>());
+    fields
+}

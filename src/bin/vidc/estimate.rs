@@ -1,0 +1,36 @@
+//! `vidc estimate`: the cost of given answers, without a search.
+
+use crate::common::args::{ChooseArgs, GraphArgs};
+use crate::common::planning::{chosen_json, effects_text, given, predicted_text};
+use crate::common::{Done, Out, target};
+
+/// Arguments.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    graph: GraphArgs,
+    /// The device: a key of `vidc hw list`, or cpu for this machine.
+    #[arg(long, value_name = "KEY")]
+    hw: String,
+    #[command(flatten)]
+    choose: ChooseArgs,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, out: &Out) -> Done {
+    let machine = target::machine(&args.hw)?;
+    let program = target::program(&args.graph)?;
+    let chosen = given(&program, &machine, &args.choose.choices())?;
+    let text = || {
+        let name = &program.pipeline.name;
+        format!(
+            "{name} on {}; figures from {}\n\n{}\n{}",
+            machine.name,
+            machine.provenance(),
+            predicted_text(&chosen.predicted),
+            effects_text(&chosen.effects)
+        )
+    };
+    out.result(text, || chosen_json(&chosen, &machine));
+    Ok(())
+}

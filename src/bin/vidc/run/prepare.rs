@@ -1,0 +1,279 @@
+//! Everything before the first kernel.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ndarray::{Array3, ArrayD};
+use serde_json::{Value, json};
+
+use super::{Args, FitArg};
+use crate::common::planning::{self, cached_folder};
+use crate::common::system::{check_disk, folder_of, free_memory};
+use crate::common::target::{Target, load, machine, target};
+use crate::common::weights::weights;
+use crate::common::{Failure, say};
+use crate::runtime::status_text;
+use vidc::diag::{Diagnostic, Source};
+use vidc::host::fit::{Fit, fit};
+use vidc::hwdb::Engine;
+use vidc::media::npy::read_npy;
+use vidc::media::picture::read_picture;
+use vidc::media::video::{OutputKind, check_size};
+use vidc::plan::Manifest;
+use vidc::plan::manifest::{FILE, OutputEntry};
+use vidc::runtime::execute::{RunRequest, check_files};
+use vidc::runtime::progress::SavedLoop;
+use vidc::runtime::provision::Status;
+use vidc::runtime::report::beside;
+use vidc::units::Bytes;
+
+/// A run that was found to be possible.
+pub(super) struct Ready {
+    /// The plan.
+    pub(super) folder: PathBuf,
+    /// What it says.
+    pub(super) manifest: Manifest,
+    /// What is asked of it.
+    pub(super) request: RunRequest,
+    /// The output.
+    pub(super) output: PathBuf,
+    /// Memory that was free, where that is known.
+    free: Option<Bytes>,
+}
+
+/// Checks everything, and makes the plan of a graph if there is none yet.
+pub(super) fn prepare(args: &Args) -> Result<Ready, Failure> {
+    let kind = OutputKind::from_path(&args.output)?;
+    if args.output.is_dir() {
+        let d = Diagnostic::new("run/output-not-a-file", format!("`{}` is a folder", args.output.display()));
+        return Err(d.help("name a file in it").into());
+    }
+    let target = target(&args.target)?;
+    let pictures = pictures(args)?;
+    let feeds = feeds(args)?;
+    let folder = match target {
+        Target::Graph(source) => of_graph(args, &source)?,
+        Target::Plan(folder) => of_plan(args, folder)?,
+    };
+    let manifest = Manifest::read(&folder)?;
+    check_engine(&manifest)?;
+    let request = request(args, &manifest, pictures, feeds)?;
+    check_files(&folder, &manifest)?;
+    manifest.outputs.iter().try_for_each(|o| check_output(kind, &manifest, o))?;
+    check_room(&args.output, &manifest)?;
+    let free = check_memory(&manifest)?;
+    Ok(Ready { folder, manifest, request, output: args.output.clone(), free })
+}
+
+fn pictures(args: &Args) -> Result<BTreeMap<String, Array3<u8>>, Failure> {
+    args.inputs.iter().map(|p| Ok((p.name.clone(), read_picture(&p.path())?))).collect()
+}
+
+fn feeds(args: &Args) -> Result<BTreeMap<String, ArrayD<f32>>, Failure> {
+    args.feeds.iter().map(|p| Ok((p.name.clone(), read_npy::<f32>(&p.path())?))).collect()
+}
+
+/// The plan of a graph in the cache, made first if it is not there.
+fn of_graph(args: &Args, source: &std::sync::Arc<Source>) -> Result<PathBuf, Failure> {
+    let machine = machine(args.hw.as_deref().unwrap_or("cpu"))?;
+    let program = load(source, &args.set)?;
+    check_names(args, &program)?;
+    check_present(machine.engine, || format!("leave out --hw {}, or name a CPU", machine.key))?;
+    let weights = weights(&args.weights, &program)?;
+    let fixed = args.choose.choices();
+    let memory = args.memory.map_or_else(|| "all".into(), |m| m.0.to_string());
+    let asked = [memory, serde_json::to_string(&fixed).unwrap_or_default()];
+    let folder = cached_folder(&program, &machine, &weights, &asked)?;
+    if Manifest::read(&folder).and_then(|m| check_files(&folder, &m)).is_ok() {
+        return Ok(folder);
+    }
+    say(&format!("tuning and compiling {} for {} (once; kept in {})", program.pipeline.name, machine.key, folder.display()));
+    let chosen = planning::search(&program, &machine, args.memory, &fixed)?;
+    if folder.exists() && !folder.join(FILE).exists() {
+        // A plan that somebody broke; `plan::write` replaces only what is a plan.
+        std::fs::remove_dir_all(&folder)
+            .map_err(|e| Diagnostic::new("io/unwritable", format!("`{}` cannot be replaced: {e}", folder.display())))?;
+    }
+    planning::write(&program, &machine, &chosen, &weights, false, &folder)?;
+    Ok(folder)
+}
+
+/// Names that the plan would not know are refused before minutes go into making it.
+fn check_names(args: &Args, program: &vidc::ir::Program) -> Result<(), Failure> {
+    let p = &program.pipeline;
+    let inputs: Vec<&str> = p.inputs.iter().map(|id| p.graph.node(*id).name.as_str()).collect();
+    if let Some(pair) = args.inputs.iter().find(|i| !inputs.contains(&i.name.as_str())) {
+        let d = Diagnostic::new("run/unknown-input", format!("the graph has no input `{}`", pair.name));
+        return Err(d.help(vidc::diag::suggest(&pair.name, inputs)).into());
+    }
+    if let Some(name) = inputs.iter().find(|n| args.inputs.iter().all(|i| i.name != **n)) {
+        let d = Diagnostic::new("run/missing-input", format!("the input `{name}` is missing"));
+        return Err(d.help(format!("add --input {name}=PICTURE")).into());
+    }
+    match args.feeds.iter().chain(&args.dumps).find(|v| p.locate(&v.name).is_none()) {
+        Some(value) => {
+            let values = p.values();
+            let d = Diagnostic::new("run/unknown-value", format!("the graph has no value `{}`", value.name));
+            Err(d.help(vidc::diag::suggest(&value.name, values.iter().map(|(n, _)| n.as_str()))).into())
+        }
+        None => Ok(()),
+    }
+}
+
+/// A plan is run as it is.
+fn of_plan(args: &Args, folder: PathBuf) -> Result<PathBuf, Failure> {
+    let given = [
+        ("--set", !args.set.is_empty()),
+        ("--hw", args.hw.is_some()),
+        ("--weights", args.weights.weights.is_some()),
+        ("--memory", args.memory.is_some()),
+        ("--choose", !args.choose.choose.is_empty()),
+    ];
+    match given.iter().find(|(_, given)| *given) {
+        Some((name, _)) => Err(Failure::Usage(format!("a plan is run as it is; {name} belongs to `vidc compile` or to a graph"))),
+        None => Ok(folder),
+    }
+}
+
+fn request(
+    args: &Args,
+    manifest: &Manifest,
+    mut pictures: BTreeMap<String, Array3<u8>>,
+    feeds: BTreeMap<String, ArrayD<f32>>,
+) -> Result<RunRequest, Failure> {
+    let how = match args.fit {
+        FitArg::Stretch => Fit::Stretch,
+        FitArg::Crop => Fit::Crop,
+        FitArg::Pad => Fit::Pad,
+    };
+    for input in &manifest.inputs {
+        if let Some(picture) = pictures.get_mut(&input.name) {
+            *picture = fit(picture.view(), input.fit.0 as usize, input.fit.1 as usize, how)?;
+        }
+    }
+    let save = beside(&args.output, "progress");
+    let resume = if args.resume { Some(SavedLoop::read(&save, manifest)?) } else { None };
+    let dumps = args.dumps.iter().map(|p| p.name.clone()).collect();
+    let request = RunRequest { inputs: pictures, feeds, dumps, resume, save: Some(save) };
+    request.check(manifest)?;
+    Ok(request)
+}
+
+/// The engine of the plan must be on this machine.
+fn check_engine(manifest: &Manifest) -> Result<(), Failure> {
+    check_present(manifest.engine, || other_plan(manifest))
+}
+
+/// The command that makes a plan that runs here.
+pub(super) fn other_plan(manifest: &Manifest) -> String {
+    format!("this plan is for {}; `vidc compile {} --hw cpu -o PLANDIR` makes one for this machine", manifest.hardware, manifest.graph)
+}
+
+fn check_present(engine: Engine, help: impl FnOnce() -> String) -> Result<(), Failure> {
+    let device = ["/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg"].iter().any(|p| Path::new(p).exists());
+    if engine == Engine::OnnxRuntimeCpu || device {
+        return Ok(());
+    }
+    let what = if engine == Engine::TensorRt { "TensorRT" } else { "CUDA" };
+    Err(Diagnostic::new("runtime/provider-missing", format!("the plan runs on {what}, and this machine shows no NVIDIA device"))
+        .help(help())
+        .into())
+}
+
+/// [frames, height, width, channels] of an output.
+fn output_dim(manifest: &Manifest, output: &OutputEntry) -> (usize, usize, usize, usize) {
+    let dims: Vec<usize> = manifest.values[output.value].ty.dims().iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
+    match dims[..] {
+        [_, frames, channels, height, width] => (frames, height, width, channels),
+        _ => (0, 0, 0, 0),
+    }
+}
+
+/// Frames a second as formats write them.
+pub(super) fn rate(fps: f64) -> u32 {
+    fps.round().max(0.0) as u32
+}
+
+fn check_output(kind: OutputKind, manifest: &Manifest, output: &OutputEntry) -> Result<(), Failure> {
+    Ok(check_size(kind, output_dim(manifest, output), rate(output.fps))?)
+}
+
+/// The folder of the output takes a file, and there is room for the raw frames and the saved progress.
+fn check_room(output: &Path, manifest: &Manifest) -> Result<(), Failure> {
+    let folder = folder_of(output);
+    tempfile::Builder::new().prefix(".vidc-").tempfile_in(folder).map_err(|e| {
+        Diagnostic::new("io/unwritable", format!("nothing can be written to the folder `{}`: {e}", folder.display()))
+            .help("choose a folder that exists, may be written and has room")
+    })?;
+    let frames = |o: &OutputEntry| {
+        let (f, h, w, c) = output_dim(manifest, o);
+        [f, h, w, c].iter().fold(1u64, |n, d| n.saturating_mul(*d as u64))
+    };
+    let state = manifest.values.iter().filter(|v| v.loops > 0).filter_map(|v| v.ty.bytes()).max().unwrap_or(0);
+    let needs = manifest.outputs.iter().map(frames).sum::<u64>().saturating_add(state.saturating_mul(2));
+    check_disk(folder, Bytes(needs), "the output")
+}
+
+/// Refuses what surely does not fit into the memory that is free; warns where it may not.
+fn check_memory(manifest: &Manifest) -> Result<Option<Bytes>, Failure> {
+    let free = free_memory();
+    let figure = |name: &str| manifest.predicted.as_ref().and_then(|p| p.get(name)).and_then(Value::as_u64).map(Bytes);
+    let (Some(free), Some(lo), Some(hi)) = (free, figure("host_bytes_lo"), figure("host_bytes_hi")) else { return Ok(free) };
+    if lo > free {
+        let d = Diagnostic::new("run/not-enough-memory", format!("the plan needs at least {lo} of memory, and {free} are free"));
+        return Err(d.help("close other programs, or give less with `--memory`, fewer frames or a smaller picture").into());
+    }
+    if hi > free {
+        say(&format!("note: the plan may need up to {hi} of memory, and {free} are free"));
+    }
+    Ok(Some(free))
+}
+
+impl Ready {
+    /// Where the report goes.
+    pub(super) fn report_path(&self) -> PathBuf {
+        beside(&self.output, "report.json")
+    }
+
+    fn predicted(&self, name: &str) -> Option<u64> {
+        self.manifest.predicted.as_ref()?.get(name)?.as_u64()
+    }
+
+    /// What the check found, for people.
+    pub(super) fn text(&self, runtime: &Status) -> String {
+        let m = &self.manifest;
+        let bytes = |b: Option<Bytes>| b.map_or_else(|| "not known".into(), |b| b.to_string());
+        let seconds = m.predicted.as_ref().and_then(|p| p.get("latency_s")).and_then(Value::as_f64);
+        let random = if m.is_random() { " (random weights: the picture means nothing)" } else { "" };
+        format!(
+            "the run of {} is possible\nplan: {} for {}\nweights: {}{random}\noutput: {}\npredicted: {}, {} of memory ({} free)\n\n{}",
+            m.graph,
+            self.folder.display(),
+            m.hardware,
+            m.weights,
+            self.output.display(),
+            seconds.map_or_else(|| "not known".into(), |s| vidc::units::Time::from_secs(s).to_string()),
+            bytes(self.predicted("host_bytes").map(Bytes)),
+            bytes(self.free),
+            status_text(runtime)
+        )
+    }
+
+    /// What the check found, for programs.
+    pub(super) fn json(&self, runtime: &Status) -> Value {
+        let m = &self.manifest;
+        json!({
+            "possible": true,
+            "graph": m.graph,
+            "plan": self.folder,
+            "hw": m.hardware,
+            "weights": { "source": m.weights, "random": m.is_random() },
+            "output": self.output,
+            "choices": m.choices,
+            "effects": m.effects,
+            "predicted": m.predicted,
+            "free_memory_bytes": self.free,
+            "runtime": runtime,
+        })
+    }
+}

@@ -1,0 +1,193 @@
+//! `vidc tune`: searches the best plan and writes a tuning record.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::common::args::{ChooseArgs, GraphArgs, size};
+use crate::common::planning::{certificate_text, effects, effects_text, predicted_text};
+use crate::common::table::table;
+use crate::common::{Done, Failure, Out, target};
+use vidc::diag::Diagnostic;
+use vidc::hwdb::Machine;
+use vidc::passes::Knob;
+use vidc::plan::manifest::EffectEntry;
+use vidc::tuner::record::TuningRecord;
+use vidc::tuner::space::Space;
+use vidc::tuner::{self, FrontPoint, Objective, Outcome, Request, Stages};
+use vidc::units::{Bytes, Time};
+
+/// What is best.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Goal {
+    /// Least time within the memory.
+    Latency,
+    /// Least memory, then least time.
+    Memory,
+    /// Least time a clip.
+    Throughput,
+}
+
+impl From<Goal> for Objective {
+    fn from(goal: Goal) -> Self {
+        match goal {
+            Goal::Latency => Self::Latency,
+            Goal::Memory => Self::Memory,
+            Goal::Throughput => Self::Throughput,
+        }
+    }
+}
+
+/// Arguments.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    graph: GraphArgs,
+    /// The device: a key of `vidc hw list`, or cpu for this machine.
+    #[arg(long, value_name = "KEY")]
+    hw: String,
+    /// Most device memory, such as 12GiB; the device's own if not given.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    memory: Option<Bytes>,
+    /// What is best.
+    #[arg(long, value_enum, default_value = "latency")]
+    objective: Goal,
+    /// Least quality, decibels PSNR against the reference.
+    #[arg(long, value_name = "DB")]
+    min_psnr: Option<f64>,
+    #[command(flatten)]
+    choose: ChooseArgs,
+    /// Seconds that the search may take; what it found by then comes with the remaining gap.
+    #[arg(long, value_name = "S")]
+    time_limit: Option<f64>,
+    /// The record; tuning/GRAPH/KEY.yaml if not given. A different one that is there is kept as FILE.old.
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Runs the command.
+pub(crate) fn run(args: &Args, out: &Out) -> Done {
+    let machine = target::machine(&args.hw)?;
+    let program = target::program(&args.graph)?;
+    let stages = Stages::of(&program);
+    let request = request(args)?;
+    let outcome = tuner::tune(&stages, &machine, &request)?;
+    let knobs = Space::of(&stages, &machine, &request.fixed)?.knobs();
+    let record = TuningRecord::new(&stages, &machine, &request, &outcome, None);
+    let default = || Path::new("tuning").join(&program.pipeline.name).join(format!("{}.yaml", machine.key));
+    let path = args.output.clone().unwrap_or_else(default);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Diagnostic::new("io/unwritable", format!("the folder `{}` cannot be made: {e}", folder.display())))?;
+    }
+    let kept = record.write(&path)?;
+    let shown = Shown { outcome: &outcome, machine: &machine, request: &request, knobs: &knobs, path: &path, kept: kept.as_deref() };
+    out.result(|| shown.text(&program.pipeline.name), || shown.json());
+    Ok(())
+}
+
+fn request(args: &Args) -> Result<Request, Failure> {
+    let limit = args.time_limit.map(Duration::try_from_secs_f64).transpose();
+    Ok(Request {
+        objective: args.objective.into(),
+        memory: args.memory,
+        min_psnr: args.min_psnr,
+        fixed: args.choose.choices(),
+        time_limit: limit.map_err(|_| Failure::Usage("--time-limit is a number of seconds from 0".into()))?,
+    })
+}
+
+/// A finished search.
+struct Shown<'a> {
+    outcome: &'a Outcome,
+    machine: &'a Machine,
+    request: &'a Request,
+    knobs: &'a [Knob],
+    path: &'a Path,
+    kept: Option<&'a Path>,
+}
+
+impl Shown<'_> {
+    fn effects(&self) -> Vec<EffectEntry> {
+        effects(self.knobs, &self.outcome.choices)
+    }
+
+    fn text(&self, graph: &str) -> String {
+        let o = self.outcome;
+        let mut out = format!(
+            "{graph} on {} ({}), {} allowed; figures from {}\n\n",
+            self.machine.name,
+            self.machine.key,
+            self.request.budget(self.machine),
+            self.machine.provenance()
+        );
+        out += &self.choices_table();
+        out += "\n";
+        out += &predicted_text(&o.predicted);
+        out += "\n";
+        out += &certificate_text(&o.certificate);
+        out += &effects_text(&self.effects());
+        out += "\n";
+        out += &front_table(&o.front);
+        out += &more_line(o);
+        out += &format!("\nwrote {}\n", self.path.display());
+        if let Some(kept) = self.kept {
+            out += &format!("kept what was there as {}\n", kept.display());
+        }
+        out
+    }
+
+    /// The answers that are not the plain ones; the rest is in the record.
+    fn choices_table(&self) -> String {
+        let departs = |k: &&Knob| self.outcome.choices.get(&k.id).is_some_and(|a| a != k.default());
+        let row =
+            |k: &Knob| vec![k.id.clone(), self.outcome.choices.get(&k.id).unwrap_or_default().into(), k.default().into(), k.about.clone()];
+        let rows: Vec<Vec<String>> = self.knobs.iter().filter(departs).map(row).collect();
+        if rows.is_empty() {
+            return format!("plan: every one of {} knobs keeps its plain answer\n", self.knobs.len());
+        }
+        table(&["knob", "answer", "plain", "what it decides"], &rows)
+    }
+
+    fn json(&self) -> Value {
+        let o = self.outcome;
+        json!({
+            "hw": self.machine.key,
+            "provenance": self.machine.provenance(),
+            "memory_bytes": self.request.budget(self.machine).0,
+            "objective": self.request.objective,
+            "choices": o.choices,
+            "predicted": o.predicted,
+            "certificate": o.certificate,
+            "effects": self.effects(),
+            "front": o.front,
+            "one_gib_more": o.one_gib_more,
+            "record": self.path,
+            "kept": self.kept,
+        })
+    }
+}
+
+fn front_table(front: &[FrontPoint]) -> String {
+    let row = |p: &FrontPoint| {
+        let quality = p.quality_db.map_or_else(|| "exact".into(), |db| format!("{db:.1} dB estimated"));
+        vec![Time::from_secs(p.latency_s).to_string(), Bytes(p.peak_bytes).to_string(), Bytes(p.peak_bytes_hi).to_string(), quality]
+    };
+    table(&["front: latency", "memory", "at most", "quality"], &front.iter().map(row).collect::<Vec<_>>())
+}
+
+fn more_line(o: &Outcome) -> String {
+    match &o.one_gib_more {
+        Some(p) => {
+            let saved = o.predicted.latency_s - p.latency_s;
+            format!(
+                "1 GiB more would buy {}: {} instead of {}\n",
+                Time::from_secs(saved),
+                Time::from_secs(p.latency_s),
+                o.predicted.latency()
+            )
+        }
+        None => "1 GiB more would buy nothing\n".into(),
+    }
+}
