@@ -51,7 +51,7 @@ fn start_up() {
 }
 
 mod front {
-    use super::*;
+    use super::{Bencher, SETUP, black_box, ir, models, spec, unet};
 
     #[divan::bench]
     fn parse(bencher: Bencher<'_, '_>) {
@@ -93,7 +93,7 @@ mod front {
 }
 
 mod verify {
-    use super::*;
+    use super::{Bencher, SETUP, black_box, ir};
 
     #[divan::bench]
     fn pipeline(bencher: Bencher<'_, '_>) {
@@ -107,7 +107,7 @@ mod verify {
 }
 
 mod passes_over_unet {
-    use super::*;
+    use super::{Bencher, Checks, Choices, Debugging, OpGraph, PassCx, Rewriter, SETUP, black_box, passes};
 
     fn order() -> Vec<String> {
         let ids = passes::pipeline().iter().map(|p| p.info().id).collect::<Vec<_>>();
@@ -159,7 +159,7 @@ fn compile_program(bencher: Bencher<'_, '_>) {
 }
 
 mod cost {
-    use super::*;
+    use super::{Bencher, Checks, Choices, Debugging, Precision, SETUP, Work, black_box, ir, latency, passes};
 
     /// The order's buffers with bytes, first and last use.
     #[divan::bench(sample_count = 20)]
@@ -182,7 +182,7 @@ mod cost {
 }
 
 mod tune {
-    use super::*;
+    use super::{Bencher, Bytes, Choices, Request, SETUP, Stages, black_box, tuner};
 
     /// The figures of the plain answers, with every check.
     #[divan::bench(sample_count = 5)]

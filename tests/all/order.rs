@@ -16,7 +16,7 @@ fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
     let program = super::reference::load("svd-tiny");
     let machine = vidc::hwdb::machine("cpu-avx2").unwrap();
     let given = Choices(choices.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
-    let compiled = plan::compile(&program, &machine, &given, &Default::default()).unwrap();
+    let compiled = plan::compile(&program, &machine, &given, &vidc::passes::manager::Debugging::default()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("plan");
     let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };

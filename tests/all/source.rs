@@ -196,8 +196,8 @@ fn string(rest: &str) -> Option<(usize, usize, usize)> {
         let inner = rest[open..].find(&format!("\"{}", "#".repeat(hashes)))?;
         return Some((open, inner, 1 + hashes));
     }
-    if body.starts_with('"') {
-        return Some((prefix + 1, escaped(&body[1..], '"')?, 1));
+    if let Some(inner) = body.strip_prefix('"') {
+        return Some((prefix + 1, escaped(inner, '"')?, 1));
     }
     // A quote is a character only if one character or escape stands before the next quote; else it begins a lifetime.
     let inner = body.strip_prefix('\'')?;
