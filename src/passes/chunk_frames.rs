@@ -17,7 +17,7 @@ use crate::units::Bytes;
 pub(super) struct ChunkFrames;
 
 /// At most this many pieces, unless the axis is shorter.
-const MOST: i64 = 32;
+const MOST: i64 = 16;
 
 static INFO: PassInfo = PassInfo {
     id: "chunk-frames",

@@ -100,7 +100,10 @@ fn step(pass: &dyn Pass, out: &mut Compiled, cx: &PassCx<'_>, checks: Checks) ->
     let before = (checks == Checks::Full).then(|| (text::canonical(&out.graph), interface(&out.graph)));
     let start = Instant::now();
     let unit = out.graph.name.clone();
-    let mut rw = Rewriter::new(&unit, &mut out.graph);
+    let mut rw = match checks {
+        Checks::Full => Rewriter::new(&unit, &mut out.graph),
+        Checks::Fast => Rewriter::silent(&unit, &mut out.graph),
+    };
     pass.run(&mut rw, cx).map_err(|d| Box::new(d.note(format!("in the pass `{}` over `{unit}`", entry.id))))?;
     entry.remarks = rw.finish();
     entry.elapsed = start.elapsed();
@@ -165,7 +168,6 @@ pub fn tail(head: &OpGraph, machine: &Machine, choices: &Choices) -> Result<OpGr
     for pass in pipeline().iter().skip_while(|p| p.info().id != HEAD_ENDS).skip(1) {
         step(&**pass, &mut out, &cx, Checks::Fast)?;
     }
-    verify(&out.graph)?;
     Ok(out.graph)
 }
 

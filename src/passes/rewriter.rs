@@ -109,12 +109,25 @@ pub struct Rewriter<'a> {
     graph: &'a mut OpGraph,
     unit: &'a str,
     remarks: Vec<Remark>,
+    /// Keeps no remarks and gives no names.
+    silent: bool,
 }
 
 impl<'a> Rewriter<'a> {
     /// A rewriter of one model.
     pub fn new(unit: &'a str, graph: &'a mut OpGraph) -> Self {
-        Self { graph, unit, remarks: Vec::new() }
+        Self { graph, unit, remarks: Vec::new(), silent: false }
+    }
+
+    /// A rewriter that keeps no remarks and gives new nodes no names: for the hundreds of compiles of a search, of which only
+    /// figures are read.
+    pub fn silent(unit: &'a str, graph: &'a mut OpGraph) -> Self {
+        Self { silent: true, ..Self::new(unit, graph) }
+    }
+
+    /// A rewriter of a body, as silent as this one.
+    pub(super) fn of_body<'b>(&self, unit: &'b str, body: &'b mut OpGraph) -> Rewriter<'b> {
+        Rewriter { silent: self.silent, ..Rewriter::new(unit, body) }
     }
 
     /// The graph as it stands.
@@ -133,7 +146,8 @@ impl<'a> Rewriter<'a> {
     /// Whatever the edit returns.
     pub fn apply(&mut self, site: NodeId, knob: Option<&str>, why: Why, edit: impl FnOnce(&mut Edit<'_>) -> Result<()>) -> Result<()> {
         let node = self.graph.node(site);
-        let (name, order, group) = (node.name.clone(), node.order.clone(), node.group.clone());
+        let name = if self.silent { String::new() } else { node.name.clone() };
+        let (order, group) = (node.order.clone(), node.group.clone());
         // A form that a global knob asks for keeps the segment knob that already governs the site.
         let governed = node.knob.clone();
         let mut e = Edit {
@@ -148,7 +162,7 @@ impl<'a> Rewriter<'a> {
         };
         match edit(&mut e) {
             Ok(()) => {
-                if e.commit() {
+                if e.commit() && !self.silent {
                     self.remarks.push(Remark { applied: true, unit: self.unit.into(), site: name, knob: knob.map(Into::into), why });
                 }
                 Ok(())
@@ -162,6 +176,9 @@ impl<'a> Rewriter<'a> {
 
     /// Records that something was considered at a site and not done.
     pub fn decline(&mut self, site: NodeId, knob: Option<&str>, why: Why) {
+        if self.silent {
+            return;
+        }
         let site = self.graph.node(site).name.clone();
         self.remarks.push(Remark { applied: false, unit: self.unit.into(), site, knob: knob.map(Into::into), why });
     }
@@ -226,7 +243,7 @@ impl Edit<'_> {
     pub fn add(&mut self, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
         self.next += 1;
         let order = self.order.below(self.next);
-        let name = if suffix.is_empty() { self.name.clone() } else { format!("{}/{suffix}", self.name) };
+        let name = if suffix.is_empty() || self.name.is_empty() { self.name.clone() } else { format!("{}/{suffix}", self.name) };
         let node = self.graph.add_at(op, inputs, name, self.group.clone(), order)?;
         self.graph.node_mut(node).knob.clone_from(&self.knob);
         self.journal.push(Undo::Added(node));

@@ -130,7 +130,8 @@ fn temporal_conv(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, inputs: &[O
 fn bodies(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, chunks: &ForChunks) -> Result<()> {
     let mut lowered = chunks.clone();
     for (_, body) in &mut lowered.bodies {
-        let mut inner = Rewriter::new(rw.unit(), body);
+        let unit = rw.unit().to_owned();
+        let mut inner = rw.of_body(&unit, body);
         SelectKernels.run(&mut inner, cx)?;
         rw.extend(inner.finish());
     }
