@@ -225,19 +225,7 @@ impl Edit<'_> {
     /// `model/shape` if the inputs do not fit.
     pub fn add(&mut self, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
         self.next += 1;
-        self.add_below(self.next, op, inputs, suffix)
-    }
-
-    /// Adds an operator with one output that runs after the site and after whatever replaces the site later.
-    ///
-    /// # Errors
-    /// `model/shape` if the inputs do not fit.
-    pub fn add_behind(&mut self, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
-        self.add_below(u32::MAX, op, inputs, suffix)
-    }
-
-    fn add_below(&mut self, place: u32, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
-        let order = self.order.below(place);
+        let order = self.order.below(self.next);
         let name = if suffix.is_empty() { self.name.clone() } else { format!("{}/{suffix}", self.name) };
         let node = self.graph.add_at(op, inputs, name, self.group.clone(), order)?;
         self.graph.node_mut(node).knob.clone_from(&self.knob);
