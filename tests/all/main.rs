@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says on stderr what it skipped or measured")]
 
+mod cli;
+mod cli_cases;
 mod examples;
 mod layering;
 mod order;
