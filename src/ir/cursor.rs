@@ -144,7 +144,7 @@ impl<'a> Cursor<'a> {
         let digits = self.word();
         let pairs: Option<Vec<u8>> =
             digits.as_bytes().chunks(2).map(|p| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok()).collect();
-        pairs.filter(|_| digits.len() % 2 == 0).map_or_else(|| self.fail("the bytes are not in hex"), Ok)
+        pairs.filter(|_| digits.len().is_multiple_of(2)).map_or_else(|| self.fail("the bytes are not in hex"), Ok)
     }
 
     pub(super) fn dtype(&mut self) -> Fallible<DType> {

@@ -84,7 +84,7 @@ impl<'a> Store<'a> {
         }
         let placed = match bound.bare() {
             Some(tensor) if !self.copy_all => {
-                let location = self.location(&tensor.file.path().to_path_buf(), tensor.file.len(), tensor.file.header_sha256())?;
+                let location = self.location(tensor.file.path(), tensor.file.len(), tensor.file.header_sha256())?;
                 Placed::External { location, offset: tensor.offset, len: tensor.len }
             }
             _ => self.derive(&bound)?,
