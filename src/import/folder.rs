@@ -71,11 +71,16 @@ impl Folder {
         self.json_in(&self.component(component)?, file, &format!("{component}/{file}"))
     }
 
+    /// A file of the folder as the user would name it.
+    fn show(&self, name: &str) -> String {
+        Path::new(&self.shown).join(name).display().to_string()
+    }
+
     fn json_in(&self, dir: &Path, file: &str, name: &str) -> Result<Json> {
         let path = files::confined(dir, file).map_err(|why| self.refused(name, &why))?;
         let (mut open, len) = files::open_regular(&path)?;
         let bad = |why: String| {
-            let message = format!("{}/{name} is not the JSON object that it should be: {why}", self.shown);
+            let message = format!("{} is not the JSON object that it should be: {why}", self.show(name));
             Diagnostic::new("import/bad-json", message).help("the file is damaged, or no file but a git-lfs pointer; fetch it again")
         };
         if len > MAX_JSON {
@@ -83,7 +88,7 @@ impl Folder {
         }
         let text = String::from_utf8(files::read_start(&path, &mut open, len)?).map_err(|e| bad(e.to_string()))?;
         let map = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-        Ok(Json { map, source: Arc::new(Source { name: format!("{}/{name}", self.shown), text }) })
+        Ok(Json { map, source: Arc::new(Source { name: self.show(name), text }) })
     }
 
     /// The real folder of a component, which lies in the pipeline's.
@@ -107,7 +112,7 @@ impl Folder {
     }
 
     fn refused(&self, name: &str, why: &Refusal) -> Diagnostic {
-        let message = format!("{}/{name} cannot be read: {why}", self.shown);
+        let message = format!("{} cannot be read: {why}", self.show(name));
         match why {
             Refusal::Missing => {
                 Diagnostic::new("import/missing-file", message).help("the download is not complete; fetch the folder again")
@@ -140,7 +145,7 @@ fn listing(dir: &Path) -> Vec<String> {
 /// A text of somebody else's as a message shows it.
 pub(super) fn shorten(text: &str) -> String {
     let short: String = text.chars().take(80).collect();
-    short.escape_debug().to_string()
+    short.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A JSON file whose root is an object.

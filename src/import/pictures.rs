@@ -30,7 +30,7 @@ impl Pictures {
         for key in ["size", "crop_size"] {
             if let Some(given) = config.get(key).filter(|v| sides(v).iter().any(|side| *side != size)) {
                 let message = format!("the preprocessor's `{key}` is `{}`, the image encoder's is {size}", shorten(&given.to_string()));
-                let d = config.at(Diagnostic::new("import/preprocessor", message.replace("\\\"", "\"")), key, "here");
+                let d = config.at(Diagnostic::new("import/preprocessor", message), key, "here");
                 found.push(d.help("use the feature_extractor that belongs to this image_encoder"));
             }
         }

@@ -59,7 +59,7 @@ fn must(config: &Json, (key, default, wanted): &(&str, &str, &str), found: &mut 
         return;
     }
     let missing = if given.is_none() { ", which is meant where the key is missing" } else { "" };
-    let message = format!("the scheduler's `{key}` is `{}`{missing}", shorten(value).replace("\\\"", "\""));
+    let message = format!("the scheduler's `{key}` is `{}`{missing}", shorten(value));
     let d = config.at(Diagnostic::new("import/unsupported-scheduler", message), key, "here");
     found.push(d.help(format!("what the graph expresses is `{wanted}`")));
 }

@@ -231,7 +231,9 @@ impl Case {
         let form = Form { half: self.form == "fp16", shards: if self.form == "sharded" { 2 } else { 0 }, hollow: true };
         tiny_folder(home, form, |component, shapes| self.spoil(component, shapes));
         for (file, keys) in &self.set {
-            keys.iter().for_each(|(key, value)| set_key(&home.join(file), key, value.clone()));
+            for (key, value) in keys {
+                set_key(&home.join(file), key, value.clone());
+            }
         }
         for name in &self.remove {
             let path = home.join(name);

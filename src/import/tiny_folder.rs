@@ -119,8 +119,9 @@ fn write_safetensors(path: &PathBuf, component: &str, form: Form, shapes: &Shape
 fn values(component: &str, name: &str, shape: &[u64], half: bool) -> Vec<u8> {
     let mut values = vec![0.0_f32; shape.iter().product::<u64>() as usize];
     fill(&random_spec(SEED, component, name, shape), 0, &mut values);
-    match half {
-        true => values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect(),
-        false => values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    if half {
+        values.iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect()
+    } else {
+        values.iter().flat_map(|v| v.to_le_bytes()).collect()
     }
 }
