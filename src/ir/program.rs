@@ -67,7 +67,9 @@ impl Program {
         let Some(graph) = self.models.get(&call.model) else { return 1 };
         let signature = graph.signature();
         match (signature.inputs.first(), signature.outputs.first()) {
-            (Some((_, i)), Some((_, o))) if leads(i) == leads(o) && leads(i).is_some_and(|s| s == ["batch"]) => extents.first().and_then(|e| e.first()).copied().unwrap_or(1),
+            (Some((_, i)), Some((_, o))) if leads(i) == leads(o) && leads(i).is_some_and(|s| s == ["batch"]) => {
+                extents.first().and_then(|e| e.first()).copied().unwrap_or(1)
+            }
             _ => 1,
         }
     }
@@ -77,10 +79,9 @@ impl Program {
     /// # Errors
     /// `graph/model-size` if the model cannot take the extents.
     pub fn instance(&self, site: &CallSite, pieces: i64) -> Result<OpGraph> {
-        let graph = self
-            .models
-            .get(&site.model)
-            .ok_or_else(|| Diagnostic::new("internal/bug", format!("the call `{}` names the model `{}`, which is not there", site.node, site.model)))?;
+        let graph = self.models.get(&site.model).ok_or_else(|| {
+            Diagnostic::new("internal/bug", format!("the call `{}` names the model `{}`, which is not there", site.node, site.model))
+        })?;
         let signature = graph.signature();
         let given: Vec<_> = signature
             .inputs
@@ -94,9 +95,9 @@ impl Program {
                 (ty.dtype, extents)
             })
             .collect();
-        let bindings: Bindings = signature.unify(&given).map_err(|mismatches| {
-            Diagnostic::new("graph/model-size", format!("`{}` cannot take {given:?}: {mismatches:?}", site.model))
-        })?;
+        let bindings: Bindings = signature
+            .unify(&given)
+            .map_err(|mismatches| Diagnostic::new("graph/model-size", format!("`{}` cannot take {given:?}: {mismatches:?}", site.model)))?;
         let mut bound = graph.bind(&bindings)?;
         bound.name.clone_from(&site.instance);
         Ok(bound)
