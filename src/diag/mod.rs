@@ -1,6 +1,6 @@
 //! Diagnostics: the one shape in which vidc says that something is wrong.
 //!
-//! A [`Diagnostic`] carries a stable code (a row of [`codes::CODES`], explained by `vidc explain-code`), a message, labelled
+//! A [`Diagnostic`] carries a stable code (a row of [`codes::all`], explained by `vidc explain-code`), a message, labelled
 //! [`Span`]s into the user's files, and the way out. The code decides the [`Class`], the class decides the exit status. The
 //! library never prints and never exits; the binary renders.
 //!
@@ -103,7 +103,7 @@ pub struct Label {
 /// One mistake, said once, with the way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Diagnostic {
-    /// A row of [`codes::CODES`].
+    /// A row of [`codes::all`].
     pub code: &'static str,
     /// One sentence, no full stop.
     pub message: String,
@@ -116,7 +116,7 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
-    /// A diagnostic with a code of [`codes::CODES`].
+    /// A diagnostic with a code of [`codes::all`].
     pub fn new(code: &'static str, message: impl Into<String>) -> Self {
         debug_assert!(codes::find(code).is_some(), "diagnostic code `{code}` has no row in diag::codes");
         Self { code, message: message.into(), labels: Vec::new(), help: None, notes: Vec::new() }

@@ -1,6 +1,6 @@
 //! Reads the canonical text of an operator graph back: `parse(&canonical(g)) == g`.
 //!
-//! The grammar is what [`text`](super::text) prints, no more: one form, one spacing. Every node's types are inferred and compared
+//! The grammar is what [`super::text`] prints, no more: one form, one spacing. Every node's types are inferred and compared
 //! with those that stand in the text, and the graph is verified at the end. Constants of equal text become one node, across
 //! bodies too. What the text cannot hold (tensors in files, seeded values, long literals) is looked up in constants that the
 //! caller knows. The comment of the annotated text gives a node its name and group; without it the node is called `nN`.

@@ -1,5 +1,5 @@
 //! Plans: the lowered artifact. [`compile`] runs the passes over a program and cuts it into sessions and steps, taking no
-//! decision of its own; [`write`] puts it into a directory that runs without the YAML, the tuner or Python.
+//! decision of its own; [`fn@write`] puts it into a directory that runs without the YAML, the tuner or Python.
 //!
 //! ```text
 //! PLANDIR/manifest.json    what there is and what runs, in order
