@@ -168,3 +168,18 @@ fn word<T: serde::Serialize>(value: &T) -> String {
 fn words<T: serde::Serialize>(values: &[T]) -> String {
     if values.is_empty() { "–".into() } else { values.iter().map(word).collect::<Vec<_>>().join(", ") }
 }
+
+#[test]
+fn every_tuning_record_is_readable_and_speaks_of_what_there_is() {
+    let mut records = 0;
+    for graph in std::fs::read_dir(root().join("tuning")).unwrap() {
+        let graph = graph.unwrap().path();
+        for file in std::fs::read_dir(&graph).unwrap().map(|f| f.unwrap().path()) {
+            let record = vidc::tuner::record::TuningRecord::read(&file).unwrap_or_else(|d| panic!("{}: {d}", file.display()));
+            assert_eq!(graph.file_name().unwrap(), record.graph.as_str(), "{}", file.display());
+            vidc::hwdb::load(&record.hw).unwrap();
+            records += 1;
+        }
+    }
+    assert!(records > 0);
+}

@@ -36,4 +36,4 @@ awk -v file="$text" '
     !skip && !/<!-- transcript:begin -->/ { print }
 ' README.md >README.md.new
 mv README.md.new README.md
-rm -f out.mp4 out.mp4.json
+rm -f out.mp4 out.mp4.report.json
