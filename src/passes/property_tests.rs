@@ -154,7 +154,9 @@ proptest! {
         choices.set("random.precision", "f16");
         let plain = exact(&choices, "random");
         let expect = outputs::<f32>(&compiled(&graph, "rtx3090", &plain));
-        close(&outputs::<f32>(&compiled(&graph, "rtx3090", &choices)), &expect, ROUNDED, "f16");
+        // Random graphs norm over a few elements and divide by small numbers, so that single roundings grow (3e-2 was seen); a wrong
+        // cast or a missing island is an error of order one.
+        close(&outputs::<f32>(&compiled(&graph, "rtx3090", &choices)), &expect, 1e-1, "f16");
     }
 }
 

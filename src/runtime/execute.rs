@@ -250,14 +250,19 @@ impl State<'_, '_> {
         })
     }
 
+    /// What was fed for a value, in this step of the loop it is made in; an array may stop before the loop does.
+    fn fed(&self, index: usize, step: usize) -> Option<ArrayD<f32>> {
+        let fed = self.feeds.get(&index)?;
+        match self.plan.manifest.values[index].loops {
+            0 => Some(fed.clone()),
+            _ => (step < fed.shape()[0]).then(|| fed.index_axis(Axis(0), step).to_owned()),
+        }
+    }
+
     /// Puts a value, or what was fed in its stead, and keeps what is to be dumped. `step` is the innermost loop's.
     fn set(&mut self, index: usize, value: Value, step: usize) -> Result<()> {
         let in_loop = self.plan.manifest.values[index].loops > 0;
-        let value = match self.feeds.get(&index) {
-            Some(fed) if !in_loop => Value::Tensor(fed.clone()),
-            Some(fed) if step < fed.shape()[0] => Value::Tensor(fed.index_axis(Axis(0), step).to_owned()),
-            _ => value,
-        };
+        let value = self.fed(index, step).map_or(value, Value::Tensor);
         if let Some(name) = self.dumps.get(&index) {
             let tensor = value.tensor()?;
             let tensor = if in_loop { tensor.insert_axis(Axis(0)) } else { tensor };
@@ -270,7 +275,7 @@ impl State<'_, '_> {
     fn steps(&mut self, steps: &[Step], iteration: usize) -> Result<()> {
         let top = std::ptr::eq(steps.as_ptr(), self.plan.manifest.steps.as_ptr());
         for (i, step) in steps.iter().enumerate() {
-            self.check_stop(top, iteration)?;
+            self.check_stop(top)?;
             self.step(step, iteration)?;
             if top {
                 self.free_unread(&steps[i + 1..], step);
@@ -279,7 +284,7 @@ impl State<'_, '_> {
         Ok(())
     }
 
-    fn check_stop(&self, top: bool, _iteration: usize) -> Result<()> {
+    fn check_stop(&self, top: bool) -> Result<()> {
         if top && self.plan.stop.load(Ordering::Relaxed) {
             return Err(interrupted("between stages", self.request.save.as_deref()));
         }
@@ -338,7 +343,7 @@ impl State<'_, '_> {
         iteration: usize,
     ) -> Result<()> {
         // What is fed need not be computed.
-        if !outputs.is_empty() && outputs.iter().all(|(_, v)| self.feeds.contains_key(v)) {
+        if !outputs.is_empty() && outputs.iter().all(|(_, v)| self.fed(*v, iteration).is_some()) {
             return outputs.iter().try_for_each(|(_, v)| self.set(*v, Value::Tensor(ArrayD::zeros(IxDyn(&[0]))), iteration));
         }
         let name = self.plan.manifest.sessions[session].name.clone();
