@@ -61,6 +61,8 @@ fn folded(graph: &OpGraph, id: NodeId) -> Result<Option<WeightExpr>> {
             | Op::Foreign(_)
             | Op::ForChunks(_)
             | Op::Conv(_)
+            | Op::FusedConv(_)
+            | Op::Split { .. }
             | Op::TemporalConv
             | Op::Attention(_)
             | Op::MultiHeadAttention(_)
