@@ -6,7 +6,7 @@
 //! key was itself repeated over rows (`Expand`, then `Reshape`), the projections move before the repetition too, so they are
 //! computed once a batch item and not once a pixel.
 
-use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
+use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
 use crate::ir::dim::product;
 use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
@@ -17,7 +17,7 @@ static INFO: PassInfo = PassInfo {
     id: "fold-cross-attention",
     summary: "attention over one key is that key's value",
     effect: Effect::Exact,
-    requires: &[Property::Bound],
+    requires: &[],
     establishes: &[],
     example: "
 before:

@@ -21,7 +21,7 @@ static INFO: PassInfo = PassInfo {
     id: "select-kernels",
     summary: "give every raised operator a form that the provider runs",
     effect: Effect::Exact,
-    requires: &[Property::Bound, Property::Typed],
+    requires: &[Property::Typed],
     establishes: &[Property::Lowered],
     example: "
 before:
