@@ -113,6 +113,10 @@ impl Emitter<'_> {
         }
         let form = self.form(id)?;
         let mut inputs: Vec<String> = self.graph.inputs_of(id).iter().map(|o| self.names[o].clone()).collect();
+        if let (Op::MultiHeadAttention(_), true) = (&node.op, inputs.len() > 3) {
+            // Between the values and the mask stand a bias and the lengths of the keys, which vidc does not use.
+            inputs.splice(3..3, [String::new(), String::new()]);
+        }
         inputs.extend(form.extra);
         for slot in 0..node.outs.len() as u16 {
             self.names.entry(at(slot)).or_insert_with(|| format!("v{index}_{slot}"));
