@@ -21,6 +21,15 @@ pub enum Dim {
     Poly(Arc<Poly>),
 }
 
+/// A factor of a term of [`Dim::sum`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// A symbol.
+    Symbol(Arc<str>),
+    /// A dim divided by a positive number, rounded down.
+    Floor(Dim, i64),
+}
+
 /// A sum of terms in normal form: monomials ascending, no zero coefficients, not a constant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Poly(Vec<(Vec<Atom>, i64)>);
@@ -105,6 +114,27 @@ impl Dim {
     /// The largest term by degree, then by symbols: an order that products keep.
     fn largest_term(&self) -> Option<(Vec<Atom>, i64)> {
         self.terms().into_iter().filter(|(_, c)| *c != 0).max_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)))
+    }
+
+    /// The symbol, if it is one and nothing more.
+    pub fn as_symbol(&self) -> Option<&str> {
+        let Self::Poly(p) = self else { return None };
+        match &p.0[..] {
+            [(monomial, 1)] => match &monomial[..] {
+                [Atom::Symbol(name)] => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The sum that it is: coefficient and factors of each term; a number is one term without factors.
+    pub fn sum(&self) -> Vec<(i64, Vec<Factor>)> {
+        let factor = |atom: Atom| match atom {
+            Atom::Symbol(name) => Factor::Symbol(name),
+            Atom::Floor(p, divisor) => Factor::Floor(Self::Poly(p), divisor),
+        };
+        self.terms().into_iter().map(|(monomial, c)| (c, monomial.into_iter().map(factor).collect())).collect()
     }
 
     /// Replaces symbols by numbers; those without a binding stay.
