@@ -149,6 +149,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_moves_scores_before_the_softmax() {
+        let half = array(&[1, 1, 2], &[0.0, 0.0]);
+        let v = array(&[1, 2, 2], &[1.0, 10.0, 3.0, 30.0]);
+        let k = array(&[1, 2, 2], &[0.0; 4]);
+        // Equal scores; the mask of head 0 takes the first key away, that of head 1 leaves both.
+        let mask = array(&[1, 2, 1, 2], &[f64::NEG_INFINITY, 0.0, 0.0, 0.0]);
+        let op = Op::Attention(Attention { heads: 2, scale: 1.0 });
+        check(&op, &[half, k, v, mask], &array(&[1, 1, 2], &[3.0, 20.0]));
+    }
+
+    #[test]
     fn layout_by_hand() {
         let x = array(&[1, 2], &[1.0, 2.0]);
         check(&Op::Upsample { factors: vec![2, 2] }, std::slice::from_ref(&x), &array(&[2, 4], &[1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0]));

@@ -109,7 +109,8 @@ pub enum Op {
     // ---- raised
     /// `x · Wᵀ + b` over the last axis; inputs x `[…, k]`, weight `[n, k]`, optional bias `[n]`.
     Linear,
-    /// Multi-head attention; inputs q `[b, lq, heads·d]`, k and v `[b, lk, heads·d]`; output as q.
+    /// Multi-head attention; inputs q `[b, lq, heads·d]`, k and v `[b, lk, heads·d]`, optionally a mask that is added to the
+    /// scores, `[b or 1, heads or 1, lq, lk]`; output as q.
     Attention(Attention),
     /// Group normalisation over channels (axis 1) and all later axes; inputs x `[n, c, …]`, scale `[c]`, bias `[c]`.
     GroupNorm(GroupNorm),

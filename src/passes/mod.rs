@@ -22,6 +22,7 @@ pub mod manager;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod property_tests;
+mod raise;
 mod regions;
 mod rewriter;
 mod schedule;
@@ -109,6 +110,8 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
     vec![
         // First the arithmetic that no choice depends on, on the smallest graph.
         Box::new(fold_constants::FoldConstants),
+        // Then what the rest looks for is given its name: in imported graphs it is spelled out.
+        Box::new(raise::Raise),
         // Before anything looks at attention: half of the sites vanish.
         Box::new(fold_cross_attention::FoldCrossAttention),
         Box::new(eliminate::Eliminate),

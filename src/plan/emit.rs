@@ -186,6 +186,11 @@ impl<'a> Emitter<'a> {
                 outputs = Foreign::with_absent(&outputs, &f.absent_outputs, &String::new());
                 form
             }
+            Op::MultiHeadAttention(_) if inputs.len() > 3 => {
+                // Between the values and the mask stand a bias and the lengths of the keys, which vidc does not use.
+                inputs.splice(3..3, [String::new(), String::new()]);
+                self.form(id)?
+            }
             _ => self.form(id)?,
         };
         inputs.extend(form.extra);
