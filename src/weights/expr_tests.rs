@@ -257,8 +257,8 @@ fn the_text_is_short_and_names_no_folder() {
         a.matmul(&b).unwrap().add(&expr(1, &[4, 4])).unwrap().to_string(),
         "add(matmul(param unet/a, param unet/b), literal f32[4,4])"
     );
-    let e = a.map(Function::GeluTanh).unwrap().binary(Arithmetic::Pow, &a.expand(&[2, 4, 3]).unwrap()).unwrap();
-    assert_eq!(e.to_string(), "pow(gelutanh(param unet/a), expand[2,4,3](param unet/a))");
+    let pow = a.map(Function::GeluTanh).unwrap().binary(Arithmetic::Pow, &a.expand(&[2, 4, 3]).unwrap()).unwrap();
+    assert_eq!(pow.to_string(), "pow(gelutanh(param unet/a), expand[2,4,3](param unet/a))");
     let (_dir, source) = model();
     assert_eq!(a.bind(&source).unwrap().to_string(), "stored model.safetensors@120+48");
     assert_eq!(e.params().iter().map(|p| p.1).collect::<Vec<_>>(), ["a", "b"]);

@@ -109,7 +109,7 @@ impl Chain {
 
     fn combine(&mut self, kind: u8, detail: u8) {
         let constant = self.constant(detail % 3 == 0);
-        match (kind + detail) % 5 {
+        match kind.wrapping_add(detail) % 5 {
             0 | 1 => self.add(Op::Binary(Binary::Mul), &[constant]),
             2 => self.add(Op::Binary(Binary::Sub), &[constant]),
             3 => {
