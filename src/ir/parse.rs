@@ -16,7 +16,7 @@ use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Op
 use super::types::{DType, TensorType};
 use super::{text, verify};
 use crate::diag::{Diagnostic, Result};
-use crate::weights::WeightExpr;
+use crate::weights::{Arithmetic, Function, WeightExpr};
 
 /// Nested bodies; passes make one.
 const DEEPEST_BODY: usize = 8;
@@ -233,7 +233,8 @@ impl<'a> Reader<'a> {
             "stored" | "random" => return self.known(c, start),
             _ => {}
         }
-        let numbers = if matches!(word, "transpose" | "reshape" | "concat") { c.list("[", "]", Cursor::index)? } else { Vec::new() };
+        let numbers =
+            if matches!(word, "transpose" | "reshape" | "concat" | "expand") { c.list("[", "]", Cursor::index)? } else { Vec::new() };
         let attributes = if matches!(word, "slice" | "scale" | "cast") { c.bracketed()? } else { "" };
         let of = c.list("(", ")", |c| self.constant(c, depth + 1))?;
         let shape: Vec<u64> = numbers.iter().map(|n| *n as u64).collect();
@@ -254,9 +255,12 @@ impl<'a> Reader<'a> {
                 Err(_) => return c.fail("a scale needs a number"),
             },
             ("cast", [of], _) => of.cast(Cursor::new(attributes, c.line()).dtype()?),
-            ("add", [left, right], _) => left.add(right),
+            ("expand", [of], _) => of.expand(&shape),
             ("matmul", [left, right], _) => left.matmul(right),
-            _ => return c.fail(&format!("`{word}` is no constant")),
+            (_, of, _) => match applied(word, of) {
+                Some(made) => made,
+                None => return c.fail(&format!("`{word}` is no constant")),
+            },
         };
         made.or_else(|d| c.fail(&d.message))
     }
@@ -305,6 +309,15 @@ impl Scope {
                 _ => c.fail(&format!("there is no %{n}.{slot} above")),
             },
         }
+    }
+}
+
+/// A function of one constant or of two.
+fn applied(word: &str, of: &[WeightExpr]) -> Option<Result<WeightExpr>> {
+    match of {
+        [of] => Function::from_name(word).map(|f| of.map(f)),
+        [left, right] => Arithmetic::from_name(word).map(|f| left.binary(f, right)),
+        _ => None,
     }
 }
 

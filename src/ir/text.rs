@@ -118,7 +118,9 @@ pub fn constant(expr: &WeightExpr) -> String {
         WeightOp::Concat { axis, .. } => format!("concat[{axis}]({})", of()),
         WeightOp::Slice { axis, start, end, .. } => format!("slice[{axis}, {start}..{end}]({})", of()),
         WeightOp::Scale { factor, .. } => format!("scale[{factor}]({})", of()),
-        WeightOp::Add { .. } => format!("add({})", of()),
+        WeightOp::Map { function, .. } => format!("{}({})", function.name(), of()),
+        WeightOp::Binary { function, .. } => format!("{}({})", function.name(), of()),
+        WeightOp::Expand { .. } => format!("expand{:?}({})", expr.shape(), of()),
         WeightOp::MatMul { .. } => format!("matmul({})", of()),
         WeightOp::Cast { .. } => format!("cast[{}]({})", expr.dtype(), of()),
     }

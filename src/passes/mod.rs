@@ -11,6 +11,7 @@ mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
+mod fold_affine;
 mod fold_constants;
 mod fold_cross_attention;
 mod guidance;
@@ -115,6 +116,9 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
         // Before anything looks at attention: half of the sites vanish.
         Box::new(fold_cross_attention::FoldCrossAttention),
         Box::new(eliminate::Eliminate),
+        // Where dead readers and copies are gone, as a tensor that changes may have one reader only; before types, which are the same
+        // on both sides of a constant here.
+        Box::new(fold_affine::FoldAffine),
         // Types before forms: which kernel is chosen depends on them, and casts must not end up inside a chunk.
         Box::new(assign_precision::AssignPrecision),
         // Splitting acts on raised operators, whose meaning is still visible; a site belongs to the first that takes it.
