@@ -371,7 +371,9 @@ fn bare(word: &str) -> Option<Op> {
     if let Some(f) = [Add, Sub, Mul, Div, Pow].into_iter().find(|f| f.name() == word) {
         return Some(Op::Binary(f));
     }
-    [Op::MatMul, Op::Linear, Op::Silu, Op::GeGlu, Op::TemporalConv].into_iter().find(|op| op.name() == word)
+    [Op::MatMul, Op::Linear, Op::Silu, Op::GeGlu, Op::TemporalConv, Op::FusedMatMul, Op::BiasGelu, Op::ChannelAffine]
+        .into_iter()
+        .find(|op| op.name() == word)
 }
 
 fn with_attributes(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
@@ -379,6 +381,8 @@ fn with_attributes(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
         "Arange" => Op::Arange { len: c.key("len=", Cursor::dim)? },
         "Gemm" => Op::Gemm { trans_b: c.key("trans_b=", Cursor::bool)? },
         "Conv" => Op::Conv(convolution(c)?),
+        "FusedConv" => Op::FusedConv(convolution(c)?),
+        "Split" => Op::Split { axis: c.key("axis=", Cursor::index)?, sizes: c.key(" sizes=", Cursor::ints)? },
         "Softmax" => Op::Softmax { axis: c.key("axis=", Cursor::index)? },
         "Concat" => Op::Concat { axis: c.key("axis=", Cursor::index)? },
         "InstanceNormalization" => Op::InstanceNorm { eps: c.key("eps=", Cursor::float)? },

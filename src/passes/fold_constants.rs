@@ -94,7 +94,17 @@ fn folded(graph: &OpGraph, id: NodeId, inputs: &[WeightExpr]) -> std::result::Re
 }
 
 fn is_never_folded(op: &Op) -> bool {
-    matches!(op, Op::Foreign(_) | Op::ForChunks(_) | Op::Conv(_) | Op::TemporalConv | Op::Attention(_) | Op::MultiHeadAttention(_))
+    matches!(
+        op,
+        Op::Foreign(_)
+            | Op::ForChunks(_)
+            | Op::Conv(_)
+            | Op::FusedConv(_)
+            | Op::Split { .. }
+            | Op::TemporalConv
+            | Op::Attention(_)
+            | Op::MultiHeadAttention(_)
+    )
 }
 
 /// The value of an operator over literals. The evaluator counts in f64, so whole numbers are computed as an expression.

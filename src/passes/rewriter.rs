@@ -301,6 +301,29 @@ impl Edit<'_> {
         }
     }
 
+    /// Lets one input of one node read another tensor, whose type may differ; the caller retypes what follows.
+    pub fn rewire(&mut self, reader: NodeId, slot: u16, to: Outlet) {
+        let old = self.graph.inputs_of(reader)[usize::from(slot)];
+        if old != to {
+            self.graph.move_edges(old, to, &[(reader, slot)]);
+            self.journal.push(Undo::Redirected { old, new: to, edges: vec![(reader, slot)], outputs: Vec::new() });
+        }
+    }
+
+    /// Adds an operator right behind a node that need not be the site, with that node's group and knob.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit.
+    pub fn add_after(&mut self, place: NodeId, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
+        let node = self.graph.node(place);
+        let (order, group, knob) = (node.order.below(u32::MAX), node.group.clone(), node.knob.clone());
+        let name = if self.name.is_empty() { String::new() } else { format!("{}/{suffix}", node.name) };
+        let node = self.graph.add_at(op, inputs, name, group, order)?;
+        self.graph.node_mut(node).knob = knob;
+        self.journal.push(Undo::Added(node));
+        Ok(Outlet { node, slot: 0 })
+    }
+
     /// Changes an operator in place and infers its types anew from its inputs.
     ///
     /// # Errors
