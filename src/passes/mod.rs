@@ -14,6 +14,7 @@ mod eliminate;
 mod fold_constants;
 mod fold_cross_attention;
 mod guidance;
+pub mod hoist;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod journal_tests;
@@ -26,6 +27,7 @@ mod regions;
 mod rewriter;
 mod schedule;
 mod select_kernels;
+mod sink_repeat;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -111,6 +113,8 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
         Box::new(fold_constants::FoldConstants),
         // Before anything looks at attention: half of the sites vanish.
         Box::new(fold_cross_attention::FoldCrossAttention),
+        // Folded attention leaves projections of repeated rows behind.
+        Box::new(sink_repeat::SinkRepeat),
         Box::new(eliminate::Eliminate),
         // Types before forms: which kernel is chosen depends on them, and casts must not end up inside a chunk.
         Box::new(assign_precision::AssignPrecision),
