@@ -102,7 +102,7 @@ fn sole_linear_reader(graph: &OpGraph, outlet: Outlet) -> Option<NodeId> {
 fn project(e: &mut super::Edit<'_>, linear: NodeId, value: Outlet) -> Result<Outlet> {
     let mut inputs = e.graph().inputs_of(linear);
     let repeated = repetition(e.graph(), value);
-    inputs[0] = repeated.map_or(value, |r| r.source);
+    inputs[0] = repeated.as_ref().map_or(value, |r| r.source);
     let out = e.add(Op::Linear, &inputs, "folded")?;
     repeated.map_or(Ok(out), |r| repeat(e, out, &r))
 }
@@ -117,10 +117,10 @@ fn before_repetition(e: &mut super::Edit<'_>, value: Outlet) -> Result<Outlet> {
 }
 
 /// Rows that are copies: `Reshape(Expand(source))` where source is `[b, 1, t, c]`, the copies `[b, n, t, c]`, the rows `[b·n, t, c]`.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Repetition {
     source: Outlet,
-    copies: i64,
+    copies: Dim,
 }
 
 fn repetition(graph: &OpGraph, rows: Outlet) -> Option<Repetition> {
@@ -133,12 +133,12 @@ fn repetition(graph: &OpGraph, rows: Outlet) -> Option<Repetition> {
     let [b, n, t, c] = &to[..] else { return None };
     let merged = reshape.outs[0].shape == [b * n, t.clone(), c.clone()];
     let only_copies = from[..] == [b.clone(), Dim::Const(1), t.clone(), c.clone()];
-    (merged && only_copies).then_some(Repetition { source, copies: n.as_const()? })
+    (merged && only_copies).then(|| Repetition { source, copies: n.clone() })
 }
 
 fn repeat(e: &mut super::Edit<'_>, value: Outlet, r: &Repetition) -> Result<Outlet> {
     let s = e.graph().ty(value).shape.clone();
-    let wide = vec![s[0].clone(), r.copies.into(), s[2].clone(), s[3].clone()];
+    let wide = vec![s[0].clone(), r.copies.clone(), s[2].clone(), s[3].clone()];
     let rows = vec![product(&wide[..2]), s[2].clone(), s[3].clone()];
     let wide = e.add(Op::Expand { shape: wide }, &[value], "repeat")?;
     e.add(Op::Reshape { shape: rows }, &[wide], "rows")

@@ -17,6 +17,7 @@ mod fold_constants;
 mod fold_cross_attention;
 mod fuse_residual;
 mod guidance;
+pub mod hoist;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod journal_tests;
@@ -32,6 +33,7 @@ mod regions;
 mod rewriter;
 mod schedule;
 mod select_kernels;
+mod sink_repeat;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -121,6 +123,8 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
         Box::new(raise::Raise),
         // Before anything looks at attention: half of the sites vanish.
         Box::new(fold_cross_attention::FoldCrossAttention),
+        // Folded attention leaves projections of repeated rows behind.
+        Box::new(sink_repeat::SinkRepeat),
         Box::new(eliminate::Eliminate),
         // Where dead readers and copies are gone, as a tensor that changes may have one reader only; before types, which are the same
         // on both sides of a constant here.

@@ -41,6 +41,11 @@ pub(crate) fn pass(text: &str) -> Result<String, String> {
     if known.contains(&text) { Ok(text.into()) } else { Err(format!("there is no such pass; {}", vidc::diag::suggest(text, known))) }
 }
 
+/// As [`pass`], and the pass over the pipeline.
+pub(crate) fn any_pass(text: &str) -> Result<String, String> {
+    if text == vidc::passes::hoist::ID { Ok(text.into()) } else { pass(text) }
+}
+
 /// A graph and its parameters.
 #[derive(clap::Args, Debug)]
 pub(crate) struct GraphArgs {
