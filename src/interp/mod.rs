@@ -183,6 +183,17 @@ mod tests {
     }
 
     #[test]
+    fn a_mask_moves_scores_before_the_softmax() {
+        let half = array(&[1, 1, 2], &[0.0, 0.0]);
+        let v = array(&[1, 2, 2], &[1.0, 10.0, 3.0, 30.0]);
+        let k = array(&[1, 2, 2], &[0.0; 4]);
+        // Equal scores; the mask of head 0 takes the first key away, that of head 1 leaves both.
+        let mask = array(&[1, 2, 1, 2], &[f64::NEG_INFINITY, 0.0, 0.0, 0.0]);
+        let op = Op::Attention(Attention { heads: 2, scale: 1.0 });
+        check(&op, &[half, k, v, mask], &array(&[1, 1, 2], &[3.0, 20.0]));
+    }
+
+    #[test]
     fn layout_by_hand() {
         let x = array(&[1, 2], &[1.0, 2.0]);
         check(&Op::Upsample { factors: vec![2, 2] }, std::slice::from_ref(&x), &array(&[2, 4], &[1.0, 1.0, 2.0, 2.0, 1.0, 1.0, 2.0, 2.0]));
@@ -220,7 +231,7 @@ mod tests {
         refuse(&Op::Conv(half), &[&[1, 1, 4, 4], &[1, 1, 3, 3]], "Conv cannot be evaluated: 2 kernel extents, 1 strides and 1 pads");
         let norm = GroupNorm { groups: 2, eps: 1e-5, silu: false };
         refuse(&Op::GroupNorm(norm), &[&[1, 3], &[3], &[3]], "GroupNorm does not take [1, 3], [3], [3]: axis 1 (3) is no multiple of 2");
-        let foreign = Foreign { domain: "x".into(), op_type: "Magic".into(), attributes: vec![], outputs: vec![] };
+        let foreign = Foreign { domain: "x".into(), op_type: "Magic".into(), ..Foreign::default() };
         refuse(&Op::Foreign(Box::new(foreign)), &[], "Magic cannot be evaluated: it is of the domain `x`, which vidc does not know");
     }
 }

@@ -247,7 +247,7 @@ fn halve(x: &TensorType) -> Result<TensorType, String> {
 }
 
 fn attention(a: Attention, q: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
-    count(rest, 2..=2)?;
+    count(rest, 2..=3)?;
     same_dtype(q, rest)?;
     let (k, v) = (rest[0], rest[1]);
     ensure([q, k, v].iter().all(|t| t.rank() == 3), || "q, k, v need three axes".into())?;
@@ -255,6 +255,11 @@ fn attention(a: Attention, q: &TensorType, rest: &[&TensorType]) -> Result<Tenso
     ensure(q.shape[2] == k.shape[2], || format!("q and k have {} and {} channels", q.shape[2], k.shape[2]))?;
     divides(q, 2, a.heads)?;
     divides(v, 2, a.heads)?;
+    if let Some(mask) = rest.get(2) {
+        let scores = [q.shape[0].clone(), a.heads.into(), q.shape[1].clone(), k.shape[1].clone()];
+        let fits = mask.rank() == 4 && (0..4).all(|i| mask.shape[i] == scores[i] || (i < 2 && mask.shape[i] == Dim::Const(1)));
+        ensure(fits, || format!("the mask {mask} does not go with scores {scores:?}"))?;
+    }
     Ok(TensorType { dtype: q.dtype, shape: vec![q.shape[0].clone(), q.shape[1].clone(), v.shape[2].clone()] })
 }
 
@@ -374,6 +379,18 @@ mod tests {
         check(&Op::FusedMatMul, &[f32s(&[2, 7, 4]), f32s(&[9, 4])], "f32[2, 7, 9]");
         let onto = [f32s(&[1, 4, 9, 8]), f32s(&[6, 4, 3, 3]), f32s(&[6]), f32s(&[1, 6, 5, 4])];
         check(&Op::FusedConv(Conv::square(3, 2, 1)), &onto, "f32[1, 6, 5, 4]");
+    }
+
+    #[test]
+    fn a_mask_has_the_shape_of_the_scores() {
+        let op = Op::Attention(Attention { heads: 2, scale: 1.0 });
+        let qkv = || vec![f32s(&[3, 5, 4]), f32s(&[3, 7, 4]), f32s(&[3, 7, 6])];
+        let with = |mask: &[i64]| [qkv(), vec![f32s(mask)]].concat();
+        check(&op, &qkv(), "f32[3, 5, 6]");
+        check(&op, &with(&[1, 1, 5, 7]), "f32[3, 5, 6]");
+        check(&op, &with(&[3, 2, 5, 7]), "f32[3, 5, 6]");
+        check(&op, &with(&[3, 1, 1, 7]), "error: the mask f32[3, 1, 1, 7] does not go with scores [3, 2, 5, 7]");
+        check(&op, &with(&[5, 7]), "error: the mask f32[5, 7] does not go with scores [3, 2, 5, 7]");
     }
 
     #[test]

@@ -11,10 +11,12 @@ mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
+mod fold_affine;
 mod fold_constants;
 mod fold_cross_attention;
 mod fuse_residual;
 mod guidance;
+pub mod hoist;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod journal_tests;
@@ -25,10 +27,12 @@ mod place_views;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod property_tests;
+mod raise;
 mod regions;
 mod rewriter;
 mod schedule;
 mod select_kernels;
+mod sink_repeat;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -112,9 +116,16 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
     vec![
         // First the arithmetic that no choice depends on, on the smallest graph.
         Box::new(fold_constants::FoldConstants),
+        // Then what the rest looks for is given its name: in imported graphs it is spelled out.
+        Box::new(raise::Raise),
         // Before anything looks at attention: half of the sites vanish.
         Box::new(fold_cross_attention::FoldCrossAttention),
+        // Folded attention leaves projections of repeated rows behind.
+        Box::new(sink_repeat::SinkRepeat),
         Box::new(eliminate::Eliminate),
+        // Where dead readers and copies are gone, as a tensor that changes may have one reader only; before types, which are the same
+        // on both sides of a constant here.
+        Box::new(fold_affine::FoldAffine),
         // Types before forms: which kernel is chosen depends on them, and casts must not end up inside a chunk.
         Box::new(assign_precision::AssignPrecision),
         // Where products over a few rows stand is no matter of knobs; they are still raised and one kind.

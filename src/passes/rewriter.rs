@@ -207,6 +207,7 @@ enum Undo {
     Added(NodeId),
     Redirected { old: Outlet, new: Outlet, edges: Vec<(NodeId, u16)>, outputs: Vec<usize> },
     Retyped(NodeId, Box<Node>),
+    Rewired(NodeId, Vec<Outlet>),
 }
 
 /// The changes that one application of a rule makes. New nodes run at the site's place, in the order in which they are added.
@@ -341,6 +342,26 @@ impl Edit<'_> {
         Ok(())
     }
 
+    /// Lets a node read other tensors, more or fewer than before; its outputs keep their types.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit, or yield another type.
+    pub fn rewire(&mut self, id: NodeId, inputs: &[Outlet]) -> Result<()> {
+        let types: Vec<TensorType> = inputs.iter().map(|i| self.graph.ty(*i).clone()).collect();
+        let node = self.graph.node(id);
+        let outs = crate::ir::infer::infer(&node.op, &types.iter().collect::<Vec<_>>());
+        if outs.as_ref() != Ok(&node.outs) {
+            let why = outs.err().unwrap_or_else(|| "it would yield another type".into());
+            return Err(Box::new(Diagnostic::new("model/shape", format!("`{}`: {why}", node.name))));
+        }
+        let old = self.graph.inputs_of(id);
+        if old != inputs {
+            self.graph.rewire(id, inputs);
+            self.journal.push(Undo::Rewired(id, old));
+        }
+        Ok(())
+    }
+
     /// Infers the types of a node anew, after its inputs changed.
     ///
     /// # Errors
@@ -373,6 +394,7 @@ impl Edit<'_> {
                 Undo::Added(id) => {
                     self.graph.graph.remove_node(id.0);
                 }
+                Undo::Rewired(id, inputs) => self.graph.rewire(id, &inputs),
                 Undo::Retyped(id, node) => *self.graph.node_mut(id) = *node,
                 Undo::Redirected { old, new, edges, outputs } => {
                     self.graph.move_edges(new, old, &edges);

@@ -21,7 +21,7 @@ static INFO: PassInfo = PassInfo {
     id: "select-kernels",
     summary: "give every raised operator a form that the provider runs",
     effect: Effect::Exact,
-    requires: &[Property::Bound, Property::Typed],
+    requires: &[Property::Typed],
     establishes: &[Property::Lowered],
     example: "
 before:
@@ -171,7 +171,7 @@ fn gate_reader(graph: &OpGraph, id: NodeId) -> Option<NodeId> {
 }
 
 /// Is there a fused GroupNorm kernel for this tensor?
-fn fused_group_norm(ty: &TensorType, groups: i64, machine: &Machine) -> bool {
+pub(super) fn fused_group_norm(ty: &TensorType, groups: i64, machine: &Machine) -> bool {
     let channels = ty.shape.get(1).and_then(crate::ir::Dim::as_const).unwrap_or(0);
     let typed = matches!(ty.dtype, DType::F16 | DType::F32);
     machine.engine == Engine::OnnxRuntimeCuda && ty.rank() > 2 && groups == 32 && typed && GROUP_NORM_CHANNELS.contains(&channels)
