@@ -182,10 +182,9 @@ impl<'a> Running<'a> {
 /// # Errors
 /// Those of making and running a session.
 pub(super) fn time_models(runtime: &Runtime, models: &[(Candidate, Vec<(String, Tensor)>)], budget: Budget) -> Result<Vec<Timing>> {
-    let start = |(candidate, inputs): &'_ _| Running::start(runtime, candidate, inputs, budget.sample);
     let mut running = Vec::new();
-    for model in models {
-        running.push(start(model)?);
+    for (candidate, inputs) in models {
+        running.push(Running::start(runtime, candidate, inputs, budget.sample)?);
     }
     let begin = Instant::now();
     for round in 0..budget.rounds.max(Budget::LEAST) {

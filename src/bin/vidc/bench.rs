@@ -153,7 +153,7 @@ fn model(args: &ModelArgs, out: &Out) -> Done {
         figures.push(bench.figures(candidate, &compared)?);
     }
     let empty = if args.no_peak { None } else { Some(bench.empty()?) };
-    out.result(|| text(&compared, &figures), || bench.json(&compared, &figures, empty));
+    out.result(|| text(&compared, &figures, empty), || bench.json(&compared, &figures, empty));
     Ok(())
 }
 
@@ -319,12 +319,15 @@ fn row_json(f: &Figures, row: &Row, compared: &Paired, index: usize) -> Value {
     })
 }
 
-fn text(compared: &Paired, figures: &[Figures]) -> String {
+fn text(compared: &Paired, figures: &[Figures], empty: Option<Report>) -> String {
     let mut rows: Vec<Vec<String>> = figures.iter().zip(&compared.rows).map(|(f, r)| row_text(f, r, &figures[0])).collect();
     rows.extend(compared.rows.last().map(|c| vec![c.name.clone(), seconds(c), ratio(c)]));
     let header = ["model", "time", "ratio (95 %)", "peak", "ratio", "activations", "nodes", "optimised", "kernels", "error"];
     let mut out = table(&header, &rows);
     let _ = writeln!(out, "\nnoise of equal sessions: {:.1} %", compared.noise() * 100.0);
+    if let Some(empty) = empty {
+        let _ = writeln!(out, "an empty session needs {} of each peak", empty.peak);
+    }
     for f in figures {
         let _ = writeln!(out, "\n{}", f.candidate.name);
         out += &work_text(&f.executed);
