@@ -365,7 +365,8 @@ impl Weights {
             (root.join(&e.location) == path).then(|| root.to_path_buf())
         };
         let root = of(entries.first()?)?;
-        entries.iter().all(|e| of(e).as_ref() == Some(&root)).then_some(root)
+        let root = entries.iter().all(|e| of(e).as_ref() == Some(&root)).then_some(root)?;
+        std::path::absolute(if root.as_os_str().is_empty() { Path::new(".") } else { &root }).ok()
     }
 
     /// A value over the bytes of `weight` in its file.
