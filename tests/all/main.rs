@@ -6,6 +6,7 @@ mod cli;
 mod cli_cases;
 mod examples;
 mod layering;
+mod onnx_backend;
 mod order;
 mod reference;
 mod repo;

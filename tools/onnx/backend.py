@@ -4,7 +4,8 @@
     python3 tools/onnx/backend.py extract TESTS              every test of the installed `onnx` package
     python3 tools/onnx/backend.py baseline TESTS [-o FILE]   ONNX Runtime on the files as they are: the counts that a compiler is held to
     python3 tools/onnx/backend.py compare TESTS EXPORTED     the same for `EXPORTED/KIND/NAME.onnx`, against the original's outputs
-    python3 tools/onnx/backend.py subset TESTS OUT           what the repository keeps: one file a test, many operators, few bytes
+    python3 tools/onnx/backend.py subset TESTS OUT BASELINE  what the repository keeps: one file a test, many operators, few bytes
+                                                             (BASELINE: what `baseline -o` wrote)
 
 `TESTS/KIND/NAME` holds `model.onnx`, `test_data_set_N/{input,output}_M.pb` (`TensorProto`, `SequenceProto`, `OptionalProto`) and, where
 they are not 1e-3 and 1e-7, the tolerances in `tolerance.json`. The kinds are those of the package: `node` (computed by its Python code,
@@ -424,21 +425,25 @@ def types_of(model):
     return {v.type.tensor_type.elem_type if v.type.HasField("tensor_type") else -1 for v in values}
 
 
-def subset(root, out, limit, most):
-    """The smallest tests, taken in turns: first one for every operator that no taken test has, then a second, …"""
+def subset(root, out, verdicts, limit, most):
+    """The smallest tests that the runtime passes, taken in turns: first one for every operator that no taken test has, then a second, …"""
     candidates = []
     for folder in tests_below(root):
+        if verdicts[f"{folder.parent.name}/{folder.name}"][1] != "pass":
+            continue
         model = onnx.load(folder / "model.onnx")
         candidates.append((len(pack(folder)), folder, set(operators(model.graph)), types_of(model) <= FED))
     candidates.sort(key=lambda c: (not c[3], c[0], c[1].name))
     seen, taken, size = collections.Counter(), [], 0
-    for turn in range(3):
+    for turn in range(4):
         for bytes_, folder, ops, _ in candidates:
             novel = any(seen[o] <= turn for o in ops)
             if novel and folder not in taken and size + bytes_ <= limit and bytes_ <= limit // 40 and len(taken) < most:
                 taken.append(folder)
                 size += bytes_
                 seen.update(ops)
+    for kind in {f.parent.name for f in tests_below(root)}:
+        shutil.rmtree(out / kind, ignore_errors=True)
     for folder in taken:
         at = out / folder.parent.name
         at.mkdir(parents=True, exist_ok=True)
@@ -460,6 +465,7 @@ def main():
         if name in ("baseline", "compare"):
             command.add_argument("-o", type=pathlib.Path, dest="json")
         if name == "subset":
+            command.add_argument("verdicts", type=pathlib.Path)
             command.add_argument("--bytes", type=int, default=1_200_000)
             command.add_argument("--most", type=int, default=400)
     a = parser.parse_args()
@@ -470,7 +476,7 @@ def main():
     elif a.command == "compare":
         compare(a.tests, a.exported, a.json)
     else:
-        subset(a.tests, a.out, a.bytes, a.most)
+        subset(a.tests, a.out, json.loads(a.verdicts.read_text()), a.bytes, a.most)
 
 
 if __name__ == "__main__":
