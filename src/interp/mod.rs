@@ -184,7 +184,7 @@ mod tests {
         refuse(&Op::Conv(half), &[&[1, 1, 4, 4], &[1, 1, 3, 3]], "Conv cannot be evaluated: 2 kernel extents, 1 strides and 1 pads");
         let norm = GroupNorm { groups: 2, eps: 1e-5, silu: false };
         refuse(&Op::GroupNorm(norm), &[&[1, 3], &[3], &[3]], "GroupNorm does not take [1, 3], [3], [3]: axis 1 (3) is no multiple of 2");
-        let foreign = Foreign { domain: "x".into(), op_type: "Magic".into(), attributes: vec![], outputs: vec![] };
+        let foreign = Foreign { domain: "x".into(), op_type: "Magic".into(), ..Foreign::default() };
         refuse(&Op::Foreign(Box::new(foreign)), &[], "Magic cannot be evaluated: it is of the domain `x`, which vidc does not know");
     }
 }

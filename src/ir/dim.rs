@@ -21,6 +21,15 @@ pub enum Dim {
     Poly(Arc<Poly>),
 }
 
+/// A factor of a term of [`Dim::sum`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// A symbol.
+    Symbol(Arc<str>),
+    /// A dim divided by a positive number, rounded down.
+    Floor(Dim, i64),
+}
+
 /// A sum of terms in normal form: monomials ascending, no zero coefficients, not a constant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Poly(Vec<(Vec<Atom>, i64)>);
@@ -80,6 +89,27 @@ impl Dim {
                     .then(|| Self::from_terms(p.0.iter().map(|(m, c)| (m.clone(), c / divisor)).collect()))
             }
         }
+    }
+
+    /// The symbol, if it is one and nothing more.
+    pub fn as_symbol(&self) -> Option<&str> {
+        let Self::Poly(p) = self else { return None };
+        match &p.0[..] {
+            [(monomial, 1)] => match &monomial[..] {
+                [Atom::Symbol(name)] => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The sum that it is: coefficient and factors of each term; a number is one term without factors.
+    pub fn sum(&self) -> Vec<(i64, Vec<Factor>)> {
+        let factor = |atom: Atom| match atom {
+            Atom::Symbol(name) => Factor::Symbol(name),
+            Atom::Floor(p, divisor) => Factor::Floor(Self::Poly(p), divisor),
+        };
+        self.terms().into_iter().map(|(monomial, c)| (c, monomial.into_iter().map(factor).collect())).collect()
     }
 
     /// Replaces symbols by numbers; those without a binding stay.

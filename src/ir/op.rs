@@ -248,17 +248,58 @@ impl ForChunks {
     }
 }
 
-/// An operator that vidc does not interpret, with its attributes as they stood in the file.
-#[derive(Clone, Debug, PartialEq)]
+/// An operator that vidc does not interpret, with its attributes as they stood in the file. Its inputs are first those that are
+/// present, in order, then what the bodies capture, body by body.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Foreign {
     /// ONNX domain; empty for the standard one.
     pub domain: String,
     /// Operator type.
     pub op_type: String,
-    /// Attributes as read.
+    /// Attributes as read, graphs aside.
     pub attributes: Vec<crate::onnx::proto::AttributeProto>,
-    /// Output types as the file states them.
+    /// Attributes that are graphs.
+    pub bodies: Vec<Body>,
+    /// Positions of inputs that are left out, ascending.
+    pub absent_inputs: Vec<u16>,
+    /// Positions of outputs that are left out, ascending.
+    pub absent_outputs: Vec<u16>,
+    /// Types of the outputs that are present.
     pub outputs: Vec<super::types::TensorType>,
+}
+
+/// A graph inside a foreign operator (`If`, `Loop`, `Scan`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body {
+    /// The attribute that it is.
+    pub attribute: String,
+    /// The graph; its last `captures` inputs are values from around the operator.
+    pub graph: OpGraph,
+    /// How many values it captures.
+    pub captures: usize,
+}
+
+impl Foreign {
+    /// Number of inputs that are captured by bodies; they are the last ones.
+    pub fn captures(&self) -> usize {
+        self.bodies.iter().map(|b| b.captures).sum()
+    }
+
+    /// Inserts `absent` at the positions that are left out.
+    pub fn with_absent<T: Clone>(present: &[T], positions: &[u16], absent: &T) -> Vec<T> {
+        let mut present = present.iter().cloned();
+        let mut out = Vec::new();
+        for position in 0.. {
+            if positions.contains(&position) {
+                out.push(absent.clone());
+            } else if let Some(next) = present.next() {
+                out.push(next);
+            } else {
+                break;
+            }
+        }
+        out
+    }
 }
 
 impl Op {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cursor::{Cursor, Fallible};
 use super::dim::Dim;
 use super::graph::{OpGraph, Outlet};
-use super::op::{Attention, Binary, Conv, ForChunks, Foreign, GroupNorm, Op, Unary};
+use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Op, Unary};
 use super::types::{DType, TensorType};
 use super::{text, verify};
 use crate::diag::{Diagnostic, Result};
@@ -160,7 +160,10 @@ impl<'a> Reader<'a> {
         }
         let (name, group) = comment(c, number)?;
         match &mut op {
-            Op::Foreign(f) => f.outputs.clone_from(&types),
+            Op::Foreign(f) => {
+                f.outputs.clone_from(&types);
+                f.bodies = self.foreign_bodies(indent + 4, depth)?;
+            }
             Op::ForChunks(chunks) => chunks.bodies = self.bodies(indent + 4, depth)?,
             _ => {}
         }
@@ -182,6 +185,17 @@ impl<'a> Reader<'a> {
             let extent = c.int()?;
             c.expect(": ")?;
             bodies.push((extent, self.graph(&mut c, indent, depth + 1)?));
+        }
+        Ok(bodies)
+    }
+
+    fn foreign_bodies(&mut self, indent: usize, depth: usize) -> Fallible<Vec<Body>> {
+        let mut bodies = Vec::new();
+        while let Some(mut c) = self.next_at(indent) {
+            let attribute = c.name()?;
+            let captures = c.key(" captures=", Cursor::index)?;
+            c.expect(": ")?;
+            bodies.push(Body { attribute, graph: self.graph(&mut c, indent, depth + 1)?, captures });
         }
         Ok(bodies)
     }
@@ -412,10 +426,13 @@ fn chunks(c: &mut Cursor<'_>) -> Fallible<ForChunks> {
     })
 }
 
-/// `domain="" NAME=PROTOBUF…`
+/// `domain="" no-inputs=[…] no-outputs=[…] NAME=PROTOBUF…`
 fn foreign(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
     use prost::Message;
     let domain = c.key("domain=", Cursor::name)?;
+    let slots = |c: &mut Cursor<'_>| c.indices().map(|all| all.into_iter().map(|i| i as u16).collect());
+    let absent_inputs = if c.eat(" no-inputs=") { slots(c)? } else { Vec::new() };
+    let absent_outputs = if c.eat(" no-outputs=") { slots(c)? } else { Vec::new() };
     let mut attributes = Vec::new();
     while c.eat(" ") {
         c.name()?;
@@ -424,7 +441,8 @@ fn foreign(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
         let attribute = crate::onnx::proto::AttributeProto::decode(&bytes[..]);
         attributes.push(attribute.or_else(|_| c.fail("the bytes are no attribute"))?);
     }
-    Ok(Op::Foreign(Box::new(Foreign { domain, op_type: word.into(), attributes, outputs: Vec::new() })))
+    let foreign = Foreign { domain, op_type: word.into(), attributes, absent_inputs, absent_outputs, ..Foreign::default() };
+    Ok(Op::Foreign(Box::new(foreign)))
 }
 
 #[cfg(test)]

@@ -135,7 +135,7 @@ fn write_files(
     let mut sessions = Vec::new();
     for (name, model) in &compiled.instances {
         let mut used = Vec::new();
-        let proto = emit(verify(&model.graph)?, &mut |expr| {
+        let proto = emit(verify(&model.graph)?, &onnx::Style::default(), &mut |expr| {
             let placed = store.place(expr)?;
             if let Placed::External { location, .. } = &placed
                 && !used.contains(location)

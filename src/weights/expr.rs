@@ -309,6 +309,9 @@ fn sub_tensor(tensor: &TensorRef, start: u64, shape: Vec<u64>, axis: usize) -> T
 }
 
 fn node(op: WeightOp, dtype: DType, shape: Vec<u64>) -> Result<WeightExpr> {
+    if dtype == DType::Opaque {
+        return Err(misfit("an opaque constant").into());
+    }
     if byte_count(dtype, &shape).is_none() {
         return Err(misfit(&format!("a tensor {dtype}{shape:?} has more bytes than can be counted")).into());
     }

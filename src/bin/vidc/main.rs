@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 bad input, 2 usage, 3 something outside is missing or nothing fits, 101 a bug of vidc, 130 stopped.
 
+mod bench;
 mod cache;
 mod check;
 mod common;
@@ -72,6 +73,11 @@ enum Command {
         #[command(subcommand)]
         command: runtime::Command,
     },
+    /// Measure models against each other, and this machine.
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
+    },
     /// Plans that `vidc run GRAPH` keeps.
     Cache {
         #[command(subcommand)]
@@ -123,6 +129,7 @@ fn dispatch(command: Command, out: &Out) -> common::Done {
         Command::Import(args) => import::run(&args, out),
         Command::Hw { command } => hw::run(&command, out),
         Command::Runtime { command } => runtime::run(&command, out),
+        Command::Bench { command } => bench::run(&command, out),
         Command::Cache { command } => cache::run(&command, out),
         Command::Doctor => doctor::run(out),
     }
