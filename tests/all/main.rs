@@ -11,3 +11,4 @@ mod order;
 mod reference;
 mod repo;
 mod source;
+mod third_party;
