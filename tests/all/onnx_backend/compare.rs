@@ -20,7 +20,7 @@ pub(super) fn close(got: &Tensor, want: &Tensor, rtol: f64, atol: f64) -> bool {
         DType::F64 => near::<f64>(got, want, |v| *v, rtol, atol),
         DType::F16 => near::<f16>(got, want, |v| v.to_f64(), rtol, atol),
         DType::BF16 => near::<bf16>(got, want, |v| v.to_f64(), rtol.max(BF16), atol),
-        DType::I64 | DType::I32 | DType::U8 | DType::I8 | DType::Bool => false,
+        DType::I64 | DType::I32 | DType::U8 | DType::I8 | DType::Bool | DType::Opaque => false,
     }
 }
 
