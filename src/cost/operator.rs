@@ -78,10 +78,12 @@ pub fn work(node: &Node, inputs: &[&TensorType]) -> Result<Work> {
     let (read, written) = (sizes(node, inputs.iter().copied())?, sizes(node, &node.outs)?);
     Ok(match &node.op {
         Op::Reshape { .. } => Work::Free,
-        Op::Gemm { .. } | Op::MatMul => product(node, inputs, out)?,
-        Op::Conv(c) => convolution(node, c, inputs, out)?,
+        Op::Gemm { .. } | Op::MatMul | Op::FusedMatMul => product(node, inputs, out)?,
+        Op::Conv(c) | Op::FusedConv(c) => convolution(node, c, inputs, out)?,
         Op::MultiHeadAttention(a) => attention(node, a.heads, inputs)?,
-        Op::Unary(_) | Op::Binary(_) | Op::QuickGelu { .. } => moved(MemoryKind::Elementwise, read, written),
+        Op::Unary(_) | Op::Binary(_) | Op::QuickGelu { .. } | Op::BiasGelu | Op::ChannelAffine => {
+            moved(MemoryKind::Elementwise, read, written)
+        }
         Op::InstanceNorm { .. } | Op::LayerNorm { .. } | Op::GroupNormNhwc(_) | Op::ReduceMean { .. } => {
             moved(MemoryKind::Norm, read, written)
         }
@@ -89,7 +91,9 @@ pub fn work(node: &Node, inputs: &[&TensorType]) -> Result<Work> {
         Op::Transpose { .. } => moved(MemoryKind::Transpose, read, written),
         // Of a sliced tensor only the range is read.
         Op::Slice { .. } => moved(MemoryKind::Copy, written, written),
-        Op::Concat { .. } | Op::Expand { .. } | Op::Cast { .. } | Op::Pad { .. } | Op::Foreign(_) => moved(MemoryKind::Copy, read, written),
+        Op::Concat { .. } | Op::Split { .. } | Op::Expand { .. } | Op::Cast { .. } | Op::Pad { .. } | Op::Foreign(_) => {
+            moved(MemoryKind::Copy, read, written)
+        }
         Op::Upsample { .. } => moved(MemoryKind::Resize, read, written),
         _ => return Err(Box::new(unrunnable(node))),
     })

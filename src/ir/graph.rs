@@ -259,6 +259,17 @@ impl OpGraph {
         edges.into_iter().map(|(_, target, to)| (NodeId(target), to)).collect()
     }
 
+    /// Lets a node read these tensors instead of those it reads.
+    pub(crate) fn rewire(&mut self, id: NodeId, inputs: &[Outlet]) {
+        let old: Vec<EdgeIndex> = self.graph.edges_directed(id.0, Direction::Incoming).map(|e| e.id()).collect();
+        for edge in old {
+            self.graph.remove_edge(edge);
+        }
+        for (to, input) in inputs.iter().enumerate() {
+            self.graph.add_edge(input.node.0, id.0, Wire { from: input.slot, to: to as u16 });
+        }
+    }
+
     /// Moves single edges, given as (reader, input slot), from one tensor to another.
     pub(crate) fn move_edges(&mut self, from: Outlet, to: Outlet, edges: &[(NodeId, u16)]) {
         for (reader, slot) in edges {

@@ -69,6 +69,16 @@ pub enum Op {
         /// The permutation.
         perm: Vec<usize>,
     },
+    /// `x · scale + bias` for each element of axis 1; inputs x `[n, c, …]`, scale `[c]`, bias `[c]`. Written as a batch normalisation
+    /// with mean 0 and variance 1.
+    ChannelAffine,
+    /// Cuts an axis into pieces of these extents, one output each.
+    Split {
+        /// The axis.
+        axis: usize,
+        /// Extent of each piece.
+        sizes: Vec<i64>,
+    },
     /// Joins tensors along one axis.
     Concat {
         /// The axis.
@@ -109,7 +119,8 @@ pub enum Op {
     // ---- raised
     /// `x · Wᵀ + b` over the last axis; inputs x `[…, k]`, weight `[n, k]`, optional bias `[n]`.
     Linear,
-    /// Multi-head attention; inputs q `[b, lq, heads·d]`, k and v `[b, lk, heads·d]`; output as q.
+    /// Multi-head attention; inputs q `[b, lq, heads·d]`, k and v `[b, lk, heads·d]`, optionally a mask that is added to the
+    /// scores, `[b or 1, heads or 1, lq, lk]`; output as q.
     Attention(Attention),
     /// Group normalisation over channels (axis 1) and all later axes; inputs x `[n, c, …]`, scale `[c]`, bias `[c]`.
     GroupNorm(GroupNorm),
@@ -143,6 +154,12 @@ pub enum Op {
         /// Factor inside the sigmoid.
         alpha: f32,
     },
+    /// `x · Wᵀ` over the last axis of x in one kernel, whatever its rank; inputs x `[…, k]`, weight `[n, k]`.
+    FusedMatMul,
+    /// `gelu(x + bias)` with erf; inputs x `[…, n]`, bias `[n]`.
+    BiasGelu,
+    /// A convolution whose sums start from a tensor of the output's shape; inputs x, weight, bias, that tensor. f32 on the CPU only.
+    FusedConv(Conv),
     /// Group normalisation on `[n, h, w, c]`, optionally followed by `x · sigmoid(x)`; scale and bias are f32. CUDA only.
     GroupNormNhwc(GroupNorm),
 
@@ -337,6 +354,11 @@ impl Op {
             Self::TemporalConv => "TemporalConv",
             Self::MultiHeadAttention(_) => "MultiHeadAttention",
             Self::QuickGelu { .. } => "QuickGelu",
+            Self::FusedMatMul => "FusedMatMul",
+            Self::BiasGelu => "BiasGelu",
+            Self::FusedConv(_) => "FusedConv",
+            Self::ChannelAffine => "ChannelAffine",
+            Self::Split { .. } => "Split",
             Self::GroupNormNhwc(_) => "GroupNormNhwc",
             Self::ForChunks(_) => "ForChunks",
             Self::Foreign(f) => &f.op_type,

@@ -16,7 +16,7 @@ use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Op
 use super::types::{DType, TensorType};
 use super::{text, verify};
 use crate::diag::{Diagnostic, Result};
-use crate::weights::WeightExpr;
+use crate::weights::{Arithmetic, Function, WeightExpr};
 
 /// Nested bodies; passes make one.
 const DEEPEST_BODY: usize = 8;
@@ -233,7 +233,8 @@ impl<'a> Reader<'a> {
             "stored" | "random" => return self.known(c, start),
             _ => {}
         }
-        let numbers = if matches!(word, "transpose" | "reshape" | "concat") { c.list("[", "]", Cursor::index)? } else { Vec::new() };
+        let numbers =
+            if matches!(word, "transpose" | "reshape" | "concat" | "expand") { c.list("[", "]", Cursor::index)? } else { Vec::new() };
         let attributes = if matches!(word, "slice" | "scale" | "cast") { c.bracketed()? } else { "" };
         let of = c.list("(", ")", |c| self.constant(c, depth + 1))?;
         let shape: Vec<u64> = numbers.iter().map(|n| *n as u64).collect();
@@ -254,9 +255,12 @@ impl<'a> Reader<'a> {
                 Err(_) => return c.fail("a scale needs a number"),
             },
             ("cast", [of], _) => of.cast(Cursor::new(attributes, c.line()).dtype()?),
-            ("add", [left, right], _) => left.add(right),
+            ("expand", [of], _) => of.expand(&shape),
             ("matmul", [left, right], _) => left.matmul(right),
-            _ => return c.fail(&format!("`{word}` is no constant")),
+            (_, of, _) => match applied(word, of) {
+                Some(made) => made,
+                None => return c.fail(&format!("`{word}` is no constant")),
+            },
         };
         made.or_else(|d| c.fail(&d.message))
     }
@@ -305,6 +309,15 @@ impl Scope {
                 _ => c.fail(&format!("there is no %{n}.{slot} above")),
             },
         }
+    }
+}
+
+/// A function of one constant or of two.
+fn applied(word: &str, of: &[WeightExpr]) -> Option<Result<WeightExpr>> {
+    match of {
+        [of] => Function::from_name(word).map(|f| of.map(f)),
+        [left, right] => Arithmetic::from_name(word).map(|f| left.binary(f, right)),
+        _ => None,
     }
 }
 
@@ -358,7 +371,9 @@ fn bare(word: &str) -> Option<Op> {
     if let Some(f) = [Add, Sub, Mul, Div, Pow].into_iter().find(|f| f.name() == word) {
         return Some(Op::Binary(f));
     }
-    [Op::MatMul, Op::Linear, Op::Silu, Op::GeGlu, Op::TemporalConv].into_iter().find(|op| op.name() == word)
+    [Op::MatMul, Op::Linear, Op::Silu, Op::GeGlu, Op::TemporalConv, Op::FusedMatMul, Op::BiasGelu, Op::ChannelAffine]
+        .into_iter()
+        .find(|op| op.name() == word)
 }
 
 fn with_attributes(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
@@ -366,6 +381,8 @@ fn with_attributes(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
         "Arange" => Op::Arange { len: c.key("len=", Cursor::dim)? },
         "Gemm" => Op::Gemm { trans_b: c.key("trans_b=", Cursor::bool)? },
         "Conv" => Op::Conv(convolution(c)?),
+        "FusedConv" => Op::FusedConv(convolution(c)?),
+        "Split" => Op::Split { axis: c.key("axis=", Cursor::index)?, sizes: c.key(" sizes=", Cursor::ints)? },
         "Softmax" => Op::Softmax { axis: c.key("axis=", Cursor::index)? },
         "Concat" => Op::Concat { axis: c.key("axis=", Cursor::index)? },
         "InstanceNormalization" => Op::InstanceNorm { eps: c.key("eps=", Cursor::float)? },

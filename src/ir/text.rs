@@ -118,7 +118,9 @@ pub fn constant(expr: &WeightExpr) -> String {
         WeightOp::Concat { axis, .. } => format!("concat[{axis}]({})", of()),
         WeightOp::Slice { axis, start, end, .. } => format!("slice[{axis}, {start}..{end}]({})", of()),
         WeightOp::Scale { factor, .. } => format!("scale[{factor}]({})", of()),
-        WeightOp::Add { .. } => format!("add({})", of()),
+        WeightOp::Map { function, .. } => format!("{}({})", function.name(), of()),
+        WeightOp::Binary { function, .. } => format!("{}({})", function.name(), of()),
+        WeightOp::Expand { .. } => format!("expand{:?}({})", expr.shape(), of()),
         WeightOp::MatMul { .. } => format!("matmul({})", of()),
         WeightOp::Cast { .. } => format!("cast[{}]({})", expr.dtype(), of()),
     }
@@ -190,7 +192,8 @@ pub fn attributes(op: &Op) -> String {
     let text = match op {
         Op::Arange { len } => format!("len={len}"),
         Op::Gemm { trans_b } => format!("trans_b={trans_b}"),
-        Op::Conv(c) => convolution(c),
+        Op::Conv(c) | Op::FusedConv(c) => convolution(c),
+        Op::Split { axis, sizes } => format!("axis={axis} sizes={sizes:?}"),
         Op::Softmax { axis } | Op::Concat { axis } => format!("axis={axis}"),
         Op::InstanceNorm { eps } | Op::LayerNorm { eps } | Op::RmsNorm { eps } => format!("eps={eps}"),
         Op::ReduceMean { axes } => format!("axes={axes:?}"),

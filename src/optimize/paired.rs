@@ -225,7 +225,7 @@ fn numbers(t: &Tensor) -> Vec<f64> {
         DType::I32 => all(t, |v: i32| v.into()),
         DType::I8 => all(t, |v: i8| v.into()),
         DType::U8 => all(t, |v: u8| v.into()),
-        DType::Bool => t.bytes().iter().map(|v| f64::from(*v)).collect(),
+        DType::Bool | DType::Opaque => t.bytes().iter().map(|v| f64::from(*v)).collect(),
     }
 }
 

@@ -123,7 +123,7 @@ pub fn measure_graphs(runtime: &Runtime, sites: &[Site<'_>], budget: Budget) -> 
 /// The graph as a model that holds seeded weights, and its inputs.
 fn made_up(site: &Site<'_>) -> Result<(Candidate, Vec<(String, Tensor)>)> {
     let graph = normalised(site.graph)?;
-    let proto = emit(verify(&graph)?, &mut |expr| Ok(Placed::Embedded(values(expr)?)))?;
+    let proto = emit(verify(&graph)?, &crate::onnx::Style::default(), &mut |expr| Ok(Placed::Embedded(values(expr)?)))?;
     let inputs = random_inputs(&input_specs(&proto, &Dims::new())?, SEED)?;
     Ok((Candidate::new("site", Model::Memory(onnx::encode(&proto)?), site.options.clone()), inputs))
 }
@@ -182,10 +182,9 @@ impl<'a> Running<'a> {
 /// # Errors
 /// Those of making and running a session.
 pub(super) fn time_models(runtime: &Runtime, models: &[(Candidate, Vec<(String, Tensor)>)], budget: Budget) -> Result<Vec<Timing>> {
-    let start = |(candidate, inputs): &'_ _| Running::start(runtime, candidate, inputs, budget.sample);
     let mut running = Vec::new();
-    for model in models {
-        running.push(start(model)?);
+    for (candidate, inputs) in models {
+        running.push(Running::start(runtime, candidate, inputs, budget.sample)?);
     }
     let begin = Instant::now();
     for round in 0..budget.rounds.max(Budget::LEAST) {

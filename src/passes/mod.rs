@@ -11,21 +11,29 @@ mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
+mod factor_blend;
+mod fold_affine;
 mod fold_constants;
 mod fold_cross_attention;
+mod fuse_residual;
 mod guidance;
+pub mod hoist;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod journal_tests;
 mod knob;
 pub mod manager;
+mod merge_linears;
+mod place_views;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod property_tests;
+mod raise;
 mod regions;
 mod rewriter;
 mod schedule;
 mod select_kernels;
+mod sink_repeat;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -107,13 +115,24 @@ pub trait Pass: Send + Sync {
 /// The order of the passes over one model.
 pub fn pipeline() -> Vec<Box<dyn Pass>> {
     vec![
+        // Before constants are folded, while the two factors of a blend can be told to be complements.
+        Box::new(factor_blend::FactorBlend),
         // First the arithmetic that no choice depends on, on the smallest graph.
         Box::new(fold_constants::FoldConstants),
+        // Then what the rest looks for is given its name: in imported graphs it is spelled out.
+        Box::new(raise::Raise),
         // Before anything looks at attention: half of the sites vanish.
         Box::new(fold_cross_attention::FoldCrossAttention),
+        // Folded attention leaves projections of repeated rows behind.
+        Box::new(sink_repeat::SinkRepeat),
         Box::new(eliminate::Eliminate),
+        // Where dead readers and copies are gone, as a tensor that changes may have one reader only; before types, which are the same
+        // on both sides of a constant here.
+        Box::new(fold_affine::FoldAffine),
         // Types before forms: which kernel is chosen depends on them, and casts must not end up inside a chunk.
         Box::new(assign_precision::AssignPrecision),
+        // Where products over a few rows stand is no matter of knobs; they are still raised and one kind.
+        Box::new(merge_linears::MergeLinears),
         // Splitting acts on raised operators, whose meaning is still visible; a site belongs to the first that takes it.
         Box::new(tile_attention::TileAttention),
         Box::new(chunk_feed_forward::ChunkFeedForward),
@@ -123,6 +142,11 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
         Box::new(unroll_chunks::UnrollChunks),
         // Lowering leaves reshapes of constants behind.
         Box::new(fold_constants::FoldConstants),
+        Box::new(eliminate::Eliminate),
+        // Reshapes are all there now; what is behind one can be moved past it.
+        Box::new(place_views::PlaceViews),
+        // A convolution and a sum stand next to each other once no reshape stands between them.
+        Box::new(fuse_residual::FuseResidual),
         Box::new(eliminate::Eliminate),
         Box::new(schedule::Schedule),
     ]

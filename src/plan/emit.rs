@@ -186,6 +186,11 @@ impl<'a> Emitter<'a> {
                 outputs = Foreign::with_absent(&outputs, &f.absent_outputs, &String::new());
                 form
             }
+            Op::MultiHeadAttention(_) if inputs.len() > 3 => {
+                // Between the values and the mask stand a bias and the lengths of the keys, which vidc does not use.
+                inputs.splice(3..3, [String::new(), String::new()]);
+                self.form(id)?
+            }
             _ => self.form(id)?,
         };
         inputs.extend(form.extra);
@@ -279,6 +284,9 @@ impl<'a> Emitter<'a> {
             Op::MatMul => Form::standard("MatMul", vec![]),
             Op::Gemm { trans_b } => Form::standard("Gemm", vec![attr::int("transB", i64::from(*trans_b))]),
             Op::Conv(c) => Form::standard("Conv", conv_attributes(c)),
+            Op::FusedConv(c) => Form::contrib("FusedConv", conv_attributes(c)),
+            Op::FusedMatMul => Form::contrib("FusedMatMul", vec![attr::int("transB", 1)]),
+            Op::BiasGelu => Form::contrib("BiasGelu", vec![]),
             Op::Softmax { axis } => Form::standard("Softmax", vec![attr::int("axis", *axis as i64)]),
             Op::InstanceNorm { eps } => Form::standard("InstanceNormalization", vec![attr::float("epsilon", *eps)]),
             Op::LayerNorm { eps } => Form::standard("LayerNormalization", vec![attr::int("axis", rank - 1), attr::float("epsilon", *eps)]),
@@ -304,6 +312,12 @@ impl<'a> Emitter<'a> {
                     attr::int("channels_last", 1),
                 ],
             ),
+            Op::ChannelAffine => {
+                let channels = node.outs[0].shape.get(1).and_then(Dim::as_const).unwrap_or(0).max(0) as usize;
+                let [mean, variance] = [0_f32, 1.0]
+                    .map(|v| self.constant(&format!("f32[{v}; {channels}]"), DType::F32, channels, v.to_le_bytes().repeat(channels)));
+                Form::standard("BatchNormalization", vec![attr::float("epsilon", 0.0)]).with([mean, variance])
+            }
             _ => self.shaped_form(id)?,
         })
     }

@@ -131,7 +131,7 @@ fn write_files(
     bundle: bool,
     folder: &Path,
 ) -> Result<Manifest> {
-    let mut store = Store::create(folder, source, bundle)?;
+    let mut store = Store::create(folder.join(store::DERIVED), store::DERIVED, source, bundle)?;
     let mut sessions = Vec::new();
     for (name, model) in &compiled.instances {
         let mut used = Vec::new();

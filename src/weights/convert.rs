@@ -41,6 +41,13 @@ pub(super) fn to_f64(dtype: DType, bytes: &[u8], out: &mut [f64]) {
     }
 }
 
+/// One little-endian element as f64.
+pub(super) fn decode_one(dtype: DType, bytes: &[u8]) -> f64 {
+    let mut value = [0.0];
+    to_f64(dtype, bytes, &mut value);
+    value[0]
+}
+
 /// f64 to little-endian elements: floats round to nearest even, integers truncate towards zero and saturate, booleans are
 /// whether the value is not zero (as ONNX `Cast` has it where it is defined).
 pub(super) fn from_f64(dtype: DType, values: &[f64], out: &mut [u8]) {

@@ -15,6 +15,7 @@ mod graph;
 mod hw;
 mod import;
 mod inspect;
+mod optimize;
 mod run;
 mod runtime;
 mod tune;
@@ -55,6 +56,8 @@ enum Command {
     Explain(explain::Args),
     /// What a diagnostic code means.
     ExplainCode(explain_code::Args),
+    /// Rewrite an ONNX model for a device: the operator level alone, for any model.
+    Optimize(optimize::Args),
     /// Validate a graph or a plan and list its values.
     Check(check::Args),
     /// Draw a graph.
@@ -123,6 +126,7 @@ fn dispatch(command: Command, out: &Out) -> common::Done {
         Command::Estimate(args) => estimate::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::ExplainCode(args) => explain_code::run(&args, out),
+        Command::Optimize(args) => optimize::run(&args, out),
         Command::Check(args) => check::run(&args, out),
         Command::Graph(args) => graph::run(&args, out),
         Command::Inspect(args) => inspect::run(&args, out),

@@ -38,6 +38,7 @@ impl Emitter<'_> {
         let read = self.graph.inputs_of(id).first().map(|o| self.graph.ty(*o).clone());
         Ok(match (&node.op, &read) {
             (Op::Reshape { shape }, Some(x)) => self.reshape(x, shape)?,
+            (Op::Split { axis, sizes }, _) => Form::standard("Split", vec![attr::int("axis", *axis as i64)]).with([self.integers(sizes)]),
             (Op::Expand { shape }, Some(x)) => {
                 let shape = kept(x, shape);
                 Form::standard("Expand", vec![]).with([self.dims(&shape)?])
@@ -174,7 +175,7 @@ impl Emitter<'_> {
         self.constant(&format!("f32{values:?}"), DType::F32, values.len(), bytes)
     }
 
-    fn constant(&mut self, name: &str, dtype: DType, len: usize, bytes: Vec<u8>) -> String {
+    pub(super) fn constant(&mut self, name: &str, dtype: DType, len: usize, bytes: Vec<u8>) -> String {
         let name = format!("{}{name}", self.prefix);
         if self.made.insert(name.clone()) {
             self.proto.initializer.push(build::tensor(&name, dtype.onnx(), &[len as i64], bytes));
