@@ -14,6 +14,7 @@ pub mod pipeline;
 pub mod program;
 pub mod schedule;
 pub mod signature;
+pub mod standard;
 pub mod text;
 pub mod types;
 pub mod verify;

@@ -185,6 +185,7 @@ fn status(s: Status) -> &'static str {
         Status::Changed => "changed",
         Status::Unchanged => "unchanged",
         Status::Disabled => "disabled",
+        Status::Skipped => "skipped: sizes are not bound",
     }
 }
 

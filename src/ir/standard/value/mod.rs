@@ -1,0 +1,119 @@
+//! The elements of small tensors: what the shape arithmetic of a model computes, with symbols where the model's dims are open.
+//!
+//! An element that cannot be expressed but is known not to be negative becomes a new symbol, so that one open element does not hide
+//! its neighbours; an operator with an element of which not even that is known has no value. Integers held by a float tensor (an
+//! extent that was cast, to be scaled) keep their symbols; a float tensor whose elements are all numbers has
+//! [`Elements::Numbers`].
+
+pub(super) mod arithmetic;
+pub(super) mod constant;
+pub(super) mod layout;
+pub(super) mod reduction;
+pub(super) mod tensor;
+
+use half::{bf16, f16};
+
+use super::{Call, Elements, Fact, Fresh, MAX_ELEMENTS, MAX_RANK, ShapeValue, dtype};
+use crate::ir::Dim;
+
+/// Adds the elements of the outputs, where they can be computed, to facts that have their types.
+pub(super) fn attach(call: &Call<'_>, facts: &mut [Fact], fresh: Fresh<'_>) {
+    if !call.is_standard() || facts.is_empty() {
+        return;
+    }
+    let Some(values) = evaluate(call, facts, fresh) else { return };
+    for (fact, value) in facts.iter_mut().zip(values) {
+        let Some(ty) = &mut fact.ty else { continue };
+        let Some(value) = ty.dtype.and_then(|d| normal(value, d)) else { continue };
+        let agrees = |shape: &Vec<Option<Dim>>| {
+            let known = |e: &Option<Dim>| e.as_ref().and_then(Dim::as_const);
+            shape.len() == value.shape.len() && shape.iter().zip(&value.shape).all(|(e, n)| known(e).is_none_or(|k| k == *n as i64))
+        };
+        if ty.shape.as_ref().is_none_or(agrees) {
+            ty.shape = Some(value.shape.iter().map(|n| Some(Dim::from(*n))).collect());
+            fact.value = Some(value);
+        }
+    }
+}
+
+fn evaluate(call: &Call<'_>, facts: &[Fact], fresh: Fresh<'_>) -> Option<Vec<ShapeValue>> {
+    match call.op_type {
+        "Shape" | "Size" | "Constant" | "ConstantOfShape" | "Range" | "NonZero" => Some(vec![constant::make(call, fresh)?]),
+        "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose" | "Concat" | "Slice" | "Split" | "Expand" | "Tile"
+        | "Gather" | "GatherElements" | "GatherND" | "Compress" | "ScatterND" | "ScatterElements" | "Scatter" | "Pad" => {
+            layout::moved(call, facts)
+        }
+        "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" | "ReduceMean" | "CumSum" | "ArgMax" | "ArgMin" => {
+            Some(vec![reduction::reduce(call, fresh)?])
+        }
+        "Dropout" => None,
+        _ => Some(vec![arithmetic::elementwise(call, fresh)?]),
+    }
+}
+
+/// A value as it is held: few elements, in the range of the type, numbers where they are all known and the type is a float's.
+pub(super) fn normal(value: ShapeValue, dtype: i32) -> Option<ShapeValue> {
+    let ShapeValue { shape, elements } = value;
+    if !consistent(&shape, elements.len()) {
+        return None;
+    }
+    let elements = match elements {
+        Elements::Dims(dims) if is_float(dtype) => {
+            let numbers: Option<Vec<f64>> = dims.iter().map(|d| Some(rounded(d.as_const()? as f64, dtype))).collect();
+            numbers.map_or(Elements::Dims(dims), Elements::Numbers)
+        }
+        Elements::Dims(dims) => {
+            let (low, high) = range_of(dtype)?;
+            let fits = |d: &Dim| d.as_const().is_none_or(|n| (low..=high).contains(&i128::from(n)));
+            dims.iter().all(fits).then_some(Elements::Dims(dims))?
+        }
+        Elements::Numbers(numbers) if is_float(dtype) => Elements::Numbers(numbers.into_iter().map(|n| rounded(n, dtype)).collect()),
+        Elements::Numbers(_) => return None,
+    };
+    Some(ShapeValue { shape, elements })
+}
+
+/// Whether a shape has as many elements, and not too many.
+pub(super) fn consistent(shape: &[usize], elements: usize) -> bool {
+    let count = shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d));
+    elements <= MAX_ELEMENTS && shape.len() <= MAX_RANK && count == Some(elements)
+}
+
+pub(super) fn is_float(number: i32) -> bool {
+    matches!(number, dtype::FLOAT | dtype::FLOAT16 | dtype::DOUBLE | dtype::BFLOAT16)
+}
+
+/// The integers of a type.
+pub(super) fn range_of(number: i32) -> Option<(i128, i128)> {
+    Some(match number {
+        2 => (0, 255),
+        3 => (-128, 127),
+        4 => (0, 65_535),
+        5 => (-32_768, 32_767),
+        dtype::INT32 => (i128::from(i32::MIN), i128::from(i32::MAX)),
+        dtype::INT64 => (i128::from(i64::MIN), i128::from(i64::MAX)),
+        dtype::BOOL => (0, 1),
+        12 => (0, i128::from(u32::MAX)),
+        13 => (0, i128::from(u64::MAX)),
+        _ => return None,
+    })
+}
+
+/// A number as the type holds it.
+pub(super) fn rounded(n: f64, number: i32) -> f64 {
+    match number {
+        dtype::FLOAT => f64::from(n as f32),
+        dtype::FLOAT16 => f16::from_f64(n).to_f64(),
+        dtype::BFLOAT16 => bf16::from_f64(n).to_f64(),
+        _ => n,
+    }
+}
+
+impl Elements {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Dims(d) => d.len(),
+            Self::Numbers(n) => n.len(),
+        }
+    }
+}
