@@ -106,7 +106,7 @@ fn join(rw: &mut Rewriter<'_>) -> Result<()> {
         }
         if input != source {
             rw.apply(id, None, Why::new("view-of-a-view"), |e| {
-                e.rewire(id, 0, source);
+                e.rewire_input(id, 0, source);
                 Ok(())
             })?;
         }
@@ -452,7 +452,7 @@ fn redivide(e: &mut Edit<'_>, cluster: &Cluster, division: &Division, border: &B
             None => e.add_after(source.node, reshape(shape), &[*source], "view")?,
         };
         views.insert(key, view);
-        e.rewire(*reader, *slot, view);
+        e.rewire_input(*reader, *slot, view);
     }
     for (reader, slot, shape) in &border.constants {
         let old = e.graph().inputs_of(*reader)[usize::from(*slot)];
@@ -460,7 +460,7 @@ fn redivide(e: &mut Edit<'_>, cluster: &Cluster, division: &Division, border: &B
         let extents: Vec<u64> = shape.iter().map(|d| *d as u64).collect();
         if expr.shape() != extents {
             let new = e.weight(expr.reshape(&extents)?);
-            e.rewire(*reader, *slot, new);
+            e.rewire_input(*reader, *slot, new);
         }
     }
     cluster.nodes.iter().try_for_each(|id| e.reinfer(*id))?;

@@ -302,7 +302,7 @@ impl Edit<'_> {
     }
 
     /// Lets one input of one node read another tensor, whose type may differ; the caller retypes what follows.
-    pub fn rewire(&mut self, reader: NodeId, slot: u16, to: Outlet) {
+    pub fn rewire_input(&mut self, reader: NodeId, slot: u16, to: Outlet) {
         let old = self.graph.inputs_of(reader)[usize::from(slot)];
         if old != to {
             self.graph.move_edges(old, to, &[(reader, slot)]);
