@@ -2,6 +2,7 @@
 //!
 //! The options that a model was made for travel with it as `metadata_props` (`vidc.session.*`), see [`options_of`].
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,14 +39,18 @@ impl Model {
     /// # Errors
     /// `io/unreadable` and `onnx/…` if it is no sound model.
     pub fn mapped(path: &Path) -> Result<Self> {
-        let mut weights: Vec<(String, PathBuf)> = Vec::new();
-        for tensor in onnx::check_external_data(&onnx::read(path)?, folder(path))? {
-            // Names inside of models are bare, so the last part of the path is the name, unless a link leads elsewhere.
-            let name = tensor.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            if !weights.iter().any(|(known, _)| *known == name) {
-                weights.push((name, tensor.path));
-            }
-        }
+        let model = onnx::read(path)?;
+        onnx::check_external_data(&model, folder(path))?;
+        let mut locations = BTreeSet::new();
+        onnx::for_each_tensor(&model, &mut |tensor, _| {
+            locations.extend(tensor.external_data.iter().filter(|p| p.key == "location").map(|p| p.value.clone()));
+            Ok(())
+        })?;
+        let weights = locations.into_iter().map(|name| {
+            let file = folder(path).join(&name);
+            (name, file)
+        });
+        let weights = weights.collect();
         Ok(Self::Mapped { path: path.into(), weights })
     }
 

@@ -55,7 +55,9 @@ fn input_spec(input: &ValueInfoProto, dims: &Dims) -> Result<TensorSpec> {
     let Some(TypeValue::Tensor(tensor)) = input.r#type.as_ref().and_then(|t| t.value.as_ref()) else {
         return Err(no_type("it is no tensor").into());
     };
-    let dtype = DType::from_onnx(tensor.elem_type).filter(|d| *d != DType::Opaque).ok_or_else(|| no_type(&format!("element type {}", tensor.elem_type)))?;
+    let dtype = DType::from_onnx(tensor.elem_type)
+        .filter(|d| *d != DType::Opaque)
+        .ok_or_else(|| no_type(&format!("element type {}", tensor.elem_type)))?;
     let shape = tensor.shape.as_ref().ok_or_else(|| no_type("its rank is not known"))?;
     let extent = |(axis, dim): (usize, &crate::onnx::proto::DimensionProto)| match &dim.value {
         Some(DimensionValue::Value(n)) => usize::try_from(*n).map_err(|_| Box::new(no_type(&format!("extent {n}")))),

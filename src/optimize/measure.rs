@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::Candidate;
+use super::candidate::{Candidate, Model};
 use crate::diag::{Diagnostic, Result};
 use crate::onnx;
 use crate::onnx::proto::{GraphProto, ModelProto};
@@ -167,7 +167,12 @@ impl ModelStatistics {
 pub fn optimized(runtime: &Runtime, candidate: &Candidate) -> Result<ModelStatistics> {
     let folder = scratch()?;
     let path = folder.path().join("optimized.onnx");
-    drop(candidate.with(|o| o.optimized_model = Some(path.clone())).open(runtime)?);
+    let mut saving = candidate.with(|o| o.optimized_model = Some(path.clone()));
+    // ONNX Runtime cannot save weights that it was given from outside; the graph is the same.
+    if let Model::Mapped { path, .. } = saving.model {
+        saving.model = Model::File(path);
+    }
+    drop(saving.open(runtime)?);
     Ok(ModelStatistics::of(&onnx::read(&path)?))
 }
 

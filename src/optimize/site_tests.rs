@@ -37,7 +37,7 @@ fn a_larger_product_takes_longer() {
 fn a_graph_with_open_extents_is_refused() {
     let Some(runtime) = test_runtime() else { return };
     let mut g = OpGraph::new("open");
-    let x = g.input("x", TensorType::new(DType::F32, [crate::ir::Dim::sym("n")]));
+    let x = g.input("x", TensorType::new(DType::F32, [crate::ir::Dim::symbol("n")]));
     let y = g.add(Op::Silu, &[x], "y", &"".into()).unwrap();
     g.output("y", y);
     let refused = measure_graph(&runtime, &g, &SessionOptions::default(), Budget::default()).unwrap_err();

@@ -40,15 +40,22 @@ impl Pass for FuseResidual {
             return Ok(());
         }
         for id in rw.graph().nodes() {
-            let Some((conv, other)) = site(rw.graph(), id) else { continue };
+            let Some((conv, views, other)) = site(rw.graph(), id) else { continue };
             let Op::Conv(attributes) = rw.graph().node(conv).op.clone() else { continue };
             let mut inputs = rw.graph().inputs_of(conv);
-            inputs.push(other);
+            let (sum, made) = (rw.graph().node(id).outs[0].shape.clone(), rw.graph().node(conv).outs[0].shape.clone());
             let knob = rw.graph().node(id).knob.clone();
             rw.apply(id, knob.as_deref(), Why::new("sum-starts-there"), |e| {
-                let sum = e.add(Op::FusedConv(attributes), &inputs, "")?;
-                e.replace(Outlet { node: id, slot: 0 }, sum)?;
+                // A view between the two goes around the other tensor instead.
+                let other = if sum == made { other } else { e.add(Op::Reshape { shape: made.clone() }, &[other], "view")? };
+                inputs.push(other);
+                let mut y = e.add(Op::FusedConv(attributes), &inputs, "")?;
+                if sum != made {
+                    y = e.add(Op::Reshape { shape: sum }, &[y], "view")?;
+                }
+                e.replace(Outlet { node: id, slot: 0 }, y)?;
                 e.remove(id)?;
+                views.iter().rev().try_for_each(|v| e.remove(*v))?;
                 e.remove(conv)
             })?;
         }
@@ -56,22 +63,31 @@ impl Pass for FuseResidual {
     }
 }
 
-/// The convolution that only this sum reads, and what it is added to; of two convolutions the later one.
-fn site(graph: &OpGraph, id: NodeId) -> Option<(NodeId, Outlet)> {
+/// The tensor behind views that nobody else reads, and those views, first the one next to it.
+fn behind(graph: &OpGraph, mut o: Outlet) -> Option<(Outlet, Vec<NodeId>)> {
+    let mut views = Vec::new();
+    let sole = |o: Outlet| graph.user_count(o) == 1 && !graph.is_output(o);
+    while sole(o) && graph.node(o.node).op.is_view() {
+        views.insert(0, o.node);
+        o = *graph.inputs_of(o.node).first()?;
+    }
+    sole(o).then_some((o, views))
+}
+
+/// The convolution that only this sum reads, the views between them, and what it is added to; of two convolutions the later one.
+fn site(graph: &OpGraph, id: NodeId) -> Option<(NodeId, Vec<NodeId>, Outlet)> {
     let node = graph.node(id);
     if node.op != Op::Binary(Binary::Add) || node.outs[0].dtype != DType::F32 {
         return None;
     }
     let [a, b] = graph.inputs_of(id)[..] else { return None };
-    let fits = |conv: Outlet, other: Outlet| {
+    let same = |o: Outlet| graph.ty(o) == &node.outs[0];
+    let fits = |(term, other): (Outlet, Outlet)| {
+        let (conv, views) = behind(graph, term)?;
         let made = graph.node(conv.node);
         let biased = matches!(made.op, Op::Conv(_)) && graph.inputs_of(conv.node).len() == 3;
-        let sole = graph.user_count(conv) == 1 && !graph.is_output(conv);
-        let types = graph.ty(conv) == &node.outs[0] && graph.ty(other) == &node.outs[0];
-        biased && sole && types && made.knob == node.knob && a != b
+        (biased && made.knob == node.knob && same(a) && same(b)).then_some((conv.node, views, other))
     };
-    let order = |o: Outlet| graph.node(o.node).order.clone();
-    let mut found: Vec<(Outlet, Outlet)> = [(a, b), (b, a)].into_iter().filter(|(c, o)| fits(*c, *o)).collect();
-    found.sort_by_key(|(c, _)| order(*c));
-    found.pop().map(|(conv, other)| (conv.node, other))
+    let order = |id: NodeId| graph.node(id).order.clone();
+    [(a, b), (b, a)].into_iter().filter_map(fits).max_by_key(|(conv, ..)| order(*conv))
 }

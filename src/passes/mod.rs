@@ -11,7 +11,6 @@ mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
-mod factor_blend;
 mod fold_affine;
 mod fold_constants;
 mod fold_cross_attention;
@@ -115,8 +114,6 @@ pub trait Pass: Send + Sync {
 /// The order of the passes over one model.
 pub fn pipeline() -> Vec<Box<dyn Pass>> {
     vec![
-        // Before constants are folded, while the two factors of a blend can be told to be complements.
-        Box::new(factor_blend::FactorBlend),
         // First the arithmetic that no choice depends on, on the smallest graph.
         Box::new(fold_constants::FoldConstants),
         // Then what the rest looks for is given its name: in imported graphs it is spelled out.
@@ -143,10 +140,10 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
         // Lowering leaves reshapes of constants behind.
         Box::new(fold_constants::FoldConstants),
         Box::new(eliminate::Eliminate),
-        // Reshapes are all there now; what is behind one can be moved past it.
-        Box::new(place_views::PlaceViews),
-        // A convolution and a sum stand next to each other once no reshape stands between them.
+        // Looks through reshapes, so it does not depend on where they end up.
         Box::new(fuse_residual::FuseResidual),
+        // All reshapes are there now.
+        Box::new(place_views::PlaceViews),
         Box::new(eliminate::Eliminate),
         Box::new(schedule::Schedule),
     ]

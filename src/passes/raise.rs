@@ -49,16 +49,15 @@ static INFO: PassInfo = PassInfo {
     establishes: &[],
     example: "
 before:
-model m(x: f32[2, 3, 8]) -> y: f32[2, 3, 8] = %6
-  %0 = MatMul(%x, {param m/w: f32[8, 8]}) : f32[2, 3, 8]
-  %1 = Add({param m/b: f32[8]}, %0) : f32[2, 3, 8]
-  %2 = Sigmoid(%1) : f32[2, 3, 8]
-  %3 = Mul(%1, %2) : f32[2, 3, 8]
-  %4 = Softmax{axis=2}(%3) : f32[2, 3, 8]
-  %5 = Mul(%4, {literal f32[1] = 1}) : f32[2, 3, 8]
-  %6 = Add(%5, %x) : f32[2, 3, 8]
+model m(x: f32[2, 3, 8]) -> y: f32[2, 3, 5] = %3
+  %0 = MatMul(%x, {param m/w: f32[8, 5]}) : f32[2, 3, 5]
+  %1 = Add({param m/b: f32[5]}, %0) : f32[2, 3, 5]
+  %2 = Sigmoid(%1) : f32[2, 3, 5]
+  %3 = Mul(%1, %2) : f32[2, 3, 5]
 after:
-model m(x: f32[2, 3, 8]) -> y: f32[2, 3, 8] = %4
+model m(x: f32[2, 3, 8]) -> y: f32[2, 3, 5] = %1
+  %0 = Linear(%x, {transpose[1, 0](param m/w: f32[8, 5])}, {param m/b: f32[5]}) : f32[2, 3, 5]
+  %1 = Silu(%0) : f32[2, 3, 5]
 ",
 };
 

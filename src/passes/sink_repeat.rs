@@ -117,21 +117,28 @@ fn visit(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
     let graph = rw.graph();
     let inputs = graph.inputs_of(id);
     let Some(first) = inputs.first().and_then(|i| copies(graph, *i)) else { return dissolve(rw, id, &inputs) };
-    let one = match &graph.node(id).op {
-        Op::Linear if first.keeps_rows(graph) => Some(vec![first.source]),
-        op if elementwise(op) && first.sole(graph) => Some(vec![first.source]),
-        Op::Binary(_) if first.sole(graph) => both(graph, &first, &inputs),
-        _ => None,
+    let sole = first.sole(graph);
+    let (read, mut dead) = match &graph.node(id).op {
+        Op::Linear if first.keeps_rows(graph) => (vec![first.source], Vec::new()),
+        op if elementwise(op) && sole => (vec![first.source], Vec::new()),
+        Op::Binary(_) if sole => match both(graph, &first, &inputs) {
+            Some(second) => (vec![first.source, second.source], second.nodes),
+            None => return dissolve(rw, id, &inputs),
+        },
+        _ => return dissolve(rw, id, &inputs),
     };
-    let Some(one) = one else { return dissolve(rw, id, &inputs) };
+    if sole {
+        dead.extend(&first.nodes);
+    }
     let (op, count) = (graph.node(id).op.clone(), graph.ty(inputs[0]).numel());
     let why = Why::new("equal-copies").with("elements", count.as_const().unwrap_or(-1));
     rw.apply(id, None, why, |e| {
-        let read: Vec<Outlet> = one.iter().chain(&inputs[one.len()..]).copied().collect();
+        let read: Vec<Outlet> = read.iter().chain(&inputs[read.len()..]).copied().collect();
         let out = e.add(op, &read, "once")?;
         let out = first.again(e, out)?;
         e.replace(Outlet { node: id, slot: 0 }, out)?;
-        e.remove(id)
+        e.remove(id)?;
+        dead.into_iter().try_for_each(|n| e.remove(n))
     })
 }
 
@@ -139,11 +146,11 @@ fn elementwise(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Silu | Op::Gelu { .. } | Op::QuickGelu { .. })
 }
 
-/// The sources of a pair that was copied in the same way, and of nothing else.
-fn both(graph: &OpGraph, first: &Copies, inputs: &[Outlet]) -> Option<Vec<Outlet>> {
+/// The other operand, if it was copied in the same way as the first, for this reader alone.
+fn both(graph: &OpGraph, first: &Copies, inputs: &[Outlet]) -> Option<Copies> {
     let second = copies(graph, *inputs.get(1)?)?;
     let same = second.wide == first.wide && second.rows == first.rows && graph.ty(second.source) == graph.ty(first.source);
-    (same && second.sole(graph)).then(|| vec![first.source, second.source])
+    (same && second.sole(graph)).then_some(second)
 }
 
 /// `Expand` in front of an operator that broadcasts by itself.
@@ -151,19 +158,18 @@ fn dissolve(rw: &mut Rewriter<'_>, id: NodeId, inputs: &[Outlet]) -> Result<()> 
     let graph = rw.graph();
     let node = graph.node(id);
     let (Op::Binary(_), [a, b]) = (&node.op, inputs) else { return Ok(()) };
-    let bare = |value: Outlet, other: Outlet| {
-        let copies = copies(graph, value).filter(|c| c.rows.is_none())?;
-        (graph.ty(other) == &node.outs[0]).then_some(copies.source)
-    };
-    let read = match (bare(*a, *b), bare(*b, *a)) {
-        (Some(a), _) => [a, *b],
-        (None, Some(b)) => [*a, b],
+    let bare = |value: Outlet, other: Outlet| copies(graph, value).filter(|c| c.rows.is_none() && graph.ty(other) == &node.outs[0]);
+    let (read, gone) = match (bare(*a, *b), bare(*b, *a)) {
+        (Some(copies), _) => ([copies.source, *b], copies),
+        (None, Some(copies)) => ([*a, copies.source], copies),
         (None, None) => return Ok(()),
     };
+    let dead = if gone.sole(graph) { gone.nodes } else { Vec::new() };
     let op = node.op.clone();
     rw.apply(id, None, Why::new("broadcasts-by-itself"), |e| {
         let out = e.add(op, &read, "")?;
         e.replace(Outlet { node: id, slot: 0 }, out)?;
-        e.remove(id)
+        e.remove(id)?;
+        dead.into_iter().try_for_each(|n| e.remove(n))
     })
 }

@@ -357,6 +357,18 @@ impl Weights {
         Ok(file)
     }
 
+    /// The folder that holds every file of the entries under the name that the model has for it.
+    fn root(&self, entries: &[External]) -> Option<PathBuf> {
+        let of = |e: &External| {
+            let path = self.files.get(&e.location)?.path();
+            let root = path.ancestors().nth(e.location.split('/').count())?;
+            (root.join(&e.location) == path).then(|| root.to_path_buf())
+        };
+        let root = of(entries.first()?)?;
+        let root = entries.iter().all(|e| of(e).as_ref() == Some(&root)).then_some(root)?;
+        std::path::absolute(if root.as_os_str().is_empty() { Path::new(".") } else { &root }).ok()
+    }
+
     /// A value over the bytes of `weight` in its file.
     fn value(&self, weight: &External) -> Result<HeldValue> {
         let file = self.file(weight)?;
@@ -394,7 +406,12 @@ impl Held {
             held.values.push(value);
         }
         if views && !entries.is_empty() {
-            held.placeholders = Some(placeholders(builder, entries)?);
+            // The loader insists that the named files exist, though every weight in them is replaced; and where it may fold constants
+            // it reads them there. So it gets the files' own folder if they lie in one under their names, else empty files.
+            match weights.root(entries) {
+                Some(root) => set_folder(builder, &root)?,
+                None => held.placeholders = Some(placeholders(builder, entries)?),
+            }
         }
         Ok(held)
     }
@@ -408,7 +425,12 @@ impl Held {
     }
 }
 
-/// The loader insists that the named files exist, though every weight in them is replaced: a folder of empty ones.
+fn set_folder(builder: &mut SessionBuilder, folder: &Path) -> Result<()> {
+    let key = "session.model_external_initializers_file_folder_path";
+    ffi::set_config(builder, key, &folder.to_string_lossy()).map_err(|e| Box::new(session_error(&e)))
+}
+
+/// A folder of empty files by the names of the entries.
 fn placeholders(builder: &mut SessionBuilder, entries: &[External]) -> Result<tempfile::TempDir> {
     let unwritable = |e: std::io::Error| {
         Diagnostic::new("io/unwritable", format!("cannot make a temporary folder: {e}")).help("set TMPDIR to a folder that can be written")
@@ -418,8 +440,7 @@ fn placeholders(builder: &mut SessionBuilder, entries: &[External]) -> Result<te
         let file = folder.path().join(&weight.location);
         std::fs::create_dir_all(file.parent().unwrap_or(folder.path())).and_then(|()| std::fs::write(&file, b"")).map_err(unwritable)?;
     }
-    ffi::set_config(builder, "session.model_external_initializers_file_folder_path", &folder.path().to_string_lossy())
-        .map_err(|e| session_error(&e))?;
+    set_folder(builder, folder.path())?;
     Ok(folder)
 }
 

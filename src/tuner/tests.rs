@@ -284,7 +284,8 @@ fn the_full_size_pipeline_is_tuned_for_a_card() {
     assert!(outcome.certificate.optimal && outcome.certificate.combinations > 1e18, "{:?}", outcome.certificate);
     assert!(outcome.predicted.peak_bytes_hi <= machine.memory.0);
     let unet = outcome.predicted.stages.iter().find(|s| s.model == "unet").unwrap();
-    // docs/facts/svd.md: one billion and a half weights; twenty-five steps.
-    assert!((2.9e9..3.2e9).contains(&(unet.weight_bytes as f64)), "{unet:?}");
+    // docs/facts/svd.md: one billion and a half weights, of which the embeddings of frame positions (99 million) become tables;
+    // twenty-five steps.
+    assert!((2.7e9..3.0e9).contains(&(unet.weight_bytes as f64)), "{unet:?}");
     assert_eq!(unet.executions, 25);
 }

@@ -117,6 +117,25 @@ struct Bench<'a> {
     inputs: Vec<(String, Tensor)>,
 }
 
+/// A way to run the original, against the best before it.
+#[derive(serde::Serialize)]
+struct Tried {
+    name: String,
+    against: String,
+    /// Time over that of the other.
+    ratio: f64,
+    /// Peaks of processes of their own: the other's, its own.
+    peaks: Option<[Bytes; 2]>,
+    taken: bool,
+}
+
+impl Tried {
+    fn words(&self) -> String {
+        let peaks = self.peaks.map_or_else(String::new, |[a, b]| format!(", {b} for {a}"));
+        format!("  x{:.3} of {}{peaks}: {}", self.ratio, self.against, if self.taken { "better" } else { "not better" })
+    }
+}
+
 /// What was measured of a candidate beside its time.
 struct Figures {
     candidate: Candidate,
@@ -136,7 +155,8 @@ fn model(args: &ModelArgs, out: &Out) -> Done {
     let specs = input_specs(&original, &dims)?;
     let inputs = random_inputs(&specs, args.seed)?;
     let bench = Bench { args, runtime: load(args.runtime.as_deref())?, dims, specs, inputs };
-    let mut candidates = vec![bench.best(&original)?];
+    let (best, tried) = bench.best(&original)?;
+    let mut candidates = vec![best];
     for (path, proto) in &forms {
         let options = bench.options(proto)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -153,7 +173,7 @@ fn model(args: &ModelArgs, out: &Out) -> Done {
         figures.push(bench.figures(candidate, &compared)?);
     }
     let empty = if args.no_peak { None } else { Some(bench.empty()?) };
-    out.result(|| text(&compared, &figures), || bench.json(&compared, &figures, empty));
+    out.result(|| text(&compared, &figures, empty), || bench.json(&compared, &figures, &tried, empty));
     Ok(())
 }
 
@@ -198,17 +218,19 @@ impl Bench<'_> {
         Ok(options)
     }
 
-    /// The original at the level that is fastest, with open or bound extents: each is tried against the best so far.
-    fn best(&self, original: &ModelProto) -> Result<Candidate, Failure> {
+    /// The original at the level that is fastest, with open or bound extents: each is tried against the best so far, and where
+    /// their times cannot be told apart the one that needs less memory is the better one.
+    fn best(&self, original: &ModelProto) -> Result<(Candidate, Vec<Tried>), Failure> {
         let mut levels = vec!["all", "extended", "basic"];
         if let Some(named) = &self.args.level {
             set_option(&mut self.defaults(), "optimization", named)?;
             levels = vec![named.as_str()];
         }
-        let mut ways = vec![("bound", self.bound(original)), ("open", vec![])];
+        let mut ways = vec![("open", vec![]), ("bound", self.bound(original))];
         // Nothing to bind: one way is the other.
         ways.dedup_by(|a, b| a.1 == b.1);
         let mut best: Option<Candidate> = None;
+        let mut tried = Vec::new();
         for (level, (how, dims)) in levels.iter().flat_map(|l| ways.iter().map(move |w| (l, w))) {
             let mut options = SessionOptions { dims: dims.clone(), ..self.defaults() };
             set_option(&mut options, "optimization", level)?;
@@ -216,19 +238,30 @@ impl Bench<'_> {
             say(&format!("trying {}", next.name));
             best = Some(match best {
                 None => next,
-                Some(best) => self.faster(best, next)?,
+                Some(best) => self.better(best, next, &mut tried)?,
             });
         }
-        best.ok_or_else(|| Diagnostic::new("internal/bug", "no level was tried").into())
+        let best = best.ok_or_else(|| Diagnostic::new("internal/bug", "no level was tried"))?;
+        Ok((best, tried))
     }
 
-    fn faster(&self, best: Candidate, next: Candidate) -> Result<Candidate, Failure> {
+    fn better(&self, best: Candidate, next: Candidate, tried: &mut Vec<Tried>) -> Result<Candidate, Failure> {
         let pair = [best, next];
         let compared = paired(&self.runtime, &pair, &self.inputs, Effort { rounds: 3, warmup: 1 })?;
-        let [best, next] = pair;
+        let peaks = if self.args.no_peak {
+            None
+        } else {
+            Some([self.peak(&pair[0], &compared.outputs)?.peak, self.peak(&pair[1], &compared.outputs)?.peak])
+        };
+        // Three rounds say nothing about less than a tenth of a time.
         let ratio = compared.rows[1].ratio.median;
-        say(&format!("  {:.3} s, x{ratio:.3} of {}", compared.rows[1].time_s.median, best.name));
-        Ok(if ratio < 1.0 { next } else { best })
+        let smaller = peaks.is_some_and(|[best, next]| next < best);
+        let take = ratio < 0.9 || (ratio < 1.1 && (smaller || (peaks.is_none() && ratio < 1.0)));
+        let [best, next] = pair;
+        let row = Tried { name: next.name.clone(), against: best.name.clone(), ratio, peaks, taken: take };
+        say(&row.words());
+        tried.push(row);
+        Ok(if take { next } else { best })
     }
 
     fn figures(&self, candidate: Candidate, compared: &Paired) -> Result<Figures, Failure> {
@@ -262,7 +295,7 @@ impl Bench<'_> {
         Ok(peak::peak(&host()?, &peak::empty(self.runtime.path(), &self.defaults())?)?)
     }
 
-    fn json(&self, compared: &Paired, figures: &[Figures], empty: Option<Report>) -> Value {
+    fn json(&self, compared: &Paired, figures: &[Figures], tried: &[Tried], empty: Option<Report>) -> Value {
         let rows: Vec<Value> = figures.iter().zip(&compared.rows).enumerate().map(|(i, (f, r))| row_json(f, r, compared, i)).collect();
         json!({
             "machine": machine(),
@@ -272,6 +305,7 @@ impl Bench<'_> {
             "dims": self.dims,
             "inputs": self.specs,
             "empty_process_bytes": empty.map(|e| e.peak),
+            "tried": tried,
             "control": compared.rows.last(),
             "noise": compared.noise(),
             "models": rows,
@@ -319,12 +353,15 @@ fn row_json(f: &Figures, row: &Row, compared: &Paired, index: usize) -> Value {
     })
 }
 
-fn text(compared: &Paired, figures: &[Figures]) -> String {
+fn text(compared: &Paired, figures: &[Figures], empty: Option<Report>) -> String {
     let mut rows: Vec<Vec<String>> = figures.iter().zip(&compared.rows).map(|(f, r)| row_text(f, r, &figures[0])).collect();
     rows.extend(compared.rows.last().map(|c| vec![c.name.clone(), seconds(c), ratio(c)]));
     let header = ["model", "time", "ratio (95 %)", "peak", "ratio", "activations", "nodes", "optimised", "kernels", "error"];
     let mut out = table(&header, &rows);
     let _ = writeln!(out, "\nnoise of equal sessions: {:.1} %", compared.noise() * 100.0);
+    if let Some(empty) = empty {
+        let _ = writeln!(out, "an empty session needs {} of each peak", empty.peak);
+    }
     for f in figures {
         let _ = writeln!(out, "\n{}", f.candidate.name);
         out += &work_text(&f.executed);

@@ -55,6 +55,7 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("", "Split", shape::split),
     ("", "Gather", shape::gather),
     ("", "Expand", shape::expand),
+    ("", "Tile", shape::tile),
     ("", "Where", shape::chosen),
     ("", "Cast", shape::cast),
     ("", "Pad", shape::pad),
@@ -101,11 +102,6 @@ impl Site<'_> {
 
     fn input(&self, at: usize) -> Option<Outlet> {
         self.inputs.get(at).copied().flatten()
-    }
-
-    /// Are all inputs beyond the first `n` left out?
-    fn at_most(&self, n: usize) -> bool {
-        self.inputs.iter().skip(n).all(Option::is_none)
     }
 
     /// Does nobody name an output beyond the first?

@@ -142,13 +142,17 @@ fn head_counts(graph: &OpGraph, operands: &[Outlet; 3]) -> Vec<Dim> {
     counts
 }
 
-/// How the site becomes attention: with the head count that leaves the fewest transpositions, the larger of equals.
+/// How the site becomes attention: with the head count that leaves the fewest transpositions.
 pub(super) fn plan(site: &Site<'_>) -> Option<Plan> {
     let (graph, found) = (site.graph, site.found);
     let operands = ["q", "k", "v"].map(|name| found.get(name));
     let rank = graph.ty(operands[0]).rank();
     let plans = head_counts(graph, &operands).into_iter().filter_map(|heads| with_heads(site, &operands, rank, &heads));
-    plans.min_by_key(|(cost, plan)| (*cost, -plan.attention.heads)).map(|(_, plan)| plan)
+    // Of equals, the count that is an axis of its own, then any but one: batch entries are no heads.
+    let shape = &graph.ty(operands[0]).shape;
+    let own = if rank > 3 { shape[rank - 3].as_const() } else { None };
+    let key = |heads: i64| (Some(heads) != own, heads == 1, heads);
+    plans.min_by_key(|(cost, plan)| (*cost, key(plan.attention.heads))).map(|(_, plan)| plan)
 }
 
 fn with_heads(site: &Site<'_>, operands: &[Outlet; 3], rank: usize, heads: &Dim) -> Option<(usize, Plan)> {

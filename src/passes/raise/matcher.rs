@@ -199,7 +199,13 @@ impl<'a> Matcher<'a> {
             };
             match fitting {
                 Some(state) => ways.extend(self.factors(wanted, &cut.factors, state)),
-                None => self.fail(&state, 0, || format!("the factor {number} is {}", cut.number)),
+                // What is wrong with the number is worth saying where all else fits.
+                None if self.explained.is_some() => {
+                    for state in self.factors(wanted, &cut.factors, state) {
+                        self.fail(&state, 0, || format!("the factor {number} is {}", cut.number));
+                    }
+                }
+                None => {}
             }
         }
         if ways.is_empty() && !matches!(word(&self.graph.node(at.node).op), "mul" | "div" | "pow") {

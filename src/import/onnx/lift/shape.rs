@@ -152,6 +152,17 @@ pub(super) fn expand(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     one(r.add(site, Op::Expand { shape }, &[x])?)
 }
 
+/// Copies along axes of one element.
+pub(super) fn tile(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
+    let x = known(r, site.input(0)?)?;
+    let shape = site.extents(r, 0)?;
+    let from = &r.graph.ty(x).shape;
+    if from.len() != shape.len() || from.iter().zip(&shape).any(|(a, b)| a != b && *a != Dim::Const(1)) {
+        return None;
+    }
+    one(r.add(site, Op::Expand { shape }, &[x])?)
+}
+
 /// `Where` with a known condition that is the same everywhere.
 pub(super) fn chosen(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     let condition = r.known_integers(site.input(0)?)?;
