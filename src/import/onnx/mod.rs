@@ -11,6 +11,7 @@
 
 mod constants;
 mod functions;
+mod legacy;
 mod lift;
 mod read;
 #[cfg(test)]
@@ -29,7 +30,7 @@ use functions::Functions;
 use read::{Reader, Shared};
 
 /// Operator sets of the standard domain that are read. Older ones mean other things by the same names.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 11..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
 
 /// A model as an operator graph, and what is needed to write it again.
 #[derive(Clone, Debug)]

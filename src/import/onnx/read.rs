@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use super::constants::{self, Folder};
 use super::functions::{self, Called, Functions, not_a_graph};
-use super::{lift, upgrade};
+use super::{legacy, lift, upgrade};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::op::{Body, Foreign};
-use crate::ir::standard::{self, Call, Fact, PartialType};
+use crate::ir::standard::{self, Call, Elements, Fact, PartialType, ShapeValue};
 use crate::ir::{Bindings, DType, Dim, Op, OpGraph, Outlet, TensorType};
 use crate::onnx::build::attr;
 use crate::onnx::proto::{AttributeProto, DimensionValue, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto};
@@ -215,13 +215,44 @@ impl<'s, 'm> Reader<'s, 'm> {
     pub(super) fn integers(&mut self, values: &[i64]) -> Result<Outlet> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         let expr = WeightExpr::literal(DType::I64, &[values.len() as u64], &bytes)?;
-        Ok(self.constant(expr))
+        let elements = Elements::Dims(values.iter().map(|n| Dim::Const(*n)).collect());
+        Ok(self.known_constant(expr, Fact::known(DType::I64.onnx(), ShapeValue { shape: vec![values.len()], elements })))
+    }
+
+    /// An f32 vector.
+    pub(super) fn floats(&mut self, values: &[f32]) -> Result<Outlet> {
+        let expr = WeightExpr::literal_f32(&[values.len() as u64], values)?;
+        let elements = Elements::Numbers(values.iter().map(|x| f64::from(*x)).collect());
+        Ok(self.known_constant(expr, Fact::known(DType::F32.onnx(), ShapeValue { shape: vec![values.len()], elements })))
+    }
+
+    /// A scalar of the element type of a value; f32 if that is not known.
+    pub(super) fn float_like(&mut self, value: f32, like: Option<Outlet>) -> Result<Outlet> {
+        let known = like.and_then(|l| self.fact(l).ty.as_ref()?.dtype).and_then(DType::from_onnx);
+        let dtype = known.filter(|d| d.is_float()).unwrap_or(DType::F32);
+        let expr = WeightExpr::literal_f32(&[], &[value])?.cast(dtype)?;
+        let elements = Elements::Numbers(vec![f64::from(value)]);
+        Ok(self.known_constant(expr, Fact::known(dtype.onnx(), ShapeValue { shape: vec![], elements })))
+    }
+
+    /// An operator of one input that no node of the file stands for.
+    pub(super) fn repeat(&mut self, op: Op, input: Outlet) -> Result<Outlet> {
+        let outlet = self.graph.add(op, &[input], "", &"".into())?;
+        self.learn(outlet, Fact::default());
+        Ok(outlet)
+    }
+
+    fn known_constant(&mut self, expr: WeightExpr, fact: Fact) -> Outlet {
+        let outlet = self.graph.weight(expr);
+        self.learn(outlet, fact);
+        outlet
     }
 
     /// An i64 scalar.
     pub(super) fn scalar(&mut self, value: i64) -> Result<Outlet> {
         let expr = WeightExpr::literal(DType::I64, &[], &value.to_le_bytes())?;
-        Ok(self.constant(expr))
+        let elements = Elements::Dims(vec![Dim::Const(value)]);
+        Ok(self.known_constant(expr, Fact::known(DType::I64.onnx(), ShapeValue { shape: vec![], elements })))
     }
 
     /// A constant that the file does not hold as it is.
@@ -239,9 +270,15 @@ impl<'s, 'm> Reader<'s, 'm> {
     }
 
     fn node(&mut self, called: &Called) -> Result<()> {
-        let node = &called.node;
+        let mut node = &called.node;
         let domain = functions::domain(&node.domain);
         let version = self.shared.functions.opsets[called.opsets].get(domain).copied().unwrap_or(1);
+        let rank = || self.fact(*self.names.get(node.input.first()?)?).ty.as_ref()?.shape.as_ref().map(Vec::len);
+        if domain.is_empty()
+            && let Some(steps) = legacy::flattened(called, version, rank())
+        {
+            return steps.iter().try_for_each(|step| self.node(step));
+        }
         if node.input.len() > usize::from(u16::MAX) || node.output.len() > usize::from(u16::MAX) {
             return Err(not_a_graph(&format!("`{}` has more inputs or outputs than any operator", node.name)).into());
         }
@@ -249,6 +286,14 @@ impl<'s, 'm> Reader<'s, 'm> {
         for name in &node.input {
             inputs.push(if name.is_empty() { None } else { Some(self.named_value(name)?) });
         }
+        let modern;
+        let version = if domain.is_empty() && version < legacy::MODERN {
+            modern = legacy::modern(self, node, version, &mut inputs)?;
+            node = &modern;
+            legacy::MODERN
+        } else {
+            version
+        };
         if domain.is_empty() && self.decided(node, &inputs)? {
             return Ok(());
         }

@@ -2,8 +2,8 @@
 //! 11 and 21 is here (`onnx` changelog, `docs/Changelog.md` of the standard); everything else grew by element types alone.
 
 use super::read::Reader;
-use crate::diag::Result;
-use crate::ir::Outlet;
+use crate::diag::{Diagnostic, Result};
+use crate::ir::{Dim, Op, Outlet};
 use crate::onnx::build::attr;
 use crate::onnx::proto::AttributeProto;
 
@@ -30,6 +30,8 @@ const CHANGES: &[(&[&str], i64, Change)] = &[
     (&["DFT"], 20, Change::Scalar { attribute: "axis", default: 1, position: 2 }),
     (&["GridSample"], 20, Change::Words { attribute: "mode", words: &[("bilinear", "linear"), ("bicubic", "cubic")] }),
     (&["Dropout"], 12, Change::Drop { attribute: "ratio" }),
+    (&["RoiAlign"], 16, Change::Default { attribute: "coordinate_transformation_mode", word: "output_half_pixel" }),
+    (&["GroupNormalization"], 21, Change::OfGroups { positions: [1, 2] }),
 ];
 
 enum Change {
@@ -43,12 +45,16 @@ enum Change {
     Words { attribute: &'static str, words: &'static [(&'static str, &'static str)] },
     /// Means nothing without training.
     Drop { attribute: &'static str },
+    /// What leaving the attribute out meant.
+    Default { attribute: &'static str, word: &'static str },
+    /// Inputs with a value a group, which have one a channel now.
+    OfGroups { positions: [usize; 2] },
 }
 
 /// Changes attributes and inputs of a node of the standard domain.
 ///
 /// # Errors
-/// None that a file can cause.
+/// `onnx/opset` for a form that needs sizes that are not known.
 pub(super) fn upgrade(
     r: &mut Reader<'_, '_>,
     op_type: &str,
@@ -85,8 +91,33 @@ pub(super) fn upgrade(
                 }
             }
             Change::Drop { attribute } => drop(take(attributes, attribute)),
+            Change::Default { attribute, word } => {
+                if attributes.iter().all(|a| a.name != *attribute) {
+                    attributes.push(attr::string(attribute, word));
+                }
+            }
+            Change::OfGroups { positions } => {
+                for at in positions {
+                    of_channels(r, inputs, *at)?;
+                }
+            }
         }
     }
+    Ok(())
+}
+
+/// Repeats each of `groups` values for the channels of its group.
+fn of_channels(r: &mut Reader<'_, '_>, inputs: &mut [Option<Outlet>], at: usize) -> Result<()> {
+    let (Some(Some(x)), Some(Some(values))) = (inputs.first().copied(), inputs.get(at).copied()) else { return Ok(()) };
+    let extent = |o: Outlet, axis: usize| r.graph.ty(o).shape.get(axis).and_then(Dim::as_const).filter(|n| *n > 0);
+    let (Some(channels), Some(groups)) = (extent(x, 1), extent(values, 0)) else {
+        let message = "`GroupNormalization` of an operator set before 21 has an unknown number of channels or groups";
+        return Err(Diagnostic::new("onnx/opset", message).help("convert the model with `onnx.version_converter`, or export it again").into());
+    };
+    let (column, table) = (vec![Dim::Const(groups), Dim::Const(1)], vec![Dim::Const(groups), Dim::Const(channels / groups)]);
+    let column = r.repeat(Op::Reshape { shape: column }, values)?;
+    let table = r.repeat(Op::Expand { shape: table }, column)?;
+    inputs[at] = Some(r.repeat(Op::Reshape { shape: vec![Dim::Const(channels)] }, table)?);
     Ok(())
 }
 
