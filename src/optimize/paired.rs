@@ -262,7 +262,7 @@ mod tests {
     fn a_difference_must_leave_the_band_of_the_control() {
         let ratio = |low: f64, high: f64| Median { median: f64::midpoint(low, high), low, high };
         let made = |control: Median, other: Median| {
-            let with = |ratio, control| Row { ratio, control, ..row(&[1.0], &[1.0], 0.0) };
+            let with = |ratio, control| Row { control, ratio, ..row(&[1.0], &[1.0], 0.0) };
             Paired { rows: vec![with(ratio(1.0, 1.0), false), with(other, false), with(control, true)], outputs: vec![] }.verdict(1)
         };
         assert_eq!(made(ratio(0.98, 1.02), ratio(0.90, 0.95)), Verdict::Faster);

@@ -12,6 +12,7 @@ use super::paired::rotated;
 use super::statistics::{median, spread};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Op, OpGraph, text, verify};
+use crate::passes::manager::is_bound;
 use crate::onnx;
 use crate::plan::{Placed, emit};
 use crate::runtime::session::{Runtime, Session, SessionOptions};
@@ -122,6 +123,10 @@ pub fn measure_graphs(runtime: &Runtime, sites: &[Site<'_>], budget: Budget) -> 
 
 /// The graph as a model that holds seeded weights, and its inputs.
 fn made_up(site: &Site<'_>) -> Result<(Candidate, Vec<(String, Tensor)>)> {
+    if !is_bound(site.graph) {
+        let d = Diagnostic::new("model/unbound", format!("`{}` has symbolic dims, so it cannot be timed", site.graph.name));
+        return Err(d.help("bind them with --dim NAME=N").into());
+    }
     let graph = normalised(site.graph)?;
     let proto = emit(verify(&graph)?, &crate::onnx::Style::default(), &mut |expr| Ok(Placed::Embedded(values(expr)?)))?;
     let inputs = random_inputs(&input_specs(&proto, &Dims::new())?, SEED)?;

@@ -78,7 +78,7 @@ mod tests {
             let samples: Vec<f64> = (1..=n).rev().map(|i| i as f64).collect();
             let found = median(&samples).unwrap();
             assert_eq!((found.low, found.high), (low, high), "{n} samples");
-            assert!((found.median - (n as f64 + 1.0) / 2.0).abs() < 1e-12);
+            assert!((found.median - f64::midpoint(n as f64, 1.0)).abs() < 1e-12);
         };
         check(1, 1.0, 1.0);
         check(5, 1.0, 5.0);

@@ -2,8 +2,9 @@
 //!
 //! Legal always: an operator has no effect but its outputs. A node is dead if no output of the graph depends on it. Two nodes are
 //! common if operator, inputs and types are equal; the later one's readers read the earlier one. A reshape to the same shape, a
-//! cast to the same type, a transposition that moves nothing, a product with ones and a sum with zeros are common with their input. Gain: time and memory; it costs
-//! nothing, so there is no knob.
+//! cast to the same type, a transposition that moves nothing, a product with ones and a sum with zeros are common with their
+//! input. A constant operand that holds one value many times is that one value. Gain: time and memory; it costs nothing, so there
+//! is no knob.
 
 use std::collections::{HashMap, HashSet};
 
@@ -42,9 +43,34 @@ impl Pass for Eliminate {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
+        narrow_constants(rw)?;
         merge_common(rw)?;
         remove_dead(rw)
     }
+}
+
+/// A constant that holds one value many times broadcasts by itself; as one value it can go into weights.
+fn narrow_constants(rw: &mut Rewriter<'_>) -> Result<()> {
+    for id in rw.graph().nodes() {
+        let graph = rw.graph();
+        let [left, right] = graph.inputs_of(id)[..] else { continue };
+        if !matches!(graph.node(id).op, Op::Binary(_)) {
+            continue;
+        }
+        for (slot, constant, other) in [(0, left, right), (1, right, left)] {
+            let graph = rw.graph();
+            let Some(expr) = graph.as_weight(constant).filter(|e| e.elements() > 1) else { continue };
+            let broadcasts = graph.ty(other) == &graph.node(id).outs[0] && graph.as_weight(other).is_none();
+            let elements = expr.elements() as i64;
+            let Some(value) = (if broadcasts { expr.uniform()? } else { None }) else { continue };
+            rw.apply(id, None, Why::new("one-value").with("elements", elements), |e| {
+                let value = e.weight(value);
+                e.rewire_input(id, slot, value);
+                e.reinfer(id)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What makes two nodes equal: operator and attributes, then what they read.

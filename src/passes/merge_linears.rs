@@ -58,7 +58,9 @@ impl Pass for MergeLinears {
             }
         }
         for id in rw.graph().nodes() {
-            move_bias(rw, id)?;
+            if rw.graph().contains(id) {
+                move_bias(rw, id)?;
+            }
         }
         for (x, layers) in sites(rw.graph()) {
             let why = Why::new("same-few-rows").with("layers", layers.len() as i64);

@@ -19,6 +19,7 @@ mod map;
 mod random;
 mod safetensors;
 mod stored;
+mod uniform;
 
 pub use bind::Source;
 pub use dtype::DType;

@@ -74,10 +74,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
 /// The program with or without hoisting.
 fn planned(args: &Args, machine: &Machine) -> Result<Hoisted, Failure> {
     let program = target::program(&args.graph)?;
-    if args.disable.iter().any(|d| d == hoist::ID) {
-        return Ok(Hoisted { program, records: Vec::new() });
-    }
-    Ok(hoist::hoist(&program, machine)?)
+    Ok(hoist::hoist_without(&program, machine, &args.disable)?)
 }
 
 struct Shown<'a> {

@@ -32,9 +32,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{
-    Choices, Pass, PassCx, PassRecord, Remark, Rewriter, Status, Why, eliminate, fold_constants, fold_cross_attention, sink_repeat,
-};
+use super::{Choices, Pass, PassCx, PassRecord, Remark, Rewriter, Status, Why, eliminate, fold_cross_attention, sink_repeat};
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
 use crate::ir::pipeline::{Axis, Call, Model, NodeId as PipeId, PipeGraph, PipeNode, PipeOp, Prim, ValueId, ValueType, verify};
@@ -53,7 +51,7 @@ pub const SUMMARY: &str = "take out of loops what their steps need not repeat";
 pub struct Hoisted {
     /// The program: models that were cut have up to two further ones, `MODEL.once` and `MODEL.schedule`.
     pub program: Program,
-    /// What was done to each model that a loop calls.
+    /// What was done to each model that a loop calls; before it, the passes that prepared a model that was cut.
     pub records: Vec<PassRecord>,
 }
 
@@ -63,6 +61,17 @@ pub struct Hoisted {
 /// # Errors
 /// A bug of the pass: what it makes is verified.
 pub fn hoist(program: &Program, machine: &Machine) -> Result<Hoisted> {
+    hoist_without(program, machine, &[])
+}
+
+/// As [`hoist`], with the passes of these names left out of the preparation; all of it, if the pass itself is among them.
+///
+/// # Errors
+/// As [`hoist`].
+pub fn hoist_without(program: &Program, machine: &Machine, disabled: &[String]) -> Result<Hoisted> {
+    if disabled.iter().any(|d| d == ID) {
+        return Ok(Hoisted { program: program.clone(), records: Vec::new() });
+    }
     let mut out = Hoisted { program: program.clone(), records: Vec::new() };
     let sites = sites(&program.pipeline.graph);
     for site in &sites {
@@ -82,7 +91,7 @@ pub fn hoist(program: &Program, machine: &Machine) -> Result<Hoisted> {
         } else if site.nested {
             record.remarks.push(remark(site, false, Why::new("nested-loop")));
         } else {
-            at(&mut out.program, site, machine, &mut record)?;
+            out.records.extend(at(&mut out.program, site, machine, disabled, &mut record)?);
         }
         out.records.push(record);
     }
@@ -152,21 +161,22 @@ fn ports(program: &Program, site: &Site) -> (Vec<When>, Vec<Option<ValueId>>) {
     l.body.inputs(site.node).iter().map(port).unzip()
 }
 
-fn at(program: &mut Program, site: &Site, machine: &Machine, record: &mut PassRecord) -> Result<()> {
+/// Cuts the model of a call; what the passes did that prepared it, if it was cut.
+fn at(program: &mut Program, site: &Site, machine: &Machine, disabled: &[String], record: &mut PassRecord) -> Result<Vec<PassRecord>> {
     let (when, sources) = ports(program, site);
     if when.iter().all(|w| *w == When::State) {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let PipeOp::Loop(l) = &program.pipeline.graph.node(site.looped).op else { return Ok(()) };
+    let PipeOp::Loop(l) = &program.pipeline.graph.node(site.looped).op else { return Ok(Vec::new()) };
     let steps = l.steps;
     let extents: Vec<Vec<i64>> = l.body.inputs(site.node).iter().filter_map(|v| l.body.value_type(*v)).map(ValueType::dims).collect();
-    let graph = prepared(&program.models[&site.call.model], machine)?;
+    let (graph, records) = prepared(&program.models[&site.call.model], machine, disabled)?;
     let signature = graph.signature();
     let given: Vec<_> = signature.inputs.iter().zip(extents).map(|((_, ty), dims)| (ty.dtype, dims)).collect();
     let bindings = signature
         .unify(&given)
         .map_err(|m| Diagnostic::new("graph/model-size", format!("`{}` cannot take {given:?}: {m:?}", site.call.model)))?;
-    let Some((sized, moved)) = chosen(&graph, &bindings, when, steps, site, record)? else { return Ok(()) };
+    let Some((sized, moved)) = chosen(&graph, &bindings, when, steps, site, record)? else { return Ok(Vec::new()) };
     let border = sized.border(&moved);
     let packs = parts::packs(&graph, &sized, &border);
     let mut made = Vec::new();
@@ -179,7 +189,7 @@ fn at(program: &mut Program, site: &Site, machine: &Machine, record: &mut PassRe
         let node = format!("{}.{word}", l.body.node(site.node).name);
         if program.models.contains_key(&name) || program.pipeline.locate(&node).is_some() {
             record.remarks.push(remark(site, false, Why::new("name-taken").with("name", name.as_str())));
-            return Ok(());
+            return Ok(Vec::new());
         }
         let of_class: BTreeSet<NodeId> = moved.iter().copied().filter(|id| sized.when[id] == class).collect();
         let held = sized.border_bytes(&border, class) * if class == When::Step { steps as u64 } else { 1 };
@@ -195,22 +205,29 @@ fn at(program: &mut Program, site: &Site, machine: &Machine, record: &mut PassRe
     let rest = parts::inside(&graph, &packs, &moved)?;
     record.status = Status::Changed;
     record.nodes_after = rest.len();
-    install(program, site, rest, made, &sources)
+    install(program, site, rest, made, &sources)?;
+    Ok(records)
 }
 
 /// The model after the exact passes that make dependence visible and tensors narrow; symbols stay.
-fn prepared(graph: &OpGraph, machine: &Machine) -> Result<OpGraph> {
+fn prepared(graph: &OpGraph, machine: &Machine, disabled: &[String]) -> Result<(OpGraph, Vec<PassRecord>)> {
     let choices = Choices::default();
     let cx = PassCx { machine, choices: &choices };
     let mut graph = graph.clone();
     let unit = graph.name.clone();
-    let passes: [&dyn Pass; 4] =
-        [&fold_constants::FoldConstants, &fold_cross_attention::FoldCrossAttention, &sink_repeat::SinkRepeat, &eliminate::Eliminate];
-    for pass in passes {
+    let mut records = Vec::new();
+    // Folding constants is left to each part's own compile: it rounds, and a constant can be in several parts.
+    let passes: [&dyn Pass; 3] = [&fold_cross_attention::FoldCrossAttention, &sink_repeat::SinkRepeat, &eliminate::Eliminate];
+    for pass in passes.into_iter().filter(|p| !disabled.iter().any(|d| d == p.info().id)) {
+        let nodes_before = graph.len();
         let mut rw = Rewriter::new(&unit, &mut graph);
         pass.run(&mut rw, &cx)?;
+        let remarks = rw.finish();
+        let status = if remarks.iter().any(|r| r.applied) { Status::Changed } else { Status::Unchanged };
+        let (id, unit, nodes_after) = (pass.info().id, unit.clone(), graph.len());
+        records.push(PassRecord { id, unit, status, nodes_before, nodes_after, remarks, elapsed: Duration::ZERO });
     }
-    Ok(graph)
+    Ok((graph, records))
 }
 
 /// The nodes that leave the loop, if any do; without the schedule if its results for all steps were larger than its weights.

@@ -148,10 +148,10 @@ pub(super) fn temporal_conv(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> 
 
 // ---- norms
 
-/// Is `i` the tensor x as `[n, groups, …]` with whole channels in a group?
+/// Is `i` the tensor `o` as `[n, groups, …]` with whole channels in a group?
 pub(super) fn grouped(site: &Site<'_>) -> bool {
-    let (x, i) = (site.ty("x"), site.ty("i"));
-    x.rank() >= 2 && i.rank() >= 3 && x.shape[0] == i.shape[0] && groups(site).is_some_and(|g| g > 0 && x.shape[1].div_exact(g).is_some())
+    let (o, i) = (site.ty("o"), site.ty("i"));
+    o.rank() >= 2 && i.rank() >= 3 && o.shape[0] == i.shape[0] && groups(site).is_some_and(|g| g > 0 && o.shape[1].div_exact(g).is_some())
 }
 
 fn groups(site: &Site<'_>) -> Option<i64> {
@@ -176,7 +176,7 @@ pub(super) fn means_over_last(site: &Site<'_>) -> bool {
 }
 
 pub(super) fn shape_restored(site: &Site<'_>) -> bool {
-    site.ty("x") == site.ty("o") && site.ty("x") == site.root()
+    site.ty("o") == site.root()
 }
 
 /// Is a tensor one value for each channel (axis 1) when it broadcasts with x?
@@ -188,7 +188,8 @@ fn by_channel(x: &TensorType, ty: &TensorType) -> bool {
 }
 
 pub(super) fn per_channel(site: &Site<'_>) -> bool {
-    ["gamma", "beta"].into_iter().all(|name| site.found.find(name).is_none_or(|t| by_channel(site.ty("x"), site.graph.ty(t))))
+    let known = channels(site).is_some();
+    ["gamma", "beta"].into_iter().all(|name| site.found.find(name).map_or(known, |t| by_channel(site.ty("o"), site.graph.ty(t))))
 }
 
 /// Values of a short literal.
@@ -208,7 +209,7 @@ pub(super) fn inner_affine(site: &Site<'_>) -> bool {
 }
 
 fn channels(site: &Site<'_>) -> Option<u64> {
-    site.ty("x").shape[1].as_const().and_then(|c| u64::try_from(c).ok())
+    site.ty("o").shape[1].as_const().and_then(|c| u64::try_from(c).ok())
 }
 
 /// Each of `groups` equal parts of a vector times its number.
@@ -222,13 +223,16 @@ pub(super) fn group_norm(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let (scale, bias) = group_affine(at, e)?;
     let site = at.site(e);
     let op = Op::GroupNorm(GroupNorm { groups: groups(&site).unwrap_or(1), eps: site.eps(), silu: false });
-    e.add(op, &[at.found.get("x"), scale, bias], "group-norm")
+    // A reshape in front may have been merged into that to groups.
+    let shape = site.ty("o").shape.clone();
+    let x = heads::reshaped(e, at.found.get("x"), &shape, "images")?;
+    e.add(op, &[x, scale, bias], "group-norm")
 }
 
 /// Scale and bias of the channels, with what the instance norm had in them.
 fn group_affine(at: &Place<'_>, e: &mut Edit<'_>) -> Result<(Outlet, Outlet)> {
-    let gamma = affine(at, e, "gamma", 1, 1.0)?;
-    let beta = affine(at, e, "beta", 1, 0.0)?;
+    let gamma = affine(at, e, "gamma", ("o", 1), 1.0)?;
+    let beta = affine(at, e, "beta", ("o", 1), 0.0)?;
     let Some((s, b)) = inner_values(&at.site(e)) else { return Ok((gamma, beta)) };
     let (g, o) = (weight(e.graph(), gamma)?, weight(e.graph(), beta)?);
     let (scale, bias) = (times_by_group(&g, &s)?, times_by_group(&g, &b)?.add(&o)?);
@@ -243,12 +247,12 @@ fn inner_values(site: &Site<'_>) -> Option<(Vec<f64>, Vec<f64>)> {
     values(site.graph, s).zip(values(site.graph, b))
 }
 
-/// The tensor of a name as a vector, or this value for each element of an axis of x.
-fn affine(at: &Place<'_>, e: &mut Edit<'_>, name: &str, axis: usize, otherwise: f64) -> Result<Outlet> {
+/// The tensor of a name as a vector, or this value for each element of an axis of another.
+fn affine(at: &Place<'_>, e: &mut Edit<'_>, name: &str, (of, axis): (&str, usize), otherwise: f64) -> Result<Outlet> {
     if let Some(t) = at.found.find(name) {
         return vector(e, t);
     }
-    let x = e.graph().ty(at.found.get("x"));
+    let x = e.graph().ty(at.found.get(of));
     let n = x.shape[axis].as_const().unwrap_or(0);
     let expr = interp::to_literal(&ndarray::ArrayD::from_elem(vec![n as usize], otherwise), x.dtype)?;
     Ok(e.weight(expr))
@@ -266,13 +270,13 @@ pub(super) fn per_element(site: &Site<'_>) -> bool {
 
 pub(super) fn layer_norm(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let (eps, last) = (at.site(e).eps(), at.site(e).ty("x").rank() - 1);
-    let (scale, bias) = (affine(at, e, "gamma", last, 1.0)?, affine(at, e, "beta", last, 0.0)?);
+    let (scale, bias) = (affine(at, e, "gamma", ("x", last), 1.0)?, affine(at, e, "beta", ("x", last), 0.0)?);
     e.add(Op::LayerNorm { eps }, &[at.found.get("x"), scale, bias], "layer-norm")
 }
 
 pub(super) fn rms_norm(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let (eps, last) = (at.site(e).eps(), at.site(e).ty("x").rank() - 1);
-    let scale = affine(at, e, "gamma", last, 1.0)?;
+    let scale = affine(at, e, "gamma", ("x", last), 1.0)?;
     e.add(Op::RmsNorm { eps }, &[at.found.get("x"), scale], "rms-norm")
 }
 

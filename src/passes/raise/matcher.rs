@@ -116,18 +116,20 @@ impl<'a> Matcher<'a> {
         })
     }
 
-    fn tensor(&self, pat: &Pat, outlet: Outlet, mut state: Found) -> Vec<Found> {
-        let at = passed(self.graph, outlet, &mut state.nodes);
+    fn tensor(&self, pat: &Pat, outlet: Outlet, state: Found) -> Vec<Found> {
+        // What is passed on the way to an operator is covered with it; on the way to a name it is not.
+        let mut covered = state.clone();
+        let at = passed(self.graph, outlet, &mut covered.nodes);
         let found = match pat {
             Pat::Any(name) => self.bind(name, at, &state),
             Pat::Constant(name) => self.graph.as_weight(at).and_then(|_| self.bind(name, at, &state)),
             Pat::Number(n) => uniform(self.graph, at).filter(|v| near(*v, *n, self.graph.ty(at).dtype)).map(|_| state.clone()),
             Pat::Scalar(name) => uniform(self.graph, at).and_then(|v| keep(name, v, &state)),
-            Pat::Op(word, args) => return self.operator(word, args, at, &state),
-            Pat::Product { number, named, factors } => return self.product(*number, *named, factors, at, &state),
-            Pat::Either(each) => return each.iter().flat_map(|p| self.tensor(p, at, state.clone())).take(MOST_WAYS).collect(),
+            Pat::Op(word, args) => return self.operator(word, args, at, &covered),
+            Pat::Product { number, named, factors } => return self.product(*number, *named, factors, at, &covered),
+            Pat::Either(each) => return each.iter().flat_map(|p| self.tensor(p, outlet, state.clone())).take(MOST_WAYS).collect(),
             Pat::Named(name, p) => {
-                let inner = self.tensor(p, at, state);
+                let inner = self.tensor(p, outlet, state);
                 return inner.into_iter().filter_map(|s| self.bind(name, at, &s)).collect();
             }
             Pat::Inverse(_) => None,

@@ -76,7 +76,7 @@ pub(super) fn rows() -> Vec<Row> {
             conditions: &[
                 ("groups of channels on axis 1", build::grouped),
                 ("means over all of a group", build::means_over_groups),
-                ("the shape of x again", build::shape_restored),
+                ("the shape of the scaled tensor", build::shape_restored),
                 ("a scale and a bias for each channel", build::per_channel),
                 ("constant scale and bias inside, or 1 and 0", build::inner_affine),
             ],
