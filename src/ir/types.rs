@@ -35,9 +35,12 @@ impl TensorType {
         self.shape.iter().map(Dim::as_const).collect()
     }
 
-    /// Size in bytes, if all symbols are bound.
+    /// Size in bytes, if all symbols are bound; 0 for an opaque value, whatever its shape.
     pub fn bytes(&self) -> Option<u64> {
-        self.numel().as_const().map(|n| n as u64 * self.dtype.size())
+        if self.dtype == DType::Opaque {
+            return Some(0);
+        }
+        u64::try_from(self.numel().as_const()?).ok()?.checked_mul(self.dtype.size())
     }
 
     /// The same shape with another element type.

@@ -219,6 +219,8 @@ def close_array(got, want, rtol, atol):
         return np.allclose(got, want, rtol, atol, equal_nan=True)
     if got.dtype != want.dtype and got.dtype.itemsize == want.dtype.itemsize and "V" in (got.dtype.kind, want.dtype.kind):
         return got.tobytes() == want.tobytes()
+    if got.dtype.name == "float16" and rtol == SAME:
+        rtol = 2**-9  # between nodes the CPU keeps 32 bits: the nodes decide where it rounds
     if got.dtype.name == "bfloat16":
         rtol = max(rtol, 2**-6)  # two units in the last place, as the package's runner has it
     return np.allclose(got.astype(np.float64), want.astype(np.float64), rtol, atol, equal_nan=True)
