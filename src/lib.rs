@@ -28,4 +28,5 @@ pub mod plan;
 
 pub mod runtime;
 
+pub mod optimize;
 pub mod tuner;

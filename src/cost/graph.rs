@@ -120,7 +120,10 @@ impl GraphCost {
         self.total.add(&step);
         self.flop += step.flop;
         self.deviation += u128::from(step.time.0) * u128::from((step.sigma * 1e6).round() as u64);
-        self.by_knob.entry(graph.node(step.node).knob.clone()).or_default().add(&step);
+        // Which views there are depends on all answers together; they take no time, and no memory beyond their neighbours'.
+        if !graph.node(step.node).op.is_view() {
+            self.by_knob.entry(graph.node(step.node).knob.clone()).or_default().add(&step);
+        }
         self.steps.push(step);
     }
 

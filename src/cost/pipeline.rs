@@ -5,6 +5,7 @@
 //! peak, all      = overhead + sum over models of weights + max over stages of transient
 //! peak, stage    = overhead + max over stages of (weights + transient)
 //! transient      = tensors bound by the caller + max over steps of (live buffers + scratch)
+//!                  + values of the pipeline that wait meanwhile, where the device works in host memory
 //! ```
 //! Everything is whole numbers, and [`Memory`] is the one place where the parts are put together; the search uses it too,
 //! which is why its figure and that of [`report`] agree to the last digit.
@@ -78,9 +79,24 @@ pub struct StageCost {
     pub weights: Bytes,
     /// Bound tensors, live buffers and scratch at the worst step.
     pub transient: Bytes,
+    /// Values of the pipeline in host memory, the call's own included; none where the device works in host memory, which
+    /// `transient` speaks of.
+    pub host: Bytes,
 }
 
 impl StageCost {
+    /// With the values that are alive beside the call's own.
+    #[must_use]
+    pub fn beside(mut self, values: Bytes, machine: &Machine) -> Self {
+        if machine.unified {
+            self.transient += values;
+            self.host = Bytes(0);
+        } else {
+            self.host += values;
+        }
+        self
+    }
+
     /// A stage from its compiled model.
     pub fn new(model: impl Into<String>, [executions, pieces, loads]: [u64; 3], noise: Noise, cost: &GraphCost) -> Self {
         Self {
@@ -94,6 +110,7 @@ impl StageCost {
             flop: cost.flop,
             weights: cost.weights,
             transient: cost.bound * pieces + cost.total.transient,
+            host: cost.bound * pieces,
         }
     }
 }
@@ -262,7 +279,8 @@ pub fn report(stages: &[StageCost], residency: Residency, machine: &Machine) -> 
     }
     let peak = memory.peak(sum, max);
     let largest = models.iter().map(|m| m.weights).max().unwrap_or_default();
-    let host = memory.host(models.iter().map(|m| m.weights).sum(), largest, peak);
+    let waiting = if machine.unified { Bytes(0) } else { stages.iter().map(|s| s.host).max().unwrap_or_default() };
+    let host = memory.host(models.iter().map(|m| m.weights).sum(), largest, peak) + waiting;
     let weights = |s: &StageCost| models.iter().find(|m| m.name == s.model).map_or(s.weights, |m| m.weights);
     let time = |s: &StageCost| s.latency * s.executions + memory.load_time(weights(s), s.loads);
     let latency: Time = stages.iter().map(time).sum();
@@ -310,7 +328,19 @@ mod tests {
     fn stage(model: &str, executions: u64, weights: u64, transient: u64) -> StageCost {
         let noise = Noise::of(Precision::F16);
         let (latency, weights, transient) = (Time(1_000_000), Bytes(weights), Bytes(transient));
-        StageCost { model: model.into(), executions, pieces: 1, loads: 1, noise, latency, deviation: 0, flop: Flop(7), weights, transient }
+        StageCost {
+            model: model.into(),
+            executions,
+            pieces: 1,
+            loads: 1,
+            noise,
+            latency,
+            deviation: 0,
+            flop: Flop(7),
+            weights,
+            transient,
+            host: Bytes(30),
+        }
     }
 
     #[test]
@@ -324,7 +354,7 @@ mod tests {
         assert_eq!(one.peak_bytes, machine.overhead.0 + 3400);
         let loads: Time = [1000, 3000, 1000].into_iter().map(|w| transfer_time(Bytes(w), true, &machine)).sum();
         assert_eq!(one.latency(), all.latency() + loads);
-        assert_eq!(one.host_bytes, HOST_OVERHEAD.0 + 4000);
+        assert_eq!(one.host_bytes, HOST_OVERHEAD.0 + 4000 + 30);
         // Two models, each with the noise of its type once.
         assert!((all.quality_db.unwrap() - (66.0 - 10.0 * 2f64.log10())).abs() < 1e-6);
     }

@@ -12,6 +12,7 @@
 mod fill;
 mod folder;
 mod models;
+pub mod onnx;
 mod pictures;
 mod sampler;
 mod save;

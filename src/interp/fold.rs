@@ -98,6 +98,7 @@ fn decode(dtype: DType, b: &[u8]) -> f64 {
         DType::U8 => f64::from(b[0]),
         DType::I8 => f64::from(read!(i8, b)),
         DType::Bool => f64::from(u8::from(b[0] != 0)),
+        DType::Opaque => unreachable!("no constant is opaque"),
     }
 }
 
@@ -121,6 +122,7 @@ fn encode(dtype: DType, x: f64, out: &mut Vec<u8>) -> bool {
         DType::U8 => out.push(x as u8),
         DType::I8 => out.extend((x as i8).to_le_bytes()),
         DType::Bool => out.push(u8::from(x != 0.0)),
+        DType::Opaque => return false,
     }
     dtype.is_float() || dtype == DType::Bool || (low..=high).contains(&x.trunc())
 }

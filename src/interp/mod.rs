@@ -35,6 +35,7 @@ pub use run::{run, run_with};
 
 use crate::diag::{Diagnostic, Result};
 use crate::ir::Op;
+use crate::ir::op::Binary;
 
 /// Evaluates one operator. The result of a `Cast` is rounded to its type as [`Float::ROUNDING`] says; a `ForChunks` may hold
 /// literal constants only (see [`run()`] for others).
@@ -45,8 +46,23 @@ pub fn eval_op<T: Float>(op: &Op, inputs: &[&ArrayD<T>]) -> Result<Vec<ArrayD<T>
     match op {
         Op::ForChunks(chunks) => run::for_chunks(chunks, inputs, &mut literal, T::ROUNDING),
         Op::Cast { to } => Ok(vec![float::settle(evaluate(op, inputs)?, *to, T::ROUNDING)]),
+        Op::Split { axis, .. } => split(op, *axis, inputs),
         _ => Ok(vec![evaluate(op, inputs)?]),
     }
+}
+
+/// The pieces of a `Split`, one after the other.
+fn split<T: Float>(op: &Op, axis: usize, inputs: &[&ArrayD<T>]) -> Result<Vec<ArrayD<T>>> {
+    let shapes: Vec<&[usize]> = inputs.iter().map(|x| x.shape()).collect();
+    check::output_shape(op, &shapes)?;
+    let Op::Split { sizes, .. } = op else { return Err(fail(op, "it is no split")) };
+    let mut at = 0;
+    let piece = |size: &i64| {
+        let range = ndarray::Slice::from(at..at + *size as isize);
+        at += *size as isize;
+        inputs[0].slice_axis(ndarray::Axis(axis), range).as_standard_layout().into_owned()
+    };
+    Ok(sizes.iter().map(piece).collect())
 }
 
 /// Evaluates an operator with one output, in `T` throughout.
@@ -70,6 +86,10 @@ fn kernel<T: Float>(op: &Op, x: &[ArrayViewD<'_, T>], shape: &[usize]) -> Result
         Op::Gelu { tanh } => elementwise::gelu(*tanh, &x[0]),
         Op::GeGlu => elementwise::ge_glu(&x[0], shape),
         Op::Binary(f) => elementwise::binary(*f, &x[0], &x[1], shape),
+        Op::FusedMatMul => linear::product(&x[0], &x[1], None, shape),
+        Op::BiasGelu => elementwise::gelu(false, &elementwise::binary(Binary::Add, &x[0], &x[1], shape).view()),
+        Op::FusedConv(c) => elementwise::binary(Binary::Add, &conv::conv(c, &x[0], &x[1], x.get(2), shape).view(), &x[3], shape),
+        Op::ChannelAffine => norm::channel_affine(&x[0], &x[1], &x[2]),
         Op::MatMul => linear::matmul(&x[0], &x[1], shape),
         Op::Gemm { trans_b: false } => linear::product(&x[0], &x[1].t(), x.get(2), shape),
         Op::Gemm { trans_b: true } | Op::Linear => linear::product(&x[0], &x[1], x.get(2), shape),
@@ -89,7 +109,9 @@ fn kernel<T: Float>(op: &Op, x: &[ArrayViewD<'_, T>], shape: &[usize]) -> Result
         Op::Concat { axis } => layout::concat(*axis, x),
         Op::Upsample { factors } => layout::upsample(&x[0], factors),
         Op::Pad { before, .. } => layout::pad(&x[0], before, shape),
-        Op::Input | Op::Weight(_) | Op::ForChunks(_) | Op::Foreign(_) => return Err(fail(op, "it is no operator of its own")),
+        Op::Input | Op::Weight(_) | Op::ForChunks(_) | Op::Split { .. } | Op::Foreign(_) => {
+            return Err(fail(op, "it is no operator of its own"));
+        }
     })
 }
 
@@ -102,7 +124,7 @@ fn fail(op: &Op, why: impl std::fmt::Display) -> Box<Diagnostic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ir::op::{Attention, Binary, Conv, Foreign, GroupNorm, Unary};
+    use crate::ir::op::{Attention, Conv, Foreign, GroupNorm, Unary};
     use crate::ir::{DType, Dim};
 
     fn array(shape: &[usize], values: &[f64]) -> ArrayD<f64> {
@@ -141,11 +163,34 @@ mod tests {
     }
 
     #[test]
+    fn kernels_that_do_two_things_by_hand() {
+        let x = array(&[1, 2, 1], &[1.0, 2.0]);
+        let two = |a, b| array(&[2], &[a, b]);
+        check(&Op::ChannelAffine, &[x.clone(), two(10.0, 100.0), two(0.5, -1.0)], &array(&[1, 2, 1], &[10.5, 199.0]));
+        check(&Op::BiasGelu, &[array(&[1, 2], &[60.0, -1.0]), two(40.0, 1.0)], &array(&[1, 2], &[100.0, 0.0]));
+        check(&Op::FusedMatMul, &[array(&[1, 1, 2], &[1.0, 2.0]), array(&[1, 2], &[3.0, 4.0])], &array(&[1, 1, 1], &[11.0]));
+        let conv = Conv { kernel: vec![1], strides: vec![1], pads: vec![(0, 0)], groups: 1 };
+        let onto = [x, array(&[1, 2, 1], &[3.0, 4.0]), array(&[1], &[0.5]), array(&[1, 1, 1], &[100.0])];
+        check(&Op::FusedConv(conv), &onto, &array(&[1, 1, 1], &[111.5]));
+    }
+
+    #[test]
     fn one_key_attention_returns_its_value() {
         let q = array(&[1, 2, 2], &[1.0, 2.0, 3.0, 4.0]);
         let kv = [array(&[1, 1, 2], &[9.0, 9.0]), array(&[1, 1, 2], &[5.0, 6.0])];
         let op = Op::Attention(Attention { heads: 2, scale: 1.0 });
         check(&op, &[q, kv[0].clone(), kv[1].clone()], &array(&[1, 2, 2], &[5.0, 6.0, 5.0, 6.0]));
+    }
+
+    #[test]
+    fn a_mask_moves_scores_before_the_softmax() {
+        let half = array(&[1, 1, 2], &[0.0, 0.0]);
+        let v = array(&[1, 2, 2], &[1.0, 10.0, 3.0, 30.0]);
+        let k = array(&[1, 2, 2], &[0.0; 4]);
+        // Equal scores; the mask of head 0 takes the first key away, that of head 1 leaves both.
+        let mask = array(&[1, 2, 1, 2], &[f64::NEG_INFINITY, 0.0, 0.0, 0.0]);
+        let op = Op::Attention(Attention { heads: 2, scale: 1.0 });
+        check(&op, &[half, k, v, mask], &array(&[1, 1, 2], &[3.0, 20.0]));
     }
 
     #[test]
@@ -160,6 +205,8 @@ mod tests {
         check(&Op::Slice { axis: 1, start: 1.into(), end: 2.into() }, std::slice::from_ref(&x), &array(&[1, 1], &[2.0]));
         check(&Op::ReduceMean { axes: vec![0, 1] }, std::slice::from_ref(&x), &array(&[1, 1], &[1.5]));
         check(&Op::Concat { axis: 0 }, &[x.clone(), x.clone()], &array(&[2, 2], &[1.0, 2.0, 1.0, 2.0]));
+        let pieces = eval_op(&Op::Split { axis: 1, sizes: vec![1, 0, 1] }, &[&x]).expect("it evaluates");
+        assert_eq!(pieces, [array(&[1, 1], &[1.0]), array(&[1, 0], &[]), array(&[1, 1], &[2.0])]);
         check(&Op::Cast { to: DType::I64 }, &[array(&[2], &[-1.5, 2.9])], &array(&[2], &[-1.0, 2.0]));
         check(&Op::Cast { to: DType::Bool }, &[array(&[2], &[-1.5, 0.0])], &array(&[2], &[1.0, 0.0]));
     }
@@ -184,7 +231,7 @@ mod tests {
         refuse(&Op::Conv(half), &[&[1, 1, 4, 4], &[1, 1, 3, 3]], "Conv cannot be evaluated: 2 kernel extents, 1 strides and 1 pads");
         let norm = GroupNorm { groups: 2, eps: 1e-5, silu: false };
         refuse(&Op::GroupNorm(norm), &[&[1, 3], &[3], &[3]], "GroupNorm does not take [1, 3], [3], [3]: axis 1 (3) is no multiple of 2");
-        let foreign = Foreign { domain: "x".into(), op_type: "Magic".into(), attributes: vec![], outputs: vec![] };
+        let foreign = Foreign { domain: "x".into(), op_type: "Magic".into(), ..Foreign::default() };
         refuse(&Op::Foreign(Box::new(foreign)), &[], "Magic cannot be evaluated: it is of the domain `x`, which vidc does not know");
     }
 }

@@ -50,6 +50,15 @@ pub(super) fn group_norm<T: Float>(x: &ArrayViewD<'_, T>, scale: &ArrayViewD<'_,
     out
 }
 
+/// `x · scale + bias` for each element of axis 1.
+pub(super) fn channel_affine<T: Float>(x: &ArrayViewD<'_, T>, scale: &ArrayViewD<'_, T>, bias: &ArrayViewD<'_, T>) -> ArrayD<T> {
+    let mut out = x.to_owned();
+    for (mut channel, (s, b)) in out.axis_iter_mut(Axis(1)).zip(scale.iter().zip(bias)) {
+        channel.mapv_inplace(|v| v * *s + *b);
+    }
+    out
+}
+
 /// Group normalisation of `[n, …, c]`.
 pub(super) fn group_norm_nhwc<T: Float>(
     x: &ArrayViewD<'_, T>,

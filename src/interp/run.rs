@@ -111,6 +111,7 @@ impl<T: Float> Machine<'_, T> {
             let values: Vec<&ArrayD<T>> = inputs.iter().map(|o| &self.values[o]).collect();
             let outs = match &node.op {
                 Op::ForChunks(chunks) => for_chunks(chunks, &values, self.weights, self.rounding)?,
+                Op::Split { .. } => super::eval_op(&node.op, &values)?,
                 op => vec![evaluate(op, &values)?],
             };
             for (slot, value) in outs.into_iter().enumerate() {

@@ -27,6 +27,15 @@ pub enum Dim {
     Poly(Arc<Poly>),
 }
 
+/// A factor of a term of [`Dim::sum`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Factor {
+    /// A symbol.
+    Symbol(Arc<str>),
+    /// A dim divided by a positive number, rounded down.
+    Floor(Dim, i64),
+}
+
 /// A sum of terms in normal form: monomials ascending, no zero coefficients, not a constant.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Poly(Vec<(Vec<Atom>, i64)>);
@@ -85,6 +94,52 @@ impl Dim {
                 whole.then(|| Self::from_terms(p.0.iter().map(|(m, c)| (m.clone(), c / divisor)).collect()))
             }
         }
+    }
+
+    /// The dim that times `by` is this one, if there is one as a polynomial: long division by the largest terms.
+    pub fn quotient(&self, by: &Self) -> Option<Self> {
+        let (divisor, lead_coefficient) = by.largest_term()?;
+        let (mut rest, mut quotient) = (self.clone(), Self::Const(0));
+        // Each round takes the largest term away; what divides has few.
+        for _ in 0..64 {
+            let Some((monomial, c)) = rest.largest_term() else { return Some(quotient) };
+            let mut left = monomial;
+            for atom in &divisor {
+                let at = left.iter().position(|a| a == atom)?;
+                left.remove(at);
+            }
+            (c % lead_coefficient == 0).then_some(())?;
+            let term = Self::from_terms(BTreeMap::from([(left, c / lead_coefficient)]));
+            rest = &rest - &(&term * by);
+            quotient = &quotient + &term;
+        }
+        None
+    }
+
+    /// The largest term by degree, then by symbols: an order that products keep.
+    fn largest_term(&self) -> Option<(Vec<Atom>, i64)> {
+        self.terms().into_iter().filter(|(_, c)| *c != 0).max_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)))
+    }
+
+    /// The symbol, if it is one and nothing more.
+    pub fn as_symbol(&self) -> Option<&str> {
+        let Self::Poly(p) = self else { return None };
+        match &p.0[..] {
+            [(monomial, 1)] => match &monomial[..] {
+                [Atom::Symbol(name)] => Some(name),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The sum that it is: coefficient and factors of each term; a number is one term without factors.
+    pub fn sum(&self) -> Vec<(i64, Vec<Factor>)> {
+        let factor = |atom: Atom| match atom {
+            Atom::Symbol(name) => Factor::Symbol(name),
+            Atom::Floor(p, divisor) => Factor::Floor(Self::Poly(p), divisor),
+        };
+        self.terms().into_iter().map(|(monomial, c)| (c, monomial.into_iter().map(factor).collect())).collect()
     }
 
     /// Replaces symbols by numbers; those without a binding stay.
@@ -360,6 +415,18 @@ mod tests {
         assert_eq!((Dim::symbol("a") * i64::MIN).to_string(), "-9223372036854775808*a");
         assert_eq!(Dim::from(u64::MAX), most);
         assert_eq!((Dim::symbol("a") * 2).solve(i64::MIN), Ok(Some(("a".into(), i64::MIN / 2))));
+    }
+
+    #[test]
+    fn a_product_divides_by_its_factors() {
+        let (a, b) = (Dim::symbol("a"), Dim::symbol("b"));
+        let product = (a.clone() * 2 + 1) * b.clone();
+        assert_eq!(product.quotient(&b), Some(a.clone() * 2 + 1));
+        assert_eq!(product.quotient(&(a.clone() * 2 + 1)), Some(b.clone()));
+        assert_eq!((a.clone() * 6).quotient(&Dim::Const(3)), Some(a.clone() * 2));
+        assert_eq!((a.clone() + 1).quotient(&b), None);
+        assert_eq!(Dim::Const(7).quotient(&Dim::Const(2)), None);
+        assert_eq!(a.quotient(&Dim::Const(0)), None);
     }
 
     #[test]

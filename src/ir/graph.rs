@@ -16,7 +16,7 @@ use petgraph::visit::EdgeRef;
 
 use super::dim::{Bindings, Dim};
 use super::infer;
-use super::op::Op;
+use super::op::{Body, Foreign, Op};
 use super::types::TensorType;
 use crate::diag::{Diagnostic, Result};
 use crate::weights::WeightExpr;
@@ -259,6 +259,17 @@ impl OpGraph {
         edges.into_iter().map(|(_, target, to)| (NodeId(target), to)).collect()
     }
 
+    /// Lets a node read these tensors instead of those it reads.
+    pub(crate) fn rewire(&mut self, id: NodeId, inputs: &[Outlet]) {
+        let old: Vec<EdgeIndex> = self.graph.edges_directed(id.0, Direction::Incoming).map(|e| e.id()).collect();
+        for edge in old {
+            self.graph.remove_edge(edge);
+        }
+        for (to, input) in inputs.iter().enumerate() {
+            self.graph.add_edge(input.node.0, id.0, Wire { from: input.slot, to: to as u16 });
+        }
+    }
+
     /// Moves single edges, given as (reader, input slot), from one tensor to another.
     pub(crate) fn move_edges(&mut self, from: Outlet, to: Outlet, edges: &[(NodeId, u16)]) {
         for (reader, slot) in edges {
@@ -287,9 +298,13 @@ impl OpGraph {
             let node = self.node(id);
             let inputs: Vec<Outlet> = self.inputs_of(id).iter().map(|o| Outlet { node: map[&o.node], slot: o.slot }).collect();
             let new = match &node.op {
-                Op::Input | Op::Weight(_) | Op::Foreign(_) => {
+                Op::Input | Op::Weight(_) => {
                     let outs = node.outs.iter().map(|t| t.bind(bindings)).collect();
                     out.insert(Node { outs, ..node.clone() }, &inputs)
+                }
+                Op::Foreign(f) => {
+                    let op = Op::Foreign(Box::new(bind_foreign(f, bindings)?));
+                    out.add_at(op, &inputs, node.name.clone(), node.group.clone(), node.order.clone())?
                 }
                 op => out.add_at(bind_op(op, bindings), &inputs, node.name.clone(), node.group.clone(), node.order.clone())?,
             };
@@ -299,6 +314,12 @@ impl OpGraph {
         out.outputs = self.outputs.iter().map(|(n, o)| (n.clone(), Outlet { node: map[&o.node], slot: o.slot })).collect();
         Ok(out)
     }
+}
+
+fn bind_foreign(foreign: &Foreign, bindings: &Bindings) -> Result<Foreign> {
+    let bodies: Result<Vec<Body>> = foreign.bodies.iter().map(|b| Ok(Body { graph: b.graph.bind(bindings)?, ..b.clone() })).collect();
+    let outputs = foreign.outputs.iter().map(|t| t.bind(bindings)).collect();
+    Ok(Foreign { bodies: bodies?, outputs, ..foreign.clone() })
 }
 
 fn bind_op(op: &Op, bindings: &Bindings) -> Op {

@@ -16,6 +16,7 @@ pub fn infer(op: &Op, inputs: &[&TensorType]) -> Types {
         Op::Foreign(f) => Ok(f.outputs.clone()),
         Op::ForChunks(chunks) => for_chunks(chunks, inputs),
         Op::Concat { axis } => concat(*axis, inputs),
+        Op::Split { axis, sizes } => split(*axis, sizes, inputs),
         _ => match inputs {
             [] => no_input(op),
             [x, rest @ ..] => one(infer_first(op, x, rest)),
@@ -43,9 +44,12 @@ fn infer_first(op: &Op, x: &TensorType, rest: &[&TensorType]) -> Result<TensorTy
         Op::MatMul => matmul(x, rest),
         Op::Gemm { trans_b } => gemm(x, rest, *trans_b),
         Op::Linear => linear(x, rest),
+        Op::FusedMatMul => count(rest, 1..=1).and_then(|()| linear(x, rest)),
+        Op::BiasGelu => last_axis_scale(x, rest).and_then(|t| same_dtype(x, rest).map(|()| t)),
         Op::Conv(conv) => convolve(x, rest, conv),
+        Op::FusedConv(conv) => convolve_onto(x, rest, conv),
         Op::TemporalConv => temporal_conv(x, rest),
-        Op::InstanceNorm { .. } => per_channel(x, rest, 1),
+        Op::InstanceNorm { .. } | Op::ChannelAffine => per_channel(x, rest, 1),
         Op::GroupNorm(g) => divides(x, 1, g.groups).and_then(|()| per_channel(x, rest, 1)),
         Op::GroupNormNhwc(g) => divides(x, x.rank().saturating_sub(1), g.groups).and_then(|()| per_channel(x, rest, x.rank() - 1)),
         Op::LayerNorm { .. } => per_channel(x, rest, x.rank().saturating_sub(1)),
@@ -204,6 +208,13 @@ fn convolve(x: &TensorType, rest: &[&TensorType], conv: &Conv) -> Result<TensorT
     Ok(TensorType { dtype: x.dtype, shape })
 }
 
+fn convolve_onto(x: &TensorType, rest: &[&TensorType], conv: &Conv) -> Result<TensorType, String> {
+    count(rest, 3..=3)?;
+    let out = convolve(x, &rest[..2], conv)?;
+    ensure(rest[2] == &out, || format!("{} is added to {out}", rest[2]))?;
+    Ok(out)
+}
+
 fn temporal_conv(x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
     count(rest, 1..=2)?;
     let kernel = rest[0].shape.get(2).and_then(Dim::as_const).unwrap_or(0);
@@ -236,7 +247,7 @@ fn halve(x: &TensorType) -> Result<TensorType, String> {
 }
 
 fn attention(a: Attention, q: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
-    count(rest, 2..=2)?;
+    count(rest, 2..=3)?;
     same_dtype(q, rest)?;
     let (k, v) = (rest[0], rest[1]);
     ensure([q, k, v].iter().all(|t| t.rank() == 3), || "q, k, v need three axes".into())?;
@@ -244,6 +255,11 @@ fn attention(a: Attention, q: &TensorType, rest: &[&TensorType]) -> Result<Tenso
     ensure(q.shape[2] == k.shape[2], || format!("q and k have {} and {} channels", q.shape[2], k.shape[2]))?;
     divides(q, 2, a.heads)?;
     divides(v, 2, a.heads)?;
+    if let Some(mask) = rest.get(2) {
+        let scores = [q.shape[0].clone(), a.heads.into(), q.shape[1].clone(), k.shape[1].clone()];
+        let fits = mask.rank() == 4 && (0..4).all(|i| mask.shape[i] == scores[i] || (i < 2 && mask.shape[i] == Dim::Const(1)));
+        ensure(fits, || format!("the mask {mask} does not go with scores {scores:?}"))?;
+    }
     Ok(TensorType { dtype: q.dtype, shape: vec![q.shape[0].clone(), q.shape[1].clone(), v.shape[2].clone()] })
 }
 
@@ -267,6 +283,21 @@ fn slice(x: &TensorType, axis: usize, start: &Dim, end: &Dim) -> Result<TensorTy
         ensure(0 <= s && s <= e && e <= n, || format!("{s}..{e} is not inside 0..{n}"))?;
     }
     Ok(TensorType { dtype: x.dtype, shape })
+}
+
+fn split(axis: usize, sizes: &[i64], inputs: &[&TensorType]) -> Types {
+    let [x] = inputs else { return Err(format!("it has {} inputs", inputs.len())) };
+    axis_ok(axis, x)?;
+    let sum = sizes.iter().try_fold(0_i64, |sum, s| sum.checked_add(*s).filter(|_| *s >= 0));
+    ensure(!sizes.is_empty() && sum.is_some_and(|s| x.shape[axis] == Dim::Const(s)), || {
+        format!("{sizes:?} do not make {}", x.shape[axis])
+    })?;
+    let piece = |size: &i64| {
+        let mut shape = x.shape.clone();
+        shape[axis] = Dim::Const(*size);
+        TensorType { dtype: x.dtype, shape }
+    };
+    Ok(sizes.iter().map(piece).collect())
 }
 
 fn concat(axis: usize, inputs: &[&TensorType]) -> Types {
@@ -344,6 +375,22 @@ mod tests {
         check(&Op::GeGlu, &[f32s(&[1, 5, 8])], "f32[1, 5, 4]");
         check(&Op::Binary(Binary::Add), &[f32s(&[2, 1]), f32s(&[3])], "f32[2, 3]");
         check(&Op::Concat { axis: 1 }, &[f32s(&[1, 2]), f32s(&[1, 3])], "f32[1, 5]");
+        check(&Op::Split { axis: 1, sizes: vec![2, 3] }, &[f32s(&[1, 5])], "f32[1, 2]; f32[1, 3]");
+        check(&Op::FusedMatMul, &[f32s(&[2, 7, 4]), f32s(&[9, 4])], "f32[2, 7, 9]");
+        let onto = [f32s(&[1, 4, 9, 8]), f32s(&[6, 4, 3, 3]), f32s(&[6]), f32s(&[1, 6, 5, 4])];
+        check(&Op::FusedConv(Conv::square(3, 2, 1)), &onto, "f32[1, 6, 5, 4]");
+    }
+
+    #[test]
+    fn a_mask_has_the_shape_of_the_scores() {
+        let op = Op::Attention(Attention { heads: 2, scale: 1.0 });
+        let qkv = || vec![f32s(&[3, 5, 4]), f32s(&[3, 7, 4]), f32s(&[3, 7, 6])];
+        let with = |mask: &[i64]| [qkv(), vec![f32s(mask)]].concat();
+        check(&op, &qkv(), "f32[3, 5, 6]");
+        check(&op, &with(&[1, 1, 5, 7]), "f32[3, 5, 6]");
+        check(&op, &with(&[3, 2, 5, 7]), "f32[3, 5, 6]");
+        check(&op, &with(&[3, 1, 1, 7]), "error: the mask f32[3, 1, 1, 7] does not go with scores [3, 2, 5, 7]");
+        check(&op, &with(&[5, 7]), "error: the mask f32[5, 7] does not go with scores [3, 2, 5, 7]");
     }
 
     #[test]
@@ -351,6 +398,7 @@ mod tests {
         check(&Op::MatMul, &[f32s(&[2, 3]), f32s(&[4, 5])], "error: inner extents 3 and 4 differ");
         check(&Op::GeGlu, &[f32s(&[1, 5])], "error: the last axis is not even");
         check(&Op::Reshape { shape: vec![Dim::Const(7)] }, &[f32s(&[2, 3])], "error: 6 elements do not make 7");
+        check(&Op::Split { axis: 0, sizes: vec![2, 2] }, &[f32s(&[5])], "error: [2, 2] do not make 5");
         check(&Op::Binary(Binary::Mul), &[f32s(&[2]), f32s(&[3])], "error: 2 does not broadcast with 3 on axis 0");
     }
 }

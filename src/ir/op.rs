@@ -69,6 +69,16 @@ pub enum Op {
         /// The permutation.
         perm: Vec<usize>,
     },
+    /// `x · scale + bias` for each element of axis 1; inputs x `[n, c, …]`, scale `[c]`, bias `[c]`. Written as a batch normalisation
+    /// with mean 0 and variance 1.
+    ChannelAffine,
+    /// Cuts an axis into pieces of these extents, one output each.
+    Split {
+        /// The axis.
+        axis: usize,
+        /// Extent of each piece.
+        sizes: Vec<i64>,
+    },
     /// Joins tensors along one axis.
     Concat {
         /// The axis.
@@ -109,7 +119,8 @@ pub enum Op {
     // ---- raised
     /// `x · Wᵀ + b` over the last axis; inputs x `[…, k]`, weight `[n, k]`, optional bias `[n]`.
     Linear,
-    /// Multi-head attention; inputs q `[b, lq, heads·d]`, k and v `[b, lk, heads·d]`; output as q.
+    /// Multi-head attention; inputs q `[b, lq, heads·d]`, k and v `[b, lk, heads·d]`, optionally a mask that is added to the
+    /// scores, `[b or 1, heads or 1, lq, lk]`; output as q.
     Attention(Attention),
     /// Group normalisation over channels (axis 1) and all later axes; inputs x `[n, c, …]`, scale `[c]`, bias `[c]`.
     GroupNorm(GroupNorm),
@@ -143,6 +154,12 @@ pub enum Op {
         /// Factor inside the sigmoid.
         alpha: f32,
     },
+    /// `x · Wᵀ` over the last axis of x in one kernel, whatever its rank; inputs x `[…, k]`, weight `[n, k]`.
+    FusedMatMul,
+    /// `gelu(x + bias)` with erf; inputs x `[…, n]`, bias `[n]`.
+    BiasGelu,
+    /// A convolution whose sums start from a tensor of the output's shape; inputs x, weight, bias, that tensor. f32 on the CPU only.
+    FusedConv(Conv),
     /// Group normalisation on `[n, h, w, c]`, optionally followed by `x · sigmoid(x)`; scale and bias are f32. CUDA only.
     GroupNormNhwc(GroupNorm),
 
@@ -248,17 +265,58 @@ impl ForChunks {
     }
 }
 
-/// An operator that vidc does not interpret, with its attributes as they stood in the file.
-#[derive(Clone, Debug, PartialEq)]
+/// An operator that vidc does not interpret, with its attributes as they stood in the file. Its inputs are first those that are
+/// present, in order, then what the bodies capture, body by body.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Foreign {
     /// ONNX domain; empty for the standard one.
     pub domain: String,
     /// Operator type.
     pub op_type: String,
-    /// Attributes as read.
+    /// Attributes as read, graphs aside.
     pub attributes: Vec<crate::onnx::proto::AttributeProto>,
-    /// Output types as the file states them.
+    /// Attributes that are graphs.
+    pub bodies: Vec<Body>,
+    /// Positions of inputs that are left out, ascending.
+    pub absent_inputs: Vec<u16>,
+    /// Positions of outputs that are left out, ascending.
+    pub absent_outputs: Vec<u16>,
+    /// Types of the outputs that are present.
     pub outputs: Vec<super::types::TensorType>,
+}
+
+/// A graph inside a foreign operator (`If`, `Loop`, `Scan`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body {
+    /// The attribute that it is.
+    pub attribute: String,
+    /// The graph; its last `captures` inputs are values from around the operator.
+    pub graph: OpGraph,
+    /// How many values it captures.
+    pub captures: usize,
+}
+
+impl Foreign {
+    /// Number of inputs that are captured by bodies; they are the last ones.
+    pub fn captures(&self) -> usize {
+        self.bodies.iter().map(|b| b.captures).sum()
+    }
+
+    /// Inserts `absent` at the positions that are left out.
+    pub fn with_absent<T: Clone>(present: &[T], positions: &[u16], absent: &T) -> Vec<T> {
+        let mut present = present.iter().cloned();
+        let mut out = Vec::new();
+        for position in 0.. {
+            if positions.contains(&position) {
+                out.push(absent.clone());
+            } else if let Some(next) = present.next() {
+                out.push(next);
+            } else {
+                break;
+            }
+        }
+        out
+    }
 }
 
 impl Op {
@@ -296,6 +354,11 @@ impl Op {
             Self::TemporalConv => "TemporalConv",
             Self::MultiHeadAttention(_) => "MultiHeadAttention",
             Self::QuickGelu { .. } => "QuickGelu",
+            Self::FusedMatMul => "FusedMatMul",
+            Self::BiasGelu => "BiasGelu",
+            Self::FusedConv(_) => "FusedConv",
+            Self::ChannelAffine => "ChannelAffine",
+            Self::Split { .. } => "Split",
             Self::GroupNormNhwc(_) => "GroupNormNhwc",
             Self::ForChunks(_) => "ForChunks",
             Self::Foreign(f) => &f.op_type,

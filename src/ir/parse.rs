@@ -12,11 +12,11 @@ use std::sync::Arc;
 use super::cursor::{Cursor, Fallible};
 use super::dim::Dim;
 use super::graph::{OpGraph, Outlet};
-use super::op::{Attention, Binary, Conv, ForChunks, Foreign, GroupNorm, Op, Unary};
+use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Op, Unary};
 use super::types::{DType, TensorType};
 use super::{text, verify};
 use crate::diag::{Diagnostic, Result};
-use crate::weights::WeightExpr;
+use crate::weights::{Arithmetic, Function, WeightExpr};
 
 /// Nested bodies; passes make one.
 const DEEPEST_BODY: usize = 8;
@@ -160,7 +160,10 @@ impl<'a> Reader<'a> {
         }
         let (name, group) = comment(c, number)?;
         match &mut op {
-            Op::Foreign(f) => f.outputs.clone_from(&types),
+            Op::Foreign(f) => {
+                f.outputs.clone_from(&types);
+                f.bodies = self.foreign_bodies(indent + 4, depth)?;
+            }
             Op::ForChunks(chunks) => chunks.bodies = self.bodies(indent + 4, depth)?,
             _ => {}
         }
@@ -182,6 +185,17 @@ impl<'a> Reader<'a> {
             let extent = c.int()?;
             c.expect(": ")?;
             bodies.push((extent, self.graph(&mut c, indent, depth + 1)?));
+        }
+        Ok(bodies)
+    }
+
+    fn foreign_bodies(&mut self, indent: usize, depth: usize) -> Fallible<Vec<Body>> {
+        let mut bodies = Vec::new();
+        while let Some(mut c) = self.next_at(indent) {
+            let attribute = c.name()?;
+            let captures = c.key(" captures=", Cursor::index)?;
+            c.expect(": ")?;
+            bodies.push(Body { attribute, graph: self.graph(&mut c, indent, depth + 1)?, captures });
         }
         Ok(bodies)
     }
@@ -219,7 +233,8 @@ impl<'a> Reader<'a> {
             "stored" | "random" => return self.known(c, start),
             _ => {}
         }
-        let numbers = if matches!(word, "transpose" | "reshape" | "concat") { c.list("[", "]", Cursor::index)? } else { Vec::new() };
+        let numbers =
+            if matches!(word, "transpose" | "reshape" | "concat" | "expand") { c.list("[", "]", Cursor::index)? } else { Vec::new() };
         let attributes = if matches!(word, "slice" | "scale" | "cast") { c.bracketed()? } else { "" };
         let of = c.list("(", ")", |c| self.constant(c, depth + 1))?;
         let shape: Vec<u64> = numbers.iter().map(|n| *n as u64).collect();
@@ -240,9 +255,12 @@ impl<'a> Reader<'a> {
                 Err(_) => return c.fail("a scale needs a number"),
             },
             ("cast", [of], _) => of.cast(Cursor::new(attributes, c.line()).dtype()?),
-            ("add", [left, right], _) => left.add(right),
+            ("expand", [of], _) => of.expand(&shape),
             ("matmul", [left, right], _) => left.matmul(right),
-            _ => return c.fail(&format!("`{word}` is no constant")),
+            (_, of, _) => match applied(word, of) {
+                Some(made) => made,
+                None => return c.fail(&format!("`{word}` is no constant")),
+            },
         };
         made.or_else(|d| c.fail(&d.message))
     }
@@ -291,6 +309,15 @@ impl Scope {
                 _ => c.fail(&format!("there is no %{n}.{slot} above")),
             },
         }
+    }
+}
+
+/// A function of one constant or of two.
+fn applied(word: &str, of: &[WeightExpr]) -> Option<Result<WeightExpr>> {
+    match of {
+        [of] => Function::from_name(word).map(|f| of.map(f)),
+        [left, right] => Arithmetic::from_name(word).map(|f| left.binary(f, right)),
+        _ => None,
     }
 }
 
@@ -344,7 +371,9 @@ fn bare(word: &str) -> Option<Op> {
     if let Some(f) = [Add, Sub, Mul, Div, Pow].into_iter().find(|f| f.name() == word) {
         return Some(Op::Binary(f));
     }
-    [Op::MatMul, Op::Linear, Op::Silu, Op::GeGlu, Op::TemporalConv].into_iter().find(|op| op.name() == word)
+    [Op::MatMul, Op::Linear, Op::Silu, Op::GeGlu, Op::TemporalConv, Op::FusedMatMul, Op::BiasGelu, Op::ChannelAffine]
+        .into_iter()
+        .find(|op| op.name() == word)
 }
 
 fn with_attributes(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
@@ -352,6 +381,8 @@ fn with_attributes(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
         "Arange" => Op::Arange { len: c.key("len=", Cursor::dim)? },
         "Gemm" => Op::Gemm { trans_b: c.key("trans_b=", Cursor::bool)? },
         "Conv" => Op::Conv(convolution(c)?),
+        "FusedConv" => Op::FusedConv(convolution(c)?),
+        "Split" => Op::Split { axis: c.key("axis=", Cursor::index)?, sizes: c.key(" sizes=", Cursor::ints)? },
         "Softmax" => Op::Softmax { axis: c.key("axis=", Cursor::index)? },
         "Concat" => Op::Concat { axis: c.key("axis=", Cursor::index)? },
         "InstanceNormalization" => Op::InstanceNorm { eps: c.key("eps=", Cursor::float)? },
@@ -412,10 +443,13 @@ fn chunks(c: &mut Cursor<'_>) -> Fallible<ForChunks> {
     })
 }
 
-/// `domain="" NAME=PROTOBUF…`
+/// `domain="" no-inputs=[…] no-outputs=[…] NAME=PROTOBUF…`
 fn foreign(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
     use prost::Message;
     let domain = c.key("domain=", Cursor::name)?;
+    let slots = |c: &mut Cursor<'_>| c.indices().map(|all| all.into_iter().map(|i| i as u16).collect());
+    let absent_inputs = if c.eat(" no-inputs=") { slots(c)? } else { Vec::new() };
+    let absent_outputs = if c.eat(" no-outputs=") { slots(c)? } else { Vec::new() };
     let mut attributes = Vec::new();
     while c.eat(" ") {
         c.name()?;
@@ -424,7 +458,8 @@ fn foreign(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
         let attribute = crate::onnx::proto::AttributeProto::decode(&bytes[..]);
         attributes.push(attribute.or_else(|_| c.fail("the bytes are no attribute"))?);
     }
-    Ok(Op::Foreign(Box::new(Foreign { domain, op_type: word.into(), attributes, outputs: Vec::new() })))
+    let foreign = Foreign { domain, op_type: word.into(), attributes, absent_inputs, absent_outputs, ..Foreign::default() };
+    Ok(Op::Foreign(Box::new(foreign)))
 }
 
 #[cfg(test)]

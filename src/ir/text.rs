@@ -83,6 +83,12 @@ fn write_graph(out: &mut String, graph: &OpGraph, indent: &str, names: bool) -> 
                 write_graph(out, body, &format!("{indent}    "), names)?;
             }
         }
+        if let Op::Foreign(foreign) = &node.op {
+            for body in &foreign.bodies {
+                write!(out, "{indent}    {} captures={}: ", quoted(&body.attribute), body.captures)?;
+                write_graph(out, &body.graph, &format!("{indent}    "), names)?;
+            }
+        }
     }
     Ok(())
 }
@@ -112,7 +118,9 @@ pub fn constant(expr: &WeightExpr) -> String {
         WeightOp::Concat { axis, .. } => format!("concat[{axis}]({})", of()),
         WeightOp::Slice { axis, start, end, .. } => format!("slice[{axis}, {start}..{end}]({})", of()),
         WeightOp::Scale { factor, .. } => format!("scale[{factor}]({})", of()),
-        WeightOp::Add { .. } => format!("add({})", of()),
+        WeightOp::Map { function, .. } => format!("{}({})", function.name(), of()),
+        WeightOp::Binary { function, .. } => format!("{}({})", function.name(), of()),
+        WeightOp::Expand { .. } => format!("expand{:?}({})", expr.shape(), of()),
         WeightOp::MatMul { .. } => format!("matmul({})", of()),
         WeightOp::Cast { .. } => format!("cast[{}]({})", expr.dtype(), of()),
     }
@@ -159,6 +167,7 @@ fn number(dtype: DType, bytes: &[u8]) -> Option<String> {
         DType::I32 => i32::from_le_bytes(bytes.try_into().ok()?).to_string(),
         DType::U8 | DType::Bool => bytes.first()?.to_string(),
         DType::I8 => i8::from_le_bytes(bytes.try_into().ok()?).to_string(),
+        DType::Opaque => return None,
     };
     (element(dtype, &text)? == bytes).then_some(text)
 }
@@ -174,6 +183,7 @@ pub(super) fn element(dtype: DType, text: &str) -> Option<Vec<u8>> {
         DType::I32 => text.parse::<i32>().ok()?.to_le_bytes().into(),
         DType::U8 | DType::Bool => vec![text.parse::<u8>().ok()?],
         DType::I8 => text.parse::<i8>().ok()?.to_le_bytes().into(),
+        DType::Opaque => return None,
     })
 }
 
@@ -182,7 +192,8 @@ pub fn attributes(op: &Op) -> String {
     let text = match op {
         Op::Arange { len } => format!("len={len}"),
         Op::Gemm { trans_b } => format!("trans_b={trans_b}"),
-        Op::Conv(c) => convolution(c),
+        Op::Conv(c) | Op::FusedConv(c) => convolution(c),
+        Op::Split { axis, sizes } => format!("axis={axis} sizes={sizes:?}"),
         Op::Softmax { axis } | Op::Concat { axis } => format!("axis={axis}"),
         Op::InstanceNorm { eps } | Op::LayerNorm { eps } | Op::RmsNorm { eps } => format!("eps={eps}"),
         Op::ReduceMean { axes } => format!("axes={axes:?}"),
@@ -219,5 +230,7 @@ fn chunk_attributes(c: &ForChunks) -> String {
 /// Attributes of an unknown operator are kept as the bytes of their protobuf messages.
 fn foreign_attributes(f: &Foreign) -> String {
     let each = f.attributes.iter().map(|a| format!(" {}={}", quoted(&a.name), hex(&a.encode_to_vec())));
-    format!("domain={:?}{}", f.domain, each.collect::<String>())
+    let absent = |word: &str, slots: &[u16]| if slots.is_empty() { String::new() } else { format!(" {word}={slots:?}") };
+    let (inputs, outputs) = (absent("no-inputs", &f.absent_inputs), absent("no-outputs", &f.absent_outputs));
+    format!("domain={:?}{inputs}{outputs}{}", f.domain, each.collect::<String>())
 }

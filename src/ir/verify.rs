@@ -13,7 +13,7 @@
 use super::dim::Dim;
 use super::graph::{NodeId, OpGraph};
 use super::infer;
-use super::op::{ForChunks, Op};
+use super::op::{ForChunks, Foreign, Op};
 use super::types::TensorType;
 use crate::diag::{Diagnostic, Result};
 
@@ -85,8 +85,10 @@ fn check_types(graph: &OpGraph, id: NodeId, types: &[&TensorType], broken: &mut 
                 Ok(outs) => broken.push(format!("`{}` is typed {:?} but yields {outs:?}", node.name, node.outs)),
                 Err(why) => broken.push(format!("`{}`: {why}", node.name)),
             }
-            if let Op::ForChunks(chunks) = op {
-                check_chunks(chunks, types, broken);
+            match op {
+                Op::ForChunks(chunks) => check_chunks(chunks, types, broken),
+                Op::Foreign(foreign) => check_foreign(foreign, types, broken),
+                _ => {}
             }
         }
     }
@@ -100,6 +102,26 @@ fn check_chunks(chunks: &ForChunks, types: &[&TensorType], broken: &mut Vec<Stri
             broken.push(format!("the body of `{}` takes {got:?}, its pieces are {expected:?}", body.name));
         }
         if let Err(d) = verify(body) {
+            broken.extend(d.notes);
+        }
+    }
+}
+
+/// What bodies capture is typed as outside.
+fn check_foreign(foreign: &Foreign, types: &[&TensorType], broken: &mut Vec<String>) {
+    let Some(operands) = types.len().checked_sub(foreign.captures()) else {
+        broken.push(format!("{} captures more than it reads", foreign.op_type));
+        return;
+    };
+    let mut captured = &types[operands..];
+    for body in &foreign.bodies {
+        let (own, rest) = captured.split_at(body.captures);
+        captured = rest;
+        let formal: Vec<&TensorType> = body.graph.inputs().iter().map(|i| &body.graph.node(*i).outs[0]).collect();
+        if formal.len() < own.len() || !formal[formal.len() - own.len()..].iter().eq(own) {
+            broken.push(format!("the body `{}` of {} captures {own:?} as {formal:?}", body.attribute, foreign.op_type));
+        }
+        if let Err(d) = verify(&body.graph) {
             broken.extend(d.notes);
         }
     }

@@ -11,6 +11,7 @@ mod external;
 pub mod proto;
 mod reader;
 mod scan;
+mod style;
 pub mod tensor;
 mod writer;
 
@@ -19,4 +20,5 @@ mod golden_tests;
 
 pub use external::{ExternalTensor, check_external_data, for_each_tensor};
 pub use reader::{MAX_FILE, decode, read};
+pub use style::{OPSET, Style};
 pub use writer::{encode, write};

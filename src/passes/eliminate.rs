@@ -2,14 +2,17 @@
 //!
 //! Legal always: an operator has no effect but its outputs. A node is dead if no output of the graph depends on it. Two nodes are
 //! common if operator, inputs and types are equal; the later one's readers read the earlier one. A reshape to the same shape, a
-//! cast to the same type and a transposition that moves nothing are common with their input. Gain: time and memory; it costs
-//! nothing, so there is no knob.
+//! cast to the same type, a transposition that moves nothing, a product with ones and a sum with zeros are common with their
+//! input. A constant operand that holds one value many times is that one value. Gain: time and memory; it costs nothing, so there
+//! is no knob.
 
 use std::collections::{HashMap, HashSet};
 
 use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
+use crate::ir::op::Binary;
 use crate::ir::{NodeId, Op, OpGraph, Outlet};
+use crate::weights::WeightExpr;
 
 pub(super) struct Eliminate;
 
@@ -40,9 +43,34 @@ impl Pass for Eliminate {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
+        narrow_constants(rw)?;
         merge_common(rw)?;
         remove_dead(rw)
     }
+}
+
+/// A constant that holds one value many times broadcasts by itself; as one value it can go into weights.
+fn narrow_constants(rw: &mut Rewriter<'_>) -> Result<()> {
+    for id in rw.graph().nodes() {
+        let graph = rw.graph();
+        let [left, right] = graph.inputs_of(id)[..] else { continue };
+        if !matches!(graph.node(id).op, Op::Binary(_)) {
+            continue;
+        }
+        for (slot, constant, other) in [(0, left, right), (1, right, left)] {
+            let graph = rw.graph();
+            let Some(expr) = graph.as_weight(constant).filter(|e| e.elements() > 1) else { continue };
+            let broadcasts = graph.ty(other) == &graph.node(id).outs[0] && graph.as_weight(other).is_none();
+            let elements = expr.elements() as i64;
+            let Some(value) = (if broadcasts { expr.uniform()? } else { None }) else { continue };
+            rw.apply(id, None, Why::new("one-value").with("elements", elements), |e| {
+                let value = e.weight(value);
+                e.rewire_input(id, slot, value);
+                e.reinfer(id)
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// What makes two nodes equal: operator and attributes, then what they read.
@@ -88,9 +116,29 @@ fn same_as_input(graph: &OpGraph, id: NodeId, inputs: &[Outlet]) -> Option<Outle
         Op::Concat { .. } => inputs.len() == 1,
         _ => false,
     };
+    let neutral = neutral_operand(graph, &node.op, inputs).filter(|kept| graph.ty(*kept) == &node.outs[0]);
+    let (still, input) = neutral.map_or((still, input), |kept| (true, kept));
     // An output of the graph that is an input, a constant or another output needs a node of its own.
     let bare = matches!(graph.node(input.node).op, Op::Input | Op::Weight(_)) || graph.is_output(input);
     (still && !(bare && graph.is_output(Outlet { node: id, slot: 0 }))).then_some(input)
+}
+
+/// The tensor that multiplying by ones, dividing by ones, adding or subtracting zeros leaves as it is.
+fn neutral_operand(graph: &OpGraph, op: &Op, inputs: &[Outlet]) -> Option<Outlet> {
+    let (Op::Binary(f), [left, right]) = (op, inputs) else { return None };
+    let is = |side: Outlet, value: f64| graph.as_weight(side).and_then(WeightExpr::splat) == Some(value);
+    let (value, commutes) = match f {
+        Binary::Mul => (1.0, true),
+        Binary::Add => (0.0, true),
+        Binary::Div => (1.0, false),
+        Binary::Sub => (0.0, false),
+        _ => return None,
+    };
+    match (is(*right, value), commutes && is(*left, value)) {
+        (true, _) => Some(*left),
+        (_, true) => Some(*right),
+        _ => None,
+    }
 }
 
 /// The name under which a node may be merged; bodies and unknown operators are left alone.

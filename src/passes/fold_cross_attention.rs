@@ -6,7 +6,7 @@
 //! key was itself repeated over rows (`Expand`, then `Reshape`), the projections move before the repetition too, so they are
 //! computed once a batch item and not once a pixel.
 
-use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
+use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
 use crate::ir::dim::product;
 use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
@@ -17,7 +17,7 @@ static INFO: PassInfo = PassInfo {
     id: "fold-cross-attention",
     summary: "attention over one key is that key's value",
     effect: Effect::Exact,
-    requires: &[Property::Bound],
+    requires: &[],
     establishes: &[],
     example: "
 before:
@@ -102,7 +102,7 @@ fn sole_linear_reader(graph: &OpGraph, outlet: Outlet) -> Option<NodeId> {
 fn project(e: &mut super::Edit<'_>, linear: NodeId, value: Outlet) -> Result<Outlet> {
     let mut inputs = e.graph().inputs_of(linear);
     let repeated = repetition(e.graph(), value);
-    inputs[0] = repeated.map_or(value, |r| r.source);
+    inputs[0] = repeated.as_ref().map_or(value, |r| r.source);
     let out = e.add(Op::Linear, &inputs, "folded")?;
     repeated.map_or(Ok(out), |r| repeat(e, out, &r))
 }
@@ -117,10 +117,10 @@ fn before_repetition(e: &mut super::Edit<'_>, value: Outlet) -> Result<Outlet> {
 }
 
 /// Rows that are copies: `Reshape(Expand(source))` where source is `[b, 1, t, c]`, the copies `[b, n, t, c]`, the rows `[b·n, t, c]`.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Repetition {
     source: Outlet,
-    copies: i64,
+    copies: Dim,
 }
 
 fn repetition(graph: &OpGraph, rows: Outlet) -> Option<Repetition> {
@@ -133,12 +133,12 @@ fn repetition(graph: &OpGraph, rows: Outlet) -> Option<Repetition> {
     let [b, n, t, c] = &to[..] else { return None };
     let merged = reshape.outs[0].shape == [b * n, t.clone(), c.clone()];
     let only_copies = from[..] == [b.clone(), Dim::Const(1), t.clone(), c.clone()];
-    (merged && only_copies).then_some(Repetition { source, copies: n.as_const()? })
+    (merged && only_copies).then(|| Repetition { source, copies: n.clone() })
 }
 
 fn repeat(e: &mut super::Edit<'_>, value: Outlet, r: &Repetition) -> Result<Outlet> {
     let s = e.graph().ty(value).shape.clone();
-    let wide = vec![s[0].clone(), r.copies.into(), s[2].clone(), s[3].clone()];
+    let wide = vec![s[0].clone(), r.copies.clone(), s[2].clone(), s[3].clone()];
     let rows = vec![product(&wide[..2]), s[2].clone(), s[3].clone()];
     let wide = e.add(Op::Expand { shape: wide }, &[value], "repeat")?;
     e.add(Op::Reshape { shape: rows }, &[wide], "rows")

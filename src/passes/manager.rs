@@ -10,7 +10,7 @@ use super::trace::{PassRecord, Status, Trace};
 use super::{Choices, Knob, Pass, PassCx, Property, Rewriter, pipeline};
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::ir::{OpGraph, TensorType, text, verify};
+use crate::ir::{DType, OpGraph, TensorType, text, verify};
 
 /// How closely passes are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,8 +47,16 @@ pub fn compile(graph: &OpGraph, machine: &Machine, choices: &Choices, checks: Ch
     run_passes(&pipeline(), graph, machine, choices, checks, debugging)
 }
 
-/// Runs these passes in this order; see [`compile`].
-pub(super) fn run_passes(
+/// Does every tensor that vidc computes with have a size?
+pub fn is_bound(graph: &OpGraph) -> bool {
+    graph.nodes().into_iter().all(|id| graph.node(id).outs.iter().all(|t| t.dtype == DType::Opaque || t.dims().is_some()))
+}
+
+/// Runs these passes in this order; see [`compile`]. Over a graph with symbolic dims, those that need sizes are left out.
+///
+/// # Errors
+/// As [`compile`].
+pub fn run_passes(
     passes: &[Box<dyn Pass>],
     graph: &OpGraph,
     machine: &Machine,
@@ -58,11 +66,17 @@ pub(super) fn run_passes(
 ) -> Result<Compiled> {
     let cx = PassCx { machine, choices };
     let mut out = Compiled { graph: graph.clone(), trace: Trace::default() };
-    let mut established = vec![Property::Bound];
+    let bound = is_bound(graph);
+    let mut established = if bound { vec![Property::Bound] } else { Vec::new() };
     for (i, pass) in passes.iter().enumerate() {
         let info = pass.info();
         if debugging.disable.iter().any(|d| d == info.id) {
             out.trace.records.push(record(&**pass, &out.graph, Status::Disabled));
+            established.extend(info.establishes);
+            continue;
+        }
+        if !bound && info.requires.contains(&Property::Bound) {
+            out.trace.records.push(record(&**pass, &out.graph, Status::Skipped));
             established.extend(info.establishes);
             continue;
         }

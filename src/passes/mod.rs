@@ -11,21 +11,28 @@ mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
 mod eliminate;
+mod fold_affine;
 mod fold_constants;
 mod fold_cross_attention;
+mod fuse_residual;
 mod guidance;
+pub mod hoist;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod journal_tests;
 mod knob;
 pub mod manager;
+mod merge_linears;
+mod place_views;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod property_tests;
+mod raise;
 mod regions;
 mod rewriter;
 mod schedule;
 mod select_kernels;
+mod sink_repeat;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -109,11 +116,20 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
     vec![
         // First the arithmetic that no choice depends on, on the smallest graph.
         Box::new(fold_constants::FoldConstants),
+        // Then what the rest looks for is given its name: in imported graphs it is spelled out.
+        Box::new(raise::Raise),
         // Before anything looks at attention: half of the sites vanish.
         Box::new(fold_cross_attention::FoldCrossAttention),
+        // Folded attention leaves projections of repeated rows behind.
+        Box::new(sink_repeat::SinkRepeat),
         Box::new(eliminate::Eliminate),
+        // Where dead readers and copies are gone, as a tensor that changes may have one reader only; before types, which are the same
+        // on both sides of a constant here.
+        Box::new(fold_affine::FoldAffine),
         // Types before forms: which kernel is chosen depends on them, and casts must not end up inside a chunk.
         Box::new(assign_precision::AssignPrecision),
+        // Where products over a few rows stand is no matter of knobs; they are still raised and one kind.
+        Box::new(merge_linears::MergeLinears),
         // Splitting acts on raised operators, whose meaning is still visible; a site belongs to the first that takes it.
         Box::new(tile_attention::TileAttention),
         Box::new(chunk_feed_forward::ChunkFeedForward),
@@ -123,6 +139,11 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
         Box::new(unroll_chunks::UnrollChunks),
         // Lowering leaves reshapes of constants behind.
         Box::new(fold_constants::FoldConstants),
+        Box::new(eliminate::Eliminate),
+        // Looks through reshapes, so it does not depend on where they end up.
+        Box::new(fuse_residual::FuseResidual),
+        // All reshapes are there now.
+        Box::new(place_views::PlaceViews),
         Box::new(eliminate::Eliminate),
         Box::new(schedule::Schedule),
     ]

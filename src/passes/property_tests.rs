@@ -9,9 +9,9 @@ use super::manager::Debugging;
 use super::*;
 use crate::hwdb;
 use crate::interp::arb::{arb_graph, inputs, relative_l2};
-use crate::interp::{self, Float};
+use crate::interp::{self, Float, Rounding};
 use crate::ir::{DType, Op, Outlet, text, verify};
-use crate::weights::{Source, WeightExpr, evaluate};
+use crate::weights::{Source, WeightExpr, evaluate, evaluate_unrounded};
 
 /// How far the f64 output may move under an exact pass.
 pub(super) const EXACT: f64 = 1e-10;
@@ -25,9 +25,14 @@ const MACHINES: [&str; 2] = ["x86-cpu-2core", "rtx3090"];
 /// What a graph computes from fixed inputs with seeded parameters.
 pub(super) fn outputs<T: Float>(graph: &OpGraph) -> Vec<(String, ArrayD<f64>)> {
     let mut weights = |expr: &WeightExpr| {
-        let values = evaluate(&expr.bind(&Source::Random { seed: 7 })?)?;
-        let shape: Vec<usize> = values.shape.iter().map(|d| *d as usize).collect();
-        Ok(ArrayD::from_shape_vec(shape, values.to_f32().into_iter().map(|v| T::from_f64(f64::from(v))).collect()).unwrap())
+        let bound = expr.bind(&Source::Random { seed: 7 })?;
+        let shape: Vec<usize> = bound.shape().iter().map(|d| *d as usize).collect();
+        // In f64 nothing is rounded, so that what a pass folds into a constant shows what it does and not what storing it does.
+        let values: Vec<T> = match T::ROUNDING {
+            Rounding::None => evaluate_unrounded(&bound)?.into_iter().map(T::from_f64).collect(),
+            Rounding::AsTyped => evaluate(&bound)?.to_f32().into_iter().map(|v| T::from_f64(f64::from(v))).collect(),
+        };
+        Ok(ArrayD::from_shape_vec(shape, values).unwrap())
     };
     let out = interp::run::<T>(graph, &inputs(graph), &mut weights).unwrap_or_else(|d| panic!("{}: {:?}", d.message, d.notes));
     out.into_iter().map(|(name, y)| (name, y.mapv(T::to_f64))).collect()

@@ -207,6 +207,7 @@ enum Undo {
     Added(NodeId),
     Redirected { old: Outlet, new: Outlet, edges: Vec<(NodeId, u16)>, outputs: Vec<usize> },
     Retyped(NodeId, Box<Node>),
+    Rewired(NodeId, Vec<Outlet>),
 }
 
 /// The changes that one application of a rule makes. New nodes run at the site's place, in the order in which they are added.
@@ -300,6 +301,29 @@ impl Edit<'_> {
         }
     }
 
+    /// Lets one input of one node read another tensor, whose type may differ; the caller retypes what follows.
+    pub fn rewire_input(&mut self, reader: NodeId, slot: u16, to: Outlet) {
+        let old = self.graph.inputs_of(reader)[usize::from(slot)];
+        if old != to {
+            self.graph.move_edges(old, to, &[(reader, slot)]);
+            self.journal.push(Undo::Redirected { old, new: to, edges: vec![(reader, slot)], outputs: Vec::new() });
+        }
+    }
+
+    /// Adds an operator right behind a node that need not be the site, with that node's group and knob.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit.
+    pub fn add_after(&mut self, place: NodeId, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
+        let node = self.graph.node(place);
+        let (order, group, knob) = (node.order.below(u32::MAX), node.group.clone(), node.knob.clone());
+        let name = if self.name.is_empty() { String::new() } else { format!("{}/{suffix}", node.name) };
+        let node = self.graph.add_at(op, inputs, name, group, order)?;
+        self.graph.node_mut(node).knob = knob;
+        self.journal.push(Undo::Added(node));
+        Ok(Outlet { node, slot: 0 })
+    }
+
     /// Changes an operator in place and infers its types anew from its inputs.
     ///
     /// # Errors
@@ -314,6 +338,26 @@ impl Edit<'_> {
             node.op = op;
             node.outs = outs;
             self.journal.push(Undo::Retyped(id, Box::new(old)));
+        }
+        Ok(())
+    }
+
+    /// Lets a node read other tensors, more or fewer than before; its outputs keep their types.
+    ///
+    /// # Errors
+    /// `model/shape` if the inputs do not fit, or yield another type.
+    pub fn rewire(&mut self, id: NodeId, inputs: &[Outlet]) -> Result<()> {
+        let types: Vec<TensorType> = inputs.iter().map(|i| self.graph.ty(*i).clone()).collect();
+        let node = self.graph.node(id);
+        let outs = crate::ir::infer::infer(&node.op, &types.iter().collect::<Vec<_>>());
+        if outs.as_ref() != Ok(&node.outs) {
+            let why = outs.err().unwrap_or_else(|| "it would yield another type".into());
+            return Err(Box::new(Diagnostic::new("model/shape", format!("`{}`: {why}", node.name))));
+        }
+        let old = self.graph.inputs_of(id);
+        if old != inputs {
+            self.graph.rewire(id, inputs);
+            self.journal.push(Undo::Rewired(id, old));
         }
         Ok(())
     }
@@ -350,6 +394,7 @@ impl Edit<'_> {
                 Undo::Added(id) => {
                     self.graph.graph.remove_node(id.0);
                 }
+                Undo::Rewired(id, inputs) => self.graph.rewire(id, &inputs),
                 Undo::Retyped(id, node) => *self.graph.node_mut(id) = *node,
                 Undo::Redirected { old, new, edges, outputs } => {
                     self.graph.move_edges(new, old, &edges);

@@ -21,7 +21,7 @@ static INFO: PassInfo = PassInfo {
     id: "select-kernels",
     summary: "give every raised operator a form that the provider runs",
     effect: Effect::Exact,
-    requires: &[Property::Bound, Property::Typed],
+    requires: &[Property::Typed],
     establishes: &[Property::Lowered],
     example: "
 before:
@@ -42,7 +42,10 @@ impl Pass for SelectKernels {
         &INFO
     }
 
-    fn knobs(&self, graph: &OpGraph, _: &Machine) -> Vec<Knob> {
+    fn knobs(&self, graph: &OpGraph, machine: &Machine) -> Vec<Knob> {
+        if on_cpu(machine) {
+            return Vec::new();
+        }
         let sites = graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::TemporalConv);
         let ids: std::collections::BTreeSet<String> = sites.map(|id| temporal_knob(graph, id)).collect();
         let knob = |id: String| Knob {
@@ -76,13 +79,14 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
     let knob = governed.as_deref();
     let gate = if op == Op::Linear { gate_reader(rw.graph(), id) } else { None };
     if let Some(gate) = gate {
-        return forms::split_gate(rw, id, gate);
+        return forms::split_gate(rw, id, gate, on_cpu(cx.machine));
     }
     match &op {
         Op::TemporalConv => return temporal_conv(rw, cx, id, &inputs, &out),
         Op::ForChunks(chunks) => return bodies(rw, cx, id, chunks),
         _ => {}
     }
+    let inputs_f32 = inputs.iter().all(|i| rw.graph().ty(*i).dtype == DType::F32);
     let mut replace = |rule: &'static str, form: &dyn Fn(&mut super::Edit<'_>) -> Result<Outlet>| {
         rw.apply(id, knob, Why::new(rule).with("engine", engine_word(cx.machine.engine)), |e| {
             let new = form(e)?;
@@ -91,12 +95,15 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
         })
     };
     match &op {
+        Op::Linear if on_cpu(cx.machine) && inputs.len() == 2 && out.rank() > 2 && inputs_f32 => {
+            replace("product-of-any-rank", &|e| e.add(Op::FusedMatMul, &inputs, ""))
+        }
         Op::Linear => replace("gemm", &|e| forms::linear(e, &inputs, &out)),
         Op::Attention(a) => replace("fused-attention", &|e| e.add(Op::MultiHeadAttention(*a), &inputs, "")),
         Op::GroupNorm(g) if fused_group_norm(&out, g.groups, cx.machine) => {
             replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out))
         }
-        Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out)),
+        Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out, on_cpu(cx.machine))),
         Op::RmsNorm { eps } => replace("rms-norm-written-out", &|e| forms::rms_norm(e, *eps, &inputs, &out)),
         Op::Silu => replace("quick-gelu", &|e| e.add(Op::QuickGelu { alpha: 1.0 }, &inputs, "")),
         Op::Gelu { tanh } => replace("gelu", &|e| e.add(Op::Unary(forms::gelu(*tanh)), &inputs, "")),
@@ -105,6 +112,10 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
         Op::Arange { .. } => Err(Box::new(Diagnostic::new("pass/not-lowered", "positions must have been folded to a constant"))),
         _ => Ok(()),
     }
+}
+
+fn on_cpu(machine: &Machine) -> bool {
+    machine.engine == Engine::OnnxRuntimeCpu
 }
 
 fn engine_word(engine: Engine) -> &'static str {
@@ -116,6 +127,15 @@ fn engine_word(engine: Engine) -> &'static str {
 }
 
 fn temporal_conv(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, inputs: &[Outlet], out: &TensorType) -> Result<()> {
+    if on_cpu(cx.machine) {
+        // The 2-D kernel was never slower there (0.89 to 0.98 of the time of the 3-D one at 64 to 256 channels).
+        let knob = rw.graph().node(id).knob.clone();
+        return rw.apply(id, knob.as_deref(), Why::new("temporal-conv-as-2d"), |e| {
+            let new = forms::temporal_2d(e, inputs, out)?;
+            e.replace(Outlet { node: id, slot: 0 }, new)?;
+            e.remove(id)
+        });
+    }
     let knob = temporal_knob(rw.graph(), id);
     let flat = cx.choices.get(&knob) == Some("conv2d");
     rw.tag(&[id], &knob);
@@ -151,7 +171,7 @@ fn gate_reader(graph: &OpGraph, id: NodeId) -> Option<NodeId> {
 }
 
 /// Is there a fused GroupNorm kernel for this tensor?
-fn fused_group_norm(ty: &TensorType, groups: i64, machine: &Machine) -> bool {
+pub(super) fn fused_group_norm(ty: &TensorType, groups: i64, machine: &Machine) -> bool {
     let channels = ty.shape.get(1).and_then(crate::ir::Dim::as_const).unwrap_or(0);
     let typed = matches!(ty.dtype, DType::F16 | DType::F32);
     machine.engine == Engine::OnnxRuntimeCuda && ty.rank() > 2 && groups == 32 && typed && GROUP_NORM_CHANNELS.contains(&channels)

@@ -16,6 +16,8 @@ pub enum Status {
     Unchanged,
     /// It was switched off on request.
     Disabled,
+    /// It needs sizes that are not bound.
+    Skipped,
 }
 
 /// One pass over one model.

@@ -1,20 +1,23 @@
 //! A scheduled operator graph as an ONNX model: mechanical, takes no decision.
 //!
-//! The nodes are written in *reverse* order: ONNX Runtime walks depth first from the outputs and prefers, among a node's inputs,
-//! the producer that stands later in the list; with the list reversed it runs the planned order (`docs/facts/ort.md` section 3).
-//! Opset 21, IR version 10; contrib kernels from `com.microsoft` 1. Weights are external data by (location, offset, length).
+//! In a plan the nodes are written in *reverse* order: ONNX Runtime walks depth first from the outputs and prefers, among a
+//! node's inputs, the producer that stands later in the list; with the list reversed it runs the planned order
+//! (`docs/facts/ort.md` section 3). A file for others is written in the planned order, as the standard asks ([`Style`]).
+//! IR version 10; contrib kernels from `com.microsoft` 1. Weights are external data by (location, offset, length). A shape with
+//! symbolic dims is written as the arithmetic that computes it from the graph's inputs (`shapes`).
+
+mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::diag::{Diagnostic, Result};
-use crate::ir::op::{Conv, Unary};
-use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet, TensorType, Verified};
+use crate::diag::Result;
+use crate::ir::op::{Body, Conv, Foreign, Unary};
+use crate::ir::{DType, Dim, NodeId, Op, OpGraph, Outlet, TensorType, Verified};
+use crate::onnx::Style;
 use crate::onnx::build::{self, Extent, attr};
-use crate::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto};
-use crate::weights::{DType, WeightExpr};
+use crate::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::weights::WeightExpr;
 
-/// Opset that vidc writes: the newest that all providers run and that has Gelu.
-const OPSET: i64 = 21;
 const CONTRIB: &str = "com.microsoft";
 
 /// Where the bytes of a constant lie.
@@ -33,50 +36,71 @@ pub enum Placed {
     Embedded(Vec<u8>),
 }
 
+/// Says where a constant lies.
+type Place<'a> = &'a mut dyn FnMut(&WeightExpr) -> Result<Placed>;
+
 /// The model of a scheduled graph; `place` says where each constant lies.
 ///
 /// # Errors
-/// What `place` returns, and `pass/not-lowered` for an operator that has no ONNX form.
-pub fn emit(graph: Verified<'_>, place: &mut dyn FnMut(&WeightExpr) -> Result<Placed>) -> Result<ModelProto> {
+/// What `place` returns, `pass/not-lowered` for an operator that has no ONNX form, `model/unbound` for a dim that cannot be computed
+/// from the inputs.
+pub fn emit(graph: Verified<'_>, style: &Style, place: Place<'_>) -> Result<ModelProto> {
     let graph = graph.graph();
-    let mut e = Emitter { graph, names: BTreeMap::new(), proto: GraphProto::default(), shapes: BTreeSet::new() };
+    let mut e = Emitter::new(graph, style, String::new(), BTreeMap::new());
     e.proto.name.clone_from(&graph.name);
+    e.symbols = shapes::symbols(graph);
     for input in graph.inputs() {
         let name = graph.node(*input).name.clone();
-        e.proto.input.push(value_info(&name, &graph.node(*input).outs[0])?);
+        e.proto.input.push(e.value_info(&name, &graph.node(*input).outs[0]));
         e.names.insert(Outlet { node: *input, slot: 0 }, name);
     }
+    e.body(place)?;
     for (name, outlet) in graph.outputs() {
-        e.proto.output.push(value_info(name, graph.ty(*outlet))?);
-        e.names.entry(*outlet).or_insert_with(|| name.clone());
+        let info = e.value_info(name, graph.ty(*outlet));
+        e.proto.output.push(info);
     }
-    for (i, id) in graph.nodes().into_iter().enumerate() {
-        e.node(i, id, place)?;
+    if style.reversed {
+        e.proto.node.reverse();
     }
-    e.proto.node.reverse();
-    let mut model = build::model(e.proto, OPSET);
-    model.opset_import.push(build::opset(CONTRIB, 1));
+    let mut domains = e.domains;
+    domains.extend(foreign_domains(graph));
+    let mut model = build::model(e.proto, style.opset);
+    for domain in domains.iter().filter(|d| !matches!(d.as_str(), "" | "ai.onnx")) {
+        model.opset_import.push(build::opset(domain, style.domains.get(domain).copied().unwrap_or(1)));
+    }
     Ok(model)
 }
 
-fn value_info(name: &str, ty: &TensorType) -> Result<crate::onnx::proto::ValueInfoProto> {
-    let dims = ty.dims().ok_or_else(|| Diagnostic::new("model/unbound", format!("`{name}` still has the symbolic type {ty}")))?;
-    let extents: Vec<Extent> = dims.into_iter().map(Extent::Known).collect();
-    Ok(build::value_info(name, ty.dtype.onnx(), &extents))
+fn foreign_domains(graph: &OpGraph) -> BTreeSet<String> {
+    let mut out = BTreeSet::new();
+    for id in graph.nodes() {
+        if let Op::Foreign(f) = &graph.node(id).op {
+            out.insert(f.domain.clone());
+            f.bodies.iter().for_each(|b| out.extend(foreign_domains(&b.graph)));
+        }
+    }
+    out
 }
 
 struct Emitter<'a> {
     graph: &'a OpGraph,
+    style: &'a Style,
+    /// In front of every name that is made here: names are unique over bodies too.
+    prefix: String,
     names: BTreeMap<Outlet, String>,
     proto: GraphProto,
-    /// Integer constants that are there already.
-    shapes: BTreeSet<String>,
+    /// Constants and computed dims that are there already.
+    made: BTreeSet<String>,
+    /// The name and axis of the input that gives each symbol.
+    symbols: BTreeMap<String, (String, usize)>,
+    /// Domains of the operators written.
+    domains: BTreeSet<String>,
 }
 
 /// Operator type, domain, attributes and the constants that follow the inputs.
 struct Form {
     op_type: String,
-    domain: &'static str,
+    domain: String,
     attributes: Vec<AttributeProto>,
     /// Names of further inputs; an empty one is left out.
     extra: Vec<String>,
@@ -84,11 +108,11 @@ struct Form {
 
 impl Form {
     fn standard(op_type: &str, attributes: Vec<AttributeProto>) -> Self {
-        Self { op_type: op_type.into(), domain: "", attributes, extra: Vec::new() }
+        Self { op_type: op_type.into(), domain: String::new(), attributes, extra: Vec::new() }
     }
 
     fn contrib(op_type: &str, attributes: Vec<AttributeProto>) -> Self {
-        Self { op_type: op_type.into(), domain: CONTRIB, attributes, extra: Vec::new() }
+        Self { op_type: op_type.into(), domain: CONTRIB.into(), attributes, extra: Vec::new() }
     }
 
     fn with(mut self, extra: impl IntoIterator<Item = String>) -> Self {
@@ -97,47 +121,156 @@ impl Form {
     }
 }
 
-impl Emitter<'_> {
-    fn node(&mut self, index: usize, id: NodeId, place: &mut dyn FnMut(&WeightExpr) -> Result<Placed>) -> Result<()> {
+impl<'a> Emitter<'a> {
+    fn new(graph: &'a OpGraph, style: &'a Style, prefix: String, symbols: BTreeMap<String, (String, usize)>) -> Self {
+        Self {
+            graph,
+            style,
+            prefix,
+            names: BTreeMap::new(),
+            proto: GraphProto::default(),
+            made: BTreeSet::new(),
+            symbols,
+            domains: BTreeSet::new(),
+        }
+    }
+
+    fn value_info(&self, name: &str, ty: &TensorType) -> ValueInfoProto {
+        if ty.dtype == DType::Opaque {
+            let bare = || ValueInfoProto { name: name.into(), ..ValueInfoProto::default() };
+            return self.style.declared.get(name).cloned().unwrap_or_else(bare);
+        }
+        let extent = |d: &Dim| d.as_const().map_or_else(|| Extent::Named(d.to_string()), Extent::Known);
+        build::value_info(name, ty.dtype.onnx(), &ty.shape.iter().map(extent).collect::<Vec<_>>())
+    }
+
+    /// All nodes, and a name for each output of the graph.
+    fn body(&mut self, place: Place<'_>) -> Result<()> {
+        for (name, outlet) in self.graph.outputs() {
+            let computed = !matches!(self.graph.node(outlet.node).op, Op::Input | Op::Weight(_));
+            if computed {
+                self.names.entry(*outlet).or_insert_with(|| name.clone());
+            }
+        }
+        for (i, id) in self.graph.nodes().into_iter().enumerate() {
+            self.node(i, id, place)?;
+        }
+        self.alias_outputs();
+        Ok(())
+    }
+
+    fn node(&mut self, index: usize, id: NodeId, place: Place<'_>) -> Result<()> {
         let node = self.graph.node(id);
         let at = |slot| Outlet { node: id, slot };
         match &node.op {
             Op::Input => return Ok(()),
             Op::Weight(expr) => {
-                let name = format!("w{index}");
+                let name = format!("{}w{index}", self.prefix);
                 self.proto.initializer.push(initializer(&name, expr, place(expr)?));
                 self.names.insert(at(0), name);
                 return Ok(());
             }
             _ => {}
         }
-        let form = self.form(id)?;
         let mut inputs: Vec<String> = self.graph.inputs_of(id).iter().map(|o| self.names[o].clone()).collect();
-        inputs.extend(form.extra);
         for slot in 0..node.outs.len() as u16 {
-            self.names.entry(at(slot)).or_insert_with(|| format!("v{index}_{slot}"));
+            let name = format!("{}v{index}_{slot}", self.prefix);
+            self.names.entry(at(slot)).or_insert(name);
         }
-        let outputs = (0..node.outs.len() as u16).map(|slot| self.names[&at(slot)].clone()).collect();
+        let mut outputs: Vec<String> = (0..node.outs.len() as u16).map(|slot| self.names[&at(slot)].clone()).collect();
+        let form = match &node.op {
+            Op::Foreign(f) => {
+                let form = self.foreign(index, f, &inputs, place)?;
+                inputs.truncate(inputs.len() - f.captures());
+                inputs = Foreign::with_absent(&inputs, &f.absent_inputs, &String::new());
+                outputs = Foreign::with_absent(&outputs, &f.absent_outputs, &String::new());
+                form
+            }
+            Op::MultiHeadAttention(_) if inputs.len() > 3 => {
+                // Between the values and the mask stand a bias and the lengths of the keys, which vidc does not use.
+                inputs.splice(3..3, [String::new(), String::new()]);
+                self.form(id)?
+            }
+            _ => self.form(id)?,
+        };
+        inputs.extend(form.extra);
+        self.domains.insert(form.domain.clone());
         self.proto.node.push(NodeProto {
             input: inputs,
             output: outputs,
-            name: format!("{index}:{}", node.name),
+            name: format!("{}{index}:{}", self.prefix, node.name),
             op_type: form.op_type,
-            domain: form.domain.into(),
+            domain: form.domain,
             attribute: form.attributes,
             ..Default::default()
         });
-        self.alias_outputs(id);
         Ok(())
     }
 
-    /// A tensor that is an output twice, or an input that is an output, needs an Identity for the further names.
-    fn alias_outputs(&mut self, id: NodeId) {
-        for (name, outlet) in self.graph.outputs().iter().filter(|(_, o)| o.node == id) {
-            let source = self.names[outlet].clone();
-            if &source != name {
-                self.proto.node.push(build::node("Identity", name, &[&source], &[name]));
+    fn foreign(&mut self, index: usize, f: &Foreign, inputs: &[String], place: Place<'_>) -> Result<Form> {
+        let mut attributes = f.attributes.clone();
+        let mut captured = inputs[inputs.len() - f.captures()..].iter();
+        for (i, body) in f.bodies.iter().enumerate() {
+            let own: Vec<String> = captured.by_ref().take(body.captures).cloned().collect();
+            attributes.push(attr::graph(&body.attribute, self.nested(&format!("{index}_{i}_"), body, &own, place)?));
+        }
+        Ok(Form { op_type: f.op_type.clone(), domain: f.domain.clone(), attributes, extra: vec![] })
+    }
+
+    /// A body as a graph of the file; what it captures it reads by the name outside.
+    fn nested(&mut self, prefix: &str, body: &Body, captured: &[String], place: Place<'_>) -> Result<GraphProto> {
+        let graph = &body.graph;
+        let mut e = Emitter::new(graph, self.style, format!("{}{prefix}", self.prefix), self.symbols.clone());
+        e.proto.name.clone_from(&graph.name);
+        let formal = graph.inputs().len() - body.captures;
+        for (i, input) in graph.inputs().iter().enumerate() {
+            let outlet = Outlet { node: *input, slot: 0 };
+            let own = format!("{}i{i}", e.prefix);
+            if i < formal {
+                e.proto.input.push(e.untyped_if_opaque(&own, graph.ty(outlet)));
             }
+            let name = i.checked_sub(formal).map_or(own, |c| captured[c].clone());
+            e.names.insert(outlet, name);
+        }
+        let outputs: Vec<String> = (0..graph.outputs().len()).map(|i| format!("{}o{i}", e.prefix)).collect();
+        for ((_, outlet), name) in graph.outputs().iter().zip(&outputs) {
+            if !matches!(graph.node(outlet.node).op, Op::Input | Op::Weight(_)) {
+                e.names.entry(*outlet).or_insert_with(|| name.clone());
+            }
+        }
+        for (i, id) in graph.nodes().into_iter().enumerate() {
+            e.node(i, id, place)?;
+        }
+        for ((_, outlet), name) in graph.outputs().iter().zip(&outputs) {
+            e.alias(*outlet, name);
+            let info = e.untyped_if_opaque(name, graph.ty(*outlet));
+            e.proto.output.push(info);
+        }
+        if self.style.reversed {
+            e.proto.node.reverse();
+        }
+        self.domains.extend(e.domains);
+        Ok(e.proto)
+    }
+
+    /// A declaration in a body: the runtime infers what is not said. Symbols of a body are names of its own and say nothing.
+    fn untyped_if_opaque(&self, name: &str, ty: &TensorType) -> ValueInfoProto {
+        let fixed = ty.dtype != DType::Opaque && ty.shape.iter().all(|d| d.as_const().is_some());
+        if fixed { self.value_info(name, ty) } else { shapes::of_element_type(name, ty.dtype) }
+    }
+
+    /// An output that is an input, a constant or another output needs an Identity.
+    fn alias_outputs(&mut self) {
+        let outputs: Vec<(String, Outlet)> = self.graph.outputs().to_vec();
+        for (name, outlet) in outputs {
+            self.alias(outlet, &name);
+        }
+    }
+
+    fn alias(&mut self, outlet: Outlet, name: &str) {
+        let source = &self.names[&outlet];
+        if source != name {
+            self.proto.node.push(build::node("Identity", &format!("{}{name}:identity", self.prefix), &[source], &[name]));
         }
     }
 
@@ -151,6 +284,9 @@ impl Emitter<'_> {
             Op::MatMul => Form::standard("MatMul", vec![]),
             Op::Gemm { trans_b } => Form::standard("Gemm", vec![attr::int("transB", i64::from(*trans_b))]),
             Op::Conv(c) => Form::standard("Conv", conv_attributes(c)),
+            Op::FusedConv(c) => Form::contrib("FusedConv", conv_attributes(c)),
+            Op::FusedMatMul => Form::contrib("FusedMatMul", vec![attr::int("transB", 1)]),
+            Op::BiasGelu => Form::contrib("BiasGelu", vec![]),
             Op::Softmax { axis } => Form::standard("Softmax", vec![attr::int("axis", *axis as i64)]),
             Op::InstanceNorm { eps } => Form::standard("InstanceNormalization", vec![attr::float("epsilon", *eps)]),
             Op::LayerNorm { eps } => Form::standard("LayerNormalization", vec![attr::int("axis", rank - 1), attr::float("epsilon", *eps)]),
@@ -176,59 +312,14 @@ impl Emitter<'_> {
                     attr::int("channels_last", 1),
                 ],
             ),
-            op => self.shaped_form(op)?,
+            Op::ChannelAffine => {
+                let channels = node.outs[0].shape.get(1).and_then(Dim::as_const).unwrap_or(0).max(0) as usize;
+                let [mean, variance] = [0_f32, 1.0]
+                    .map(|v| self.constant(&format!("f32[{v}; {channels}]"), DType::F32, channels, v.to_le_bytes().repeat(channels)));
+                Form::standard("BatchNormalization", vec![attr::float("epsilon", 0.0)]).with([mean, variance])
+            }
+            _ => self.shaped_form(id)?,
         })
-    }
-
-    /// Operators whose shapes are constant inputs.
-    fn shaped_form(&mut self, op: &Op) -> Result<Form> {
-        Ok(match op {
-            Op::Reshape { shape } => Form::standard("Reshape", vec![]).with([self.dims(shape)?]),
-            Op::Expand { shape } => Form::standard("Expand", vec![]).with([self.dims(shape)?]),
-            Op::Slice { axis, start, end } => {
-                let (start, end) = (self.dims(std::slice::from_ref(start))?, self.dims(std::slice::from_ref(end))?);
-                Form::standard("Slice", vec![]).with([start, end, self.integers(&[*axis as i64])])
-            }
-            Op::Pad { before, after } => {
-                let pads: Vec<i64> = before.iter().chain(after).copied().collect();
-                Form::standard("Pad", vec![]).with([self.integers(&pads)])
-            }
-            Op::Upsample { factors } => {
-                let attributes = vec![
-                    attr::string("mode", "nearest"),
-                    attr::string("coordinate_transformation_mode", "asymmetric"),
-                    attr::string("nearest_mode", "floor"),
-                ];
-                Form::standard("Resize", attributes).with([String::new(), self.factors(factors)])
-            }
-            Op::Foreign(f) => Form { op_type: f.op_type.clone(), domain: "", attributes: f.attributes.clone(), extra: vec![] },
-            other => return Err(Box::new(Diagnostic::new("pass/not-lowered", format!("{} has no ONNX form", other.name())))),
-        })
-    }
-
-    fn dims(&mut self, dims: &[Dim]) -> Result<String> {
-        let numbers: Option<Vec<i64>> = dims.iter().map(Dim::as_const).collect();
-        let numbers = numbers.ok_or_else(|| Diagnostic::new("model/unbound", format!("the shape {dims:?} is still symbolic")))?;
-        Ok(self.integers(&numbers))
-    }
-
-    /// The name of an i64 vector.
-    fn integers(&mut self, values: &[i64]) -> String {
-        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        self.constant(format!("i64{values:?}"), DType::I64, values.len(), bytes)
-    }
-
-    /// The name of an f32 vector of whole factors.
-    fn factors(&mut self, values: &[i64]) -> String {
-        let bytes = values.iter().flat_map(|v| (*v as f32).to_le_bytes()).collect();
-        self.constant(format!("f32{values:?}"), DType::F32, values.len(), bytes)
-    }
-
-    fn constant(&mut self, name: String, dtype: DType, len: usize, bytes: Vec<u8>) -> String {
-        if self.shapes.insert(name.clone()) {
-            self.proto.initializer.push(build::tensor(&name, dtype.onnx(), &[len as i64], bytes));
-        }
-        name
     }
 }
 

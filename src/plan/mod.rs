@@ -131,11 +131,11 @@ fn write_files(
     bundle: bool,
     folder: &Path,
 ) -> Result<Manifest> {
-    let mut store = Store::create(folder, source, bundle)?;
+    let mut store = Store::create(folder.join(store::DERIVED), store::DERIVED, source, bundle)?;
     let mut sessions = Vec::new();
     for (name, model) in &compiled.instances {
         let mut used = Vec::new();
-        let proto = emit(verify(&model.graph)?, &mut |expr| {
+        let proto = emit(verify(&model.graph)?, &onnx::Style::default(), &mut |expr| {
             let placed = store.place(expr)?;
             if let Placed::External { location, .. } = &placed
                 && !used.contains(location)

@@ -38,6 +38,8 @@ pub struct Store<'a> {
     source: &'a Source,
     derived: BufWriter<File>,
     derived_path: PathBuf,
+    /// The name that the models use for the derived file.
+    own: String,
     at: u64,
     hash: Sha256,
     placed: BTreeMap<[u8; 32], Placed>,
@@ -46,17 +48,17 @@ pub struct Store<'a> {
 }
 
 impl<'a> Store<'a> {
-    /// A store that writes its derived file into `folder`. With `bundle`, untouched weights are copied too.
+    /// A store that writes derived weights to `derived_path`, which models call `own`. With `bundle`, untouched weights are copied too.
     ///
     /// # Errors
     /// `io/unwritable`.
-    pub fn create(folder: &Path, source: &'a Source, bundle: bool) -> Result<Self> {
-        let derived_path = folder.join(DERIVED);
+    pub fn create(derived_path: PathBuf, own: &str, source: &'a Source, bundle: bool) -> Result<Self> {
         let file = File::create(&derived_path).map_err(|e| unwritable(&derived_path, &e))?;
         Ok(Self {
             source,
             derived: BufWriter::with_capacity(1 << 20, file),
             derived_path,
+            own: own.into(),
             at: 0,
             hash: Sha256::new(),
             placed: BTreeMap::new(),
@@ -109,7 +111,7 @@ impl<'a> Store<'a> {
         self.write(&vec![0; padding as usize])?;
         let offset = self.at;
         self.write(&tensor.bytes)?;
-        Ok(Placed::External { location: DERIVED.into(), offset, len: tensor.bytes.len() as u64 })
+        Ok(Placed::External { location: self.own.clone(), offset, len: tensor.bytes.len() as u64 })
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -127,7 +129,7 @@ impl<'a> Store<'a> {
         self.derived.flush().map_err(|e| unwritable(&self.derived_path, &e))?;
         if self.at > 0 {
             let sha256 = Some(hex(&self.hash.finalize()));
-            self.files.push(WeightsEntry { location: DERIVED.into(), path: DERIVED.into(), bytes: self.at, sha256 });
+            self.files.push(WeightsEntry { location: self.own.clone(), path: self.own.clone().into(), bytes: self.at, sha256 });
         }
         Ok(self.files)
     }

@@ -17,6 +17,7 @@ use ort::logging::LogLevel;
 use ort::memory::AllocationDevice;
 use ort::session::builder::{GraphOptimizationLevel, PrepackedWeights, SessionBuilder};
 use ort::value::{Outlet, ValueType};
+use serde::{Deserialize, Serialize};
 
 use super::external::{self, External};
 use super::ffi::{self, AlignedBytes, HeldValue, MappedFile, Parts, Storage, Value};
@@ -113,7 +114,8 @@ impl Drop for MemoryCap {
 }
 
 /// How much ONNX Runtime may change the graph.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Optimization {
     /// Not at all: the planned nodes in the planned order.
     #[default]
@@ -138,7 +140,8 @@ impl From<Optimization> for GraphOptimizationLevel {
 }
 
 /// What runs the nodes.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Provider {
     /// The CPU.
     #[default]
@@ -201,8 +204,12 @@ impl Provider {
     }
 }
 
+/// The file of weights beside [`SessionOptions::optimized_model`].
+pub const OPTIMIZED_WEIGHTS: &str = "optimized.weights";
+
 /// How a session is made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent switches of ONNX Runtime, set by name")]
 pub struct SessionOptions {
     /// Threads of one operator; 0 lets ONNX Runtime decide.
@@ -221,6 +228,10 @@ pub struct SessionOptions {
     pub capped: bool,
     /// ONNX Runtime's names of rewrites that it must not do, such as `CommonSubexpressionElimination`.
     pub disabled_optimizers: Vec<String>,
+    /// Extents that take the place of the model's named ones (ONNX Runtime's free-dimension overrides).
+    pub dims: Vec<(String, i64)>,
+    /// Where to write the model as ONNX Runtime has changed it. Its weights go to [`OPTIMIZED_WEIGHTS`] beside it.
+    pub optimized_model: Option<PathBuf>,
     /// Start of the name of the profile to write.
     pub profile: Option<PathBuf>,
     /// What runs the nodes.
@@ -240,6 +251,8 @@ impl Default for SessionOptions {
             arena: true,
             capped: false,
             disabled_optimizers: vec![],
+            dims: vec![],
+            optimized_model: None,
             profile: None,
             provider: Provider::Cpu,
             forbid_cpu_nodes: false,
@@ -265,6 +278,13 @@ impl SessionOptions {
         if !self.disabled_optimizers.is_empty() {
             builder = builder.with_disabled_optimizers(self.disabled_optimizers.join(";"))?;
         }
+        for (name, extent) in &self.dims {
+            builder = builder.with_dimension_override(name, *extent)?;
+        }
+        if let Some(path) = &self.optimized_model {
+            builder = builder.with_optimized_model_path(path)?;
+            ffi::set_config(&mut builder, "session.optimized_model_external_initializers_file_name", OPTIMIZED_WEIGHTS)?;
+        }
         if let Some(prefix) = &self.profile {
             builder = builder.with_profiling(prefix)?;
         }
@@ -272,6 +292,11 @@ impl SessionOptions {
             builder = builder.with_disable_cpu_fallback()?;
         }
         Ok(builder)
+    }
+
+    fn ready(&self, runtime: &Runtime) -> Result<SessionBuilder> {
+        let builder = self.builder(runtime).map_err(|e| session_error(&e))?;
+        self.with_provider(runtime, builder).map_err(|e| Box::new(provider_error(&self.provider, &e)))
     }
 
     fn with_provider(&self, runtime: &Runtime, builder: SessionBuilder) -> ort::Result<SessionBuilder> {
@@ -332,6 +357,18 @@ impl Weights {
         Ok(file)
     }
 
+    /// The folder that holds every file of the entries under the name that the model has for it.
+    fn root(&self, entries: &[External]) -> Option<PathBuf> {
+        let of = |e: &External| {
+            let path = self.files.get(&e.location)?.path();
+            let root = path.ancestors().nth(e.location.split('/').count())?;
+            (root.join(&e.location) == path).then(|| root.to_path_buf())
+        };
+        let root = of(entries.first()?)?;
+        let root = entries.iter().all(|e| of(e).as_ref() == Some(&root)).then_some(root)?;
+        std::path::absolute(if root.as_os_str().is_empty() { Path::new(".") } else { &root }).ok()
+    }
+
     /// A value over the bytes of `weight` in its file.
     fn value(&self, weight: &External) -> Result<HeldValue> {
         let file = self.file(weight)?;
@@ -369,7 +406,12 @@ impl Held {
             held.values.push(value);
         }
         if views && !entries.is_empty() {
-            held.placeholders = Some(placeholders(builder, entries)?);
+            // The loader insists that the named files exist, though every weight in them is replaced; and where it may fold constants
+            // it reads them there. So it gets the files' own folder if they lie in one under their names, else empty files.
+            match weights.root(entries) {
+                Some(root) => set_folder(builder, &root)?,
+                None => held.placeholders = Some(placeholders(builder, entries)?),
+            }
         }
         Ok(held)
     }
@@ -383,7 +425,12 @@ impl Held {
     }
 }
 
-/// The loader insists that the named files exist, though every weight in them is replaced: a folder of empty ones.
+fn set_folder(builder: &mut SessionBuilder, folder: &Path) -> Result<()> {
+    let key = "session.model_external_initializers_file_folder_path";
+    ffi::set_config(builder, key, &folder.to_string_lossy()).map_err(|e| Box::new(session_error(&e)))
+}
+
+/// A folder of empty files by the names of the entries.
 fn placeholders(builder: &mut SessionBuilder, entries: &[External]) -> Result<tempfile::TempDir> {
     let unwritable = |e: std::io::Error| {
         Diagnostic::new("io/unwritable", format!("cannot make a temporary folder: {e}")).help("set TMPDIR to a folder that can be written")
@@ -393,8 +440,7 @@ fn placeholders(builder: &mut SessionBuilder, entries: &[External]) -> Result<te
         let file = folder.path().join(&weight.location);
         std::fs::create_dir_all(file.parent().unwrap_or(folder.path())).and_then(|()| std::fs::write(&file, b"")).map_err(unwritable)?;
     }
-    ffi::set_config(builder, "session.model_external_initializers_file_folder_path", &folder.path().to_string_lossy())
-        .map_err(|e| session_error(&e))?;
+    set_folder(builder, folder.path())?;
     Ok(folder)
 }
 
@@ -517,14 +563,27 @@ impl Session {
     /// `runtime/weights`, `runtime/provider-missing`, `runtime/session`, `runtime/out-of-memory`.
     pub fn load(runtime: &Runtime, model: &[u8], weights: &Weights, options: &SessionOptions) -> Result<Self> {
         let entries = external::entries(model)?;
-        let builder = options.builder(runtime).map_err(|e| session_error(&e))?;
-        let mut builder = options.with_provider(runtime, builder).map_err(|e| provider_error(&options.provider, &e))?;
+        let mut builder = options.ready(runtime)?;
         if let Some(packed) = &weights.packed {
             builder = builder.with_prepacked_weights(packed).map_err(|e| session_error(&e))?;
         }
         let mut held = Held::give(&mut builder, weights, &entries, &options.provider)?;
         let inner = builder.commit_from_memory(model).map_err(|e| commit_error(&options.provider, &e))?;
         held.settle();
+        Self::of(runtime, inner, held, options)
+    }
+
+    /// Makes a session the way any program does: ONNX Runtime reads the file and its external weights itself. Weights are copied
+    /// unless it can map them. The file must be one that `onnx::check_external_data` accepts.
+    ///
+    /// # Errors
+    /// `runtime/provider-missing`, `runtime/session`, `runtime/out-of-memory`.
+    pub fn load_file(runtime: &Runtime, model: &Path, options: &SessionOptions) -> Result<Self> {
+        let inner = options.ready(runtime)?.commit_from_file(model).map_err(|e| commit_error(&options.provider, &e))?;
+        Self::of(runtime, inner, Held::default(), options)
+    }
+
+    fn of(runtime: &Runtime, inner: ort::session::Session, held: Held, options: &SessionOptions) -> Result<Self> {
         let ports = |outlets: &[Outlet]| outlets.iter().map(Port::of).collect();
         Ok(Self {
             inputs: ports(inner.inputs()),
@@ -746,4 +805,4 @@ fn node_name(said: &str) -> Option<&str> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

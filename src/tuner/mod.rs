@@ -25,7 +25,7 @@ use crate::cost::pipeline::{Predicted, Residency, StageCost, report, upper};
 use crate::cost::quality::Noise;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::ir::pipeline::{PipeGraph, PipeOp};
+use crate::ir::pipeline::{PipeGraph, PipeOp, WHOLE};
 use crate::ir::{CallSite, OpGraph, Program};
 use crate::passes::assign_precision::{knob_id, precision};
 use crate::passes::manager::Debugging;
@@ -42,6 +42,15 @@ pub struct Stage {
     pub site: CallSite,
     /// How often its weights must be loaded where they are not kept: once, or once a step of a loop that calls other models too.
     pub loads: u64,
+    /// Bytes of the pipeline's values that are alive beside those of the call.
+    pub beside: Bytes,
+}
+
+impl Stage {
+    /// What of `beside` is in the device's memory: all of it where host and device are one, else none.
+    pub fn on_device(&self, machine: &Machine) -> Bytes {
+        if machine.unified { self.beside } else { Bytes(0) }
+    }
 }
 
 /// The calls of a pipeline in the order in which they run: what the tuner looks at.
@@ -60,7 +69,15 @@ impl<'a> Stages<'a> {
         let mut loads = Vec::with_capacity(sites.len());
         count_loads(&program.pipeline.graph, 1, &mut loads);
         debug_assert_eq!(sites.len(), loads.len(), "both walk the pipeline in one order");
-        Self { program, stages: sites.into_iter().zip(loads).map(|(site, loads)| Stage { site, loads }).collect() }
+        let beside = program.pipeline.alive_beside_calls();
+        let stage = |((site, loads), beside)| Stage { site, loads, beside: Bytes(beside) };
+        Self { program, stages: sites.into_iter().zip(loads).zip(beside).map(stage).collect() }
+    }
+
+    /// The noise of a stage's model at a precision: of a part of a model its share.
+    pub fn noise(&self, stage: &Stage, precision: crate::hwdb::Precision) -> Noise {
+        let share = self.program.pipeline.models.get(&stage.site.model).map_or(WHOLE, |m| m.share);
+        Noise(Noise::of(precision).0 * u64::from(share) / u64::from(WHOLE))
     }
 
     /// The graph of one piece of a call, and the number of pieces.
@@ -254,7 +271,8 @@ pub fn stage_cost(stages: &Stages<'_>, stage: &Stage, machine: &Machine, choices
     let model = &stage.site.instance;
     let p = precision(choices.get(&knob_id(model)));
     let cost = GraphCost::of(&compiled.graph, table::f32_as(p), machine)?;
-    Ok(StageCost::new(model, [stage.site.times * pieces, pieces, stage.loads], Noise::of(p), &cost))
+    let runs = [stage.site.times * pieces, pieces, stage.loads];
+    Ok(StageCost::new(model, runs, stages.noise(stage, p), &cost).beside(stage.beside, machine))
 }
 
 fn same_figures(plan: &Plan, predicted: &Predicted) -> Result<()> {

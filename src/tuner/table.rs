@@ -109,7 +109,7 @@ impl Tables {
             }
         }
         let table = |(i, m): (usize, &ModelSpace)| -> Result<Vec<VariantTable>> {
-            m.variants.iter().enumerate().map(|(v, variant)| variant_table(m, variant, &by_variant[&(i, v)], stages)).collect()
+            m.variants.iter().enumerate().map(|(v, variant)| variant_table(m, variant, &by_variant[&(i, v)], stages, machine)).collect()
         };
         Ok(Self { models: space.models.iter().enumerate().map(table).collect::<Result<_>>()? })
     }
@@ -198,13 +198,19 @@ fn run(job: &Job<'_>, machine: &Machine) -> Result<Vec<Sample>> {
     job.members.iter().map(sample).collect()
 }
 
-fn variant_table(space: &ModelSpace, variant: &Variant, samples: &[Vec<Sample>], stages: &Stages<'_>) -> Result<VariantTable> {
+fn variant_table(
+    space: &ModelSpace,
+    variant: &Variant,
+    samples: &[Vec<Sample>],
+    stages: &Stages<'_>,
+    machine: &Machine,
+) -> Result<VariantTable> {
     let p = precision(variant.globals.get(&knob_id(&space.model)));
     let empty = |k: &Knob| Row { id: k.id.clone(), answers: k.domain.iter().map(|d| (d.clone(), Figures::default())).collect() };
     let mut out = VariantTable {
         weights: Bytes(0),
         loads: 0,
-        noise: Noise::of(p),
+        noise: Noise(0),
         base: Figures::default(),
         rows: variant.segments.iter().map(empty).collect(),
     };
@@ -212,7 +218,9 @@ fn variant_table(space: &ModelSpace, variant: &Variant, samples: &[Vec<Sample>],
         let stage: &Stage = &stages.stages[*index];
         out.loads += stage.loads;
         out.weights = out.weights.max(samples[0].weights);
-        add_stage(&mut out, variant, samples, stage.site.times * pieces, *pieces).map_err(|why| disagree(space, stage, why))?;
+        out.noise = out.noise.max(stages.noise(stage, p));
+        let runs = Runs { executions: stage.site.times * pieces, pieces: *pieces, beside: stage.on_device(machine) };
+        add_stage(&mut out, variant, samples, &runs).map_err(|why| disagree(space, stage, why))?;
     }
     Ok(out)
 }
@@ -222,13 +230,14 @@ fn disagree(space: &ModelSpace, stage: &Stage, why: &str) -> Diagnostic {
     Diagnostic::new("internal/bug", message).note(format!("in the tuner, inputs {:?}", stage.site.extents))
 }
 
-fn add_stage(
-    out: &mut VariantTable,
-    variant: &Variant,
-    samples: &[Sample],
+/// How a stage runs its model, and what else is in the device's memory meanwhile.
+struct Runs {
     executions: u64,
     pieces: u64,
-) -> std::result::Result<(), &'static str> {
+    beside: Bytes,
+}
+
+fn add_stage(out: &mut VariantTable, variant: &Variant, samples: &[Sample], runs: &Runs) -> std::result::Result<(), &'static str> {
     let first = base(&samples[0], variant);
     if samples.iter().any(|s| s.weights != samples[0].weights) {
         return Err("the weights");
@@ -236,7 +245,8 @@ fn add_stage(
     if samples.iter().any(|s| s.bound != samples[0].bound || base(s, variant) != first) {
         return Err("the cost of nodes");
     }
-    let all = |f: Figures| Figures { time: f.time * executions, transient: samples[0].bound * pieces + f.transient };
+    let all =
+        |f: Figures| Figures { time: f.time * runs.executions, transient: samples[0].bound * runs.pieces + f.transient + runs.beside };
     join(&mut out.base, all(first));
     for row in &mut out.rows {
         for (i, (_, figures)) in row.answers.iter_mut().enumerate() {

@@ -149,6 +149,40 @@ fn the_search_agrees_with_brute_force_through_compiles() {
     );
 }
 
+/// A model that was cut is several, with answers of their own; values of the pipeline count where they lie.
+#[test]
+fn the_search_agrees_with_brute_force_where_a_model_was_cut() {
+    const OPEN: [&str; 6] =
+        ["pipeline.residency", "unet.once.precision", "unet.schedule.precision", "unet.precision", "unet.guidance", "unet.level0.frames"];
+    for key in ["rtx3090", "x86-cpu-2core"] {
+        let machine = hwdb::machine(key).unwrap();
+        let program = crate::passes::hoist::hoist(&program("svd-tiny"), &machine).unwrap().program;
+        let stages = Stages::of(&program);
+        let instances: Vec<&str> = stages.stages.iter().map(|s| s.site.instance.as_str()).collect();
+        assert_eq!(instances, ["image_encoder", "vae_encoder", "unet.once", "unet.schedule", "unet", "vae_decoder"]);
+        let whole = Space::of(&stages, &machine, &Choices::default()).unwrap();
+        assert!(whole.knobs().iter().all(|k| k.id != "unet.once.guidance" && k.id != "unet.schedule.guidance"));
+        let fixed = all_fixed_but(&whole, &OPEN);
+        let space = Space::of(&stages, &machine, &fixed).unwrap();
+        let points = brute_force(&space, &stages, &machine);
+        assert_eq!(points.len() as u128, space.combinations());
+        let tables = Tables::of(&space, &stages, &machine).unwrap();
+        let problem = tables.problem(&space, &machine);
+        let mut peaks: Vec<u64> = points.iter().map(|p| p.predicted.peak_bytes_hi).collect();
+        peaks.sort_unstable();
+        for budget in [None, Some(peaks[0]), Some(peaks[points.len() / 20]), Some(peaks[points.len() / 3])] {
+            for (objective, floor) in [(Objective::Latency, None), (Objective::Latency, Some(62.0)), (Objective::Memory, Some(65.0))] {
+                let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), deadline: None };
+                let found = search::search(&problem, objective, &limits);
+                let got = found.best.as_ref().map(|p| (p.time, p.peak, p.noise, p.departures));
+                assert_eq!(got, best(&points, objective, &limits), "{key} {objective:?} {budget:?} {floor:?}");
+            }
+        }
+        let outcome = tune(&stages, &machine, &Request { fixed, ..Request::default() }).unwrap();
+        assert_eq!(outcome.predicted, estimate(&stages, &machine, &outcome.choices).unwrap());
+    }
+}
+
 /// The search over the whole space of the small pipeline with different budgets.
 fn with_budgets(machine: &Machine, check: impl Fn(&Problem<'_>, &dyn Fn(Option<u64>) -> Found)) {
     let program = program("svd-tiny");
@@ -250,7 +284,8 @@ fn the_full_size_pipeline_is_tuned_for_a_card() {
     assert!(outcome.certificate.optimal && outcome.certificate.combinations > 1e18, "{:?}", outcome.certificate);
     assert!(outcome.predicted.peak_bytes_hi <= machine.memory.0);
     let unet = outcome.predicted.stages.iter().find(|s| s.model == "unet").unwrap();
-    // docs/facts/svd.md: one billion and a half weights; twenty-five steps.
-    assert!((2.9e9..3.2e9).contains(&(unet.weight_bytes as f64)), "{unet:?}");
+    // docs/facts/svd.md: one billion and a half weights, of which the embeddings of frame positions (99 million) become tables;
+    // twenty-five steps.
+    assert!((2.7e9..3.0e9).contains(&(unet.weight_bytes as f64)), "{unet:?}");
     assert_eq!(unet.executions, 25);
 }

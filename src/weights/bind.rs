@@ -52,7 +52,9 @@ impl WeightExpr {
             }
             WeightOp::Slice { of, axis, start, end } => of.bind(source)?.slice(*axis, *start, *end),
             WeightOp::Scale { of, factor } => of.bind(source)?.scale(*factor),
-            WeightOp::Add { left, right } => left.bind(source)?.add(&right.bind(source)?),
+            WeightOp::Map { function, of } => of.bind(source)?.map(*function),
+            WeightOp::Binary { function, left, right } => left.bind(source)?.binary(*function, &right.bind(source)?),
+            WeightOp::Expand { of } => of.bind(source)?.expand(self.shape()),
             WeightOp::MatMul { left, right } => left.bind(source)?.matmul(&right.bind(source)?),
             WeightOp::Cast { of } => of.bind(source)?.cast(self.dtype()),
         }

@@ -37,7 +37,15 @@ pub(super) fn to_f64(dtype: DType, bytes: &[u8], out: &mut [f64]) {
         DType::U8 => decode!(bytes, out, 1, |b: [u8; 1]| f64::from(b[0])),
         DType::I8 => decode!(bytes, out, 1, |b| f64::from(i8::from_le_bytes(b))),
         DType::Bool => decode!(bytes, out, 1, |b: [u8; 1]| f64::from(u8::from(b[0] != 0))),
+        DType::Opaque => unreachable!("no constant is opaque"),
     }
+}
+
+/// One little-endian element as f64.
+pub(super) fn decode_one(dtype: DType, bytes: &[u8]) -> f64 {
+    let mut value = [0.0];
+    to_f64(dtype, bytes, &mut value);
+    value[0]
 }
 
 /// f64 to little-endian elements: floats round to nearest even, integers truncate towards zero and saturate, booleans are
@@ -53,6 +61,7 @@ pub(super) fn from_f64(dtype: DType, values: &[f64], out: &mut [u8]) {
         DType::U8 => encode!(values, out, 1, |v| [v as u8]),
         DType::I8 => encode!(values, out, 1, |v| (v as i8).to_le_bytes()),
         DType::Bool => encode!(values, out, 1, |v| [u8::from(v != 0.0)]),
+        DType::Opaque => unreachable!("no constant is opaque"),
     }
 }
 
@@ -77,7 +86,7 @@ fn to_i64(dtype: DType, bytes: &[u8], out: &mut [i64]) {
         DType::U8 => decode!(bytes, out, 1, |b: [u8; 1]| i64::from(b[0])),
         DType::I8 => decode!(bytes, out, 1, |b| i64::from(i8::from_le_bytes(b))),
         DType::Bool => decode!(bytes, out, 1, |b: [u8; 1]| i64::from(b[0] != 0)),
-        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => unreachable!("floats are cast through f64"),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::Opaque => unreachable!("floats are cast through f64"),
     }
 }
 
@@ -88,7 +97,7 @@ fn from_i64(dtype: DType, values: &[i64], out: &mut [u8]) {
         DType::I32 => encode!(values, out, 4, |v| (v as i32).to_le_bytes()),
         DType::U8 | DType::I8 => encode!(values, out, 1, |v| [v as u8]),
         DType::Bool => encode!(values, out, 1, |v| [u8::from(v != 0)]),
-        DType::F32 | DType::F64 | DType::F16 | DType::BF16 => unreachable!("floats are cast through f64"),
+        DType::F32 | DType::F64 | DType::F16 | DType::BF16 | DType::Opaque => unreachable!("floats are cast through f64"),
     }
 }
 

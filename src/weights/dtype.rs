@@ -26,10 +26,12 @@ pub enum DType {
     I8,
     /// One byte, 0 or 1.
     Bool,
+    /// Something else that a model file may hold and vidc only passes on: strings, sequences, types below a byte, types not known.
+    Opaque,
 }
 
 /// (type, bytes an element, vidc's name, number in ONNX's `TensorProto.DataType`, safetensors' name)
-const TABLE: [(DType, u64, &str, i32, &str); 9] = [
+const TABLE: [(DType, u64, &str, i32, &str); 10] = [
     (DType::F32, 4, "f32", 1, "F32"),
     (DType::F16, 2, "f16", 10, "F16"),
     (DType::BF16, 2, "bf16", 16, "BF16"),
@@ -39,6 +41,7 @@ const TABLE: [(DType, u64, &str, i32, &str); 9] = [
     (DType::U8, 1, "u8", 2, "U8"),
     (DType::I8, 1, "i8", 3, "I8"),
     (DType::Bool, 1, "bool", 9, "BOOL"),
+    (DType::Opaque, 0, "opaque", 0, "OPAQUE"),
 ];
 
 impl DType {
@@ -46,7 +49,7 @@ impl DType {
         &TABLE[self as usize]
     }
 
-    /// Bytes an element.
+    /// Bytes an element; 0 if it is opaque.
     pub fn size(self) -> u64 {
         self.row().1
     }
@@ -56,7 +59,7 @@ impl DType {
         self.row().2
     }
 
-    /// The number in ONNX's `TensorProto.DataType`.
+    /// The number in ONNX's `TensorProto.DataType`; 0 (undefined) if it is opaque.
     pub fn onnx(self) -> i32 {
         self.row().3
     }

@@ -6,12 +6,19 @@
 
 use std::sync::Arc;
 
+use super::convert::decode_one;
 use super::stored::byte_count;
-use super::{DType, RandomSpec, TensorRef};
+use super::{Arithmetic, DType, Function, RandomSpec, TensorRef};
 use crate::diag::{Diagnostic, Result};
 
 /// Nested operations; passes make about ten.
 const MAX_DEPTH: u32 = 256;
+/// Operations, counted as often as they are evaluated: an operand that occurs twice counts twice.
+const MAX_SIZE: u32 = 1 << 16;
+/// Elements computed and multiplications of matrix products, counted as often as they are evaluated: minutes on one core.
+const MAX_WORK: u64 = 1 << 37;
+/// Bytes of a result that may be larger than its operands.
+const MAX_GROWN: u64 = 1 << 32;
 
 /// An expression; cloning is cheap.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +30,8 @@ struct Node {
     dtype: DType,
     shape: Vec<u64>,
     depth: u32,
+    size: u32,
+    work: u64,
 }
 
 /// What an expression is at its outermost.
@@ -76,21 +85,35 @@ pub enum WeightOp {
         /// One past the last.
         end: u64,
     },
-    /// Times a number; computed in f64, rounded once.
+    /// Times a number.
     Scale {
         /// Operand.
         of: WeightExpr,
         /// The number.
         factor: f64,
     },
-    /// Elementwise sum of equal shapes; computed in f64, rounded once.
-    Add {
+    /// A function of each element.
+    Map {
+        /// The function.
+        function: Function,
+        /// Operand.
+        of: WeightExpr,
+    },
+    /// A function of each pair of elements of two tensors that broadcast as in numpy.
+    Binary {
+        /// The function.
+        function: Arithmetic,
         /// Left operand.
         left: WeightExpr,
         /// Right operand.
         right: WeightExpr,
     },
-    /// `[m, k] x [k, n]`; accumulated in f64 in the order of `k`, rounded once.
+    /// Repeated along axes of extent 1, and along new axes in front.
+    Expand {
+        /// Operand.
+        of: WeightExpr,
+    },
+    /// `[m, k] x [k, n]`; accumulated in f64 in the order of `k`.
     MatMul {
         /// Left operand.
         left: WeightExpr,
@@ -140,15 +163,26 @@ impl WeightExpr {
 
     /// The operands.
     pub fn operands(&self) -> Vec<&Self> {
+        operands(self.op())
+    }
+
+    /// Elements computed and multiplications of matrix products when it is evaluated.
+    pub fn work(&self) -> u64 {
+        self.0.work
+    }
+
+    /// The value that all elements have, if that can be seen without reading a file.
+    pub fn splat(&self) -> Option<f64> {
         match self.op() {
-            WeightOp::Param { .. } | WeightOp::Stored(_) | WeightOp::Random { .. } | WeightOp::Literal(_) => Vec::new(),
-            WeightOp::Transpose { of, .. }
-            | WeightOp::Reshape { of }
-            | WeightOp::Slice { of, .. }
-            | WeightOp::Scale { of, .. }
-            | WeightOp::Cast { of } => vec![of],
-            WeightOp::Add { left, right } | WeightOp::MatMul { left, right } => vec![left, right],
-            WeightOp::Concat { parts, .. } => parts.iter().collect(),
+            WeightOp::Literal(bytes) => {
+                let mut each = bytes.chunks_exact(self.dtype().size() as usize);
+                let first = each.next()?;
+                each.all(|b| b == first).then(|| decode_one(self.dtype(), first))
+            }
+            WeightOp::Transpose { of, .. } | WeightOp::Reshape { of } | WeightOp::Slice { of, .. } | WeightOp::Expand { of } => of.splat(),
+            // 0 and 1 are the same number in every type; others are rounded.
+            WeightOp::Cast { of } => of.splat().filter(|v| matches!(v, 0.0 | 1.0)),
+            _ => None,
         }
     }
 
@@ -269,12 +303,42 @@ impl WeightExpr {
         node(WeightOp::Scale { of: self.clone(), factor }, self.dtype(), self.shape().to_vec())
     }
 
-    /// The sum of two tensors of one shape and type.
-    pub fn add(&self, right: &Self) -> Result<Self> {
-        if !self.dtype().is_float() || self.dtype() != right.dtype() || self.shape() != right.shape() {
-            return Err(misfit(&format!("the sum of {} and {}", self.typed(), right.typed())).into());
+    /// A function of each element. Whole numbers have the few functions that are defined for them.
+    pub fn map(&self, function: Function) -> Result<Self> {
+        if !self.dtype().is_float() && (self.dtype() == DType::Bool || function.of_whole().is_none()) {
+            return Err(misfit(&format!("{} of {}", function.name(), self.typed())).into());
         }
-        node(WeightOp::Add { left: self.clone(), right: right.clone() }, self.dtype(), self.shape().to_vec())
+        node(WeightOp::Map { function, of: self.clone() }, self.dtype(), self.shape().to_vec())
+    }
+
+    /// A function of each pair of elements of two tensors of one type that broadcast as in numpy.
+    pub fn binary(&self, function: Arithmetic, right: &Self) -> Result<Self> {
+        let shape = broadcast(self.shape(), right.shape()).filter(|_| self.dtype() == right.dtype() && self.dtype() != DType::Bool);
+        let Some(shape) = shape else {
+            return Err(misfit(&format!("{} of {} and {}", function.name(), self.typed(), right.typed())).into());
+        };
+        grown(node(WeightOp::Binary { function, left: self.clone(), right: right.clone() }, self.dtype(), shape)?)
+    }
+
+    /// The sum of two tensors of one type that broadcast.
+    pub fn add(&self, right: &Self) -> Result<Self> {
+        self.binary(Arithmetic::Add, right)
+    }
+
+    /// The product, element by element, of two tensors of one type that broadcast.
+    pub fn mul(&self, right: &Self) -> Result<Self> {
+        self.binary(Arithmetic::Mul, right)
+    }
+
+    /// Repeated to a shape that this broadcasts to.
+    pub fn expand(&self, shape: &[u64]) -> Result<Self> {
+        if broadcast(self.shape(), shape).as_deref() != Some(shape) {
+            return Err(misfit(&format!("{} repeated to {shape:?}", self.typed())).into());
+        }
+        if shape == self.shape() {
+            return Ok(self.clone());
+        }
+        grown(node(WeightOp::Expand { of: self.clone() }, self.dtype(), shape.to_vec())?)
     }
 
     /// The product of `[m, k]` and `[k, n]` of one type.
@@ -285,7 +349,7 @@ impl WeightExpr {
         if !self.dtype().is_float() || self.dtype() != right.dtype() || k != k2 {
             return Err(misfit(&format!("the product of {} and {}", self.typed(), right.typed())).into());
         }
-        node(WeightOp::MatMul { left: self.clone(), right: right.clone() }, self.dtype(), vec![m, n])
+        grown(node(WeightOp::MatMul { left: self.clone(), right: right.clone() }, self.dtype(), vec![m, n])?)
     }
 
     /// In another element type. Floats round to nearest even; see ONNX `Cast` for the rest.
@@ -308,19 +372,66 @@ fn sub_tensor(tensor: &TensorRef, start: u64, shape: Vec<u64>, axis: usize) -> T
     TensorRef { offset: tensor.offset + start * row, len, shape, ..tensor.clone() }
 }
 
+fn operands(op: &WeightOp) -> Vec<&WeightExpr> {
+    match op {
+        WeightOp::Param { .. } | WeightOp::Stored(_) | WeightOp::Random { .. } | WeightOp::Literal(_) => Vec::new(),
+        WeightOp::Transpose { of, .. }
+        | WeightOp::Reshape { of }
+        | WeightOp::Slice { of, .. }
+        | WeightOp::Scale { of, .. }
+        | WeightOp::Map { of, .. }
+        | WeightOp::Expand { of }
+        | WeightOp::Cast { of } => vec![of],
+        WeightOp::Binary { left, right, .. } | WeightOp::MatMul { left, right } => vec![left, right],
+        WeightOp::Concat { parts, .. } => parts.iter().collect(),
+    }
+}
+
+/// The common shape of two tensors, as numpy has it.
+fn broadcast(a: &[u64], b: &[u64]) -> Option<Vec<u64>> {
+    let rank = a.len().max(b.len());
+    let at = |s: &[u64], i: usize| (i + s.len()).checked_sub(rank).map_or(1, |j| s[j]);
+    (0..rank)
+        .map(|i| match (at(a, i), at(b, i)) {
+            (x, y) if x == y || y == 1 => Some(x),
+            (1, y) => Some(y),
+            _ => None,
+        })
+        .collect()
+}
+
+/// A result that may be larger than its operands, if it is not too large to be made.
+fn grown(expr: WeightExpr) -> Result<WeightExpr> {
+    if expr.byte_len() > MAX_GROWN {
+        return Err(misfit(&format!("{} bytes would have to be computed", expr.byte_len())).into());
+    }
+    Ok(expr)
+}
+
 fn node(op: WeightOp, dtype: DType, shape: Vec<u64>) -> Result<WeightExpr> {
+    if dtype == DType::Opaque {
+        return Err(misfit("an opaque constant").into());
+    }
     if byte_count(dtype, &shape).is_none() {
         return Err(misfit(&format!("a tensor {dtype}{shape:?} has more bytes than can be counted")).into());
     }
-    let mut expr = WeightExpr(Arc::new(Node { op, dtype, shape, depth: 0 }));
-    let depth = expr.operands().iter().map(|e| e.0.depth + 1).max().unwrap_or(0);
-    if depth > MAX_DEPTH {
+    let of = operands(&op);
+    let depth = of.iter().map(|e| e.0.depth + 1).max().unwrap_or(0);
+    let size = of.iter().fold(1_u32, |n, e| n.saturating_add(e.0.size));
+    let elements: u64 = shape.iter().product();
+    let own = match &op {
+        WeightOp::MatMul { left, .. } => elements.saturating_mul(left.shape()[1].max(1)),
+        _ => elements,
+    };
+    let work = of.iter().fold(own, |n, e| n.saturating_add(e.0.work));
+    let computed = !of.is_empty();
+    if depth > MAX_DEPTH || size > MAX_SIZE {
         return Err(misfit("expressions nested too deep").into());
     }
-    if let Some(node) = Arc::get_mut(&mut expr.0) {
-        node.depth = depth;
+    if computed && work > MAX_WORK {
+        return Err(misfit("expressions that take too long to evaluate").into());
     }
-    Ok(expr)
+    Ok(WeightExpr(Arc::new(Node { op, dtype, shape, depth, size, work })))
 }
 
 fn misfit(what: &str) -> Diagnostic {

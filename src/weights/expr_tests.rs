@@ -66,6 +66,60 @@ fn arithmetic_agrees_with_ndarray() {
 }
 
 #[test]
+fn elementwise_functions_broadcast_as_in_numpy() {
+    let (e, a) = (expr(1, &[2, 1, 4]), array(1, &[2, 1, 4]));
+    let (f, b) = (expr(2, &[3, 1]), array(2, &[3, 1]));
+    let wide = |x: &ArrayD<f32>| x.mapv(f64::from).broadcast(IxDyn(&[2, 3, 4])).unwrap().to_owned();
+    let expect = |f: fn(f64, f64) -> f64| ndarray::Zip::from(&wide(&a)).and(&wide(&b)).map_collect(|x, y| f(*x, *y) as f32);
+    check(&e.add(&f).unwrap(), &expect(|x, y| x + y));
+    check(&e.binary(Arithmetic::Sub, &f).unwrap(), &expect(|x, y| x - y));
+    check(&e.mul(&f).unwrap(), &expect(|x, y| x * y));
+    check(&f.binary(Arithmetic::Div, &e).unwrap(), &expect(|x, y| y / x));
+    check(&e.expand(&[2, 3, 4]).unwrap(), &wide(&a).mapv(|x| x as f32));
+    check(&e.map(Function::Sin).unwrap(), &a.mapv(|x| f64::from(x).sin() as f32));
+    check(&e.slice(1, 0, 0).unwrap().add(&f.slice(0, 0, 1).unwrap()).unwrap(), &ArrayD::zeros(IxDyn(&[2, 0, 4])));
+    let scalar = WeightExpr::literal_f32(&[], &[3.0]).unwrap();
+    check(&scalar.mul(&scalar).unwrap(), &ArrayD::from_elem(IxDyn(&[]), 9.0));
+}
+
+/// (1 + 2^-24) in f32 is 1, so that a rounding in between would show.
+#[test]
+fn a_chain_is_rounded_once() {
+    let literal = |x: f32| WeightExpr::literal_f32(&[1], &[x]).unwrap();
+    let sum = literal(1.0).add(&literal(2_f32.powi(-24))).unwrap();
+    let back = sum.binary(Arithmetic::Sub, &literal(1.0)).unwrap();
+    assert_eq!(evaluate(&back).unwrap().to_f32(), [2_f32.powi(-24)]);
+    assert_eq!(evaluate(&sum).unwrap().to_f32(), [1.0]);
+    let joined = WeightExpr::concat(&[sum.clone(), literal(5.0)], 0).unwrap().reshape(&[2, 1]).unwrap();
+    assert_eq!(evaluate_unrounded(&joined).unwrap(), [1.0 + 2_f64.powi(-24), 5.0]);
+    let cast = sum.cast(DType::BF16).unwrap().binary(Arithmetic::Sub, &literal(1.0).cast(DType::BF16).unwrap()).unwrap();
+    assert_eq!(evaluate(&cast).unwrap().to_f32(), [0.0]);
+    assert_eq!(evaluate_unrounded(&cast).unwrap(), [2_f64.powi(-24)]);
+}
+
+#[test]
+fn whole_numbers_are_exact_and_wrap() {
+    let ints = |v: &[i64]| WeightExpr::literal(DType::I64, &[v.len() as u64], &v.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<_>>());
+    let value = |e: WeightExpr| evaluate(&e).unwrap().bytes.as_chunks().0.iter().map(|b| i64::from_le_bytes(*b)).collect::<Vec<_>>();
+    let (a, b) = (ints(&[i64::MAX - 1, -7, (1 << 53) + 1]).unwrap(), ints(&[3]).unwrap());
+    assert_eq!(value(a.add(&b).unwrap()), [i64::MIN + 1, -4, (1 << 53) + 4]);
+    assert_eq!(value(a.binary(Arithmetic::Div, &b).unwrap())[1..], [-2, 3_002_399_751_580_331]);
+    assert_eq!(value(b.map(Function::Neg).unwrap()), [-3]);
+    assert_eq!(evaluate(&b.binary(Arithmetic::Div, &ints(&[0]).unwrap()).unwrap()).unwrap_err().code, "weights/expression");
+}
+
+#[test]
+fn work_is_bounded_and_splats_are_seen() {
+    let one = WeightExpr::literal_f32(&[1], &[1.0]).unwrap();
+    let doubled = (0..200).try_fold(one.clone(), |e, _| e.add(&e));
+    assert_eq!(doubled.unwrap_err().code, "weights/expression");
+    let big = param("w", DType::F32, &[1 << 14, 1 << 14]);
+    assert_eq!(big.matmul(&big).unwrap_err().code, "weights/expression");
+    assert_eq!(one.expand(&[4, 4]).unwrap().cast(DType::F16).unwrap().splat(), Some(1.0));
+    assert_eq!((expr(1, &[3]).splat(), big.splat()), (None, None));
+}
+
+#[test]
 fn casts_round_as_the_half_crate_does() {
     let got = evaluate(&expr(1, &[5000]).cast(DType::F16).unwrap()).unwrap();
     let expect: Vec<u8> = values(1, 5000).iter().flat_map(|v| half::f16::from_f32(*v).to_le_bytes()).collect();
@@ -177,7 +231,10 @@ fn parts_that_do_not_fit_are_refused() {
         a.matmul(&expr(1, &[3])),
         a.scale(f64::NAN),
         ints.scale(2.0),
-        ints.add(&ints),
+        ints.map(Function::Exp),
+        ints.add(&a),
+        a.expand(&[3, 2]),
+        a.expand(&[1 << 20, 1 << 20, 2, 3]),
         WeightExpr::literal(DType::F32, &[2], &[0; 4]),
         WeightExpr::param("unet", "x", DType::F32, &[u64::MAX, u64::MAX]),
         WeightExpr::random("x", RandomSpec { seed: 0, center: 0.0, bound: 1.0 }, DType::I32, &[1]),
@@ -200,6 +257,8 @@ fn the_text_is_short_and_names_no_folder() {
         a.matmul(&b).unwrap().add(&expr(1, &[4, 4])).unwrap().to_string(),
         "add(matmul(param unet/a, param unet/b), literal f32[4,4])"
     );
+    let pow = a.map(Function::GeluTanh).unwrap().binary(Arithmetic::Pow, &a.expand(&[2, 4, 3]).unwrap()).unwrap();
+    assert_eq!(pow.to_string(), "pow(gelutanh(param unet/a), expand[2,4,3](param unet/a))");
     let (_dir, source) = model();
     assert_eq!(a.bind(&source).unwrap().to_string(), "stored model.safetensors@120+48");
     assert_eq!(e.params().iter().map(|p| p.1).collect::<Vec<_>>(), ["a", "b"]);
@@ -229,6 +288,10 @@ fn fingerprints_tell_expressions_apart_and_ignore_the_folder() {
         a.slice(0, 2, 4).unwrap(),
         a.cast(DType::F16).unwrap(),
         a.add(&a).unwrap(),
+        a.mul(&a).unwrap(),
+        a.map(Function::Sin).unwrap(),
+        a.map(Function::Cos).unwrap(),
+        a.expand(&[2, 4, 3]).unwrap(),
         square.clone(),
         square.transpose(&[1, 0]).unwrap(),
         square.matmul(&square).unwrap(),

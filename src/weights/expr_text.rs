@@ -25,7 +25,9 @@ impl fmt::Display for WeightExpr {
             }
             WeightOp::Slice { of, axis, start, end } => write!(f, "slice[{axis}, {start}..{end}]({of})"),
             WeightOp::Scale { of, factor } => write!(f, "scale[{factor}]({of})"),
-            WeightOp::Add { left, right } => write!(f, "add({left}, {right})"),
+            WeightOp::Map { function, of } => write!(f, "{}({of})", function.name()),
+            WeightOp::Binary { function, left, right } => write!(f, "{}({left}, {right})", function.name()),
+            WeightOp::Expand { of } => write!(f, "expand[{}]({of})", commas(self.shape())),
             WeightOp::MatMul { left, right } => write!(f, "matmul({left}, {right})"),
             WeightOp::Cast { of } => write!(f, "cast[{}]({of})", self.dtype()),
         }
@@ -60,7 +62,9 @@ impl WeightExpr {
                 numbers(hash, &[*axis as u64, *start, *end]);
             }
             WeightOp::Scale { factor, .. } => fields(hash, "scale", &[&factor.to_le_bytes()]),
-            WeightOp::Add { .. } => field(hash, b"add"),
+            WeightOp::Map { function, .. } => fields(hash, "map", &[function.name().as_bytes()]),
+            WeightOp::Binary { function, .. } => fields(hash, "binary", &[function.name().as_bytes()]),
+            WeightOp::Expand { .. } => field(hash, b"expand"),
             WeightOp::MatMul { .. } => field(hash, b"matmul"),
             WeightOp::Cast { .. } => field(hash, b"cast"),
         }

@@ -13,7 +13,7 @@ const LAYERS: &[(u8, &[&str])] = &[
     (4, &["passes"]),
     (5, &["import", "plan"]),
     (6, &["runtime"]),
-    (7, &["tuner"]),
+    (7, &["optimize", "tuner"]),
 ];
 
 /// Uses that the table forbids and that stay: (module, used module, reason).

@@ -58,9 +58,14 @@ pub(crate) fn load(graph: &str) -> vidc::ir::Program {
     vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{graph}: {d:?}"))
 }
 
+/// A graph that travels with vidc, as it is planned.
+pub(crate) fn planned(graph: &str) -> vidc::ir::Program {
+    vidc::passes::hoist::hoist(&load(graph), &hwdb::machine("cpu-avx2").unwrap()).unwrap_or_else(|d| panic!("{graph}: {d:?}")).program
+}
+
 /// `svd-tiny` compiled for the CPU into a folder.
 fn write_plan(choices: &Choices, folder: &Path) {
-    let program = load("svd-tiny");
+    let program = planned("svd-tiny");
     let machine = hwdb::machine("cpu-avx2").unwrap();
     let compiled = plan::compile(&program, &machine, choices, &Debugging::default()).unwrap();
     let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };

@@ -12,7 +12,7 @@ use vidc::plan;
 use vidc::tuner::Stages;
 use vidc::tuner::space::Space;
 
-use crate::reference::load;
+use crate::reference::{load, planned};
 use crate::source::{files_below, functions, literals, root, sources};
 
 /// The longest function, in lines.
@@ -104,7 +104,7 @@ fn every_graph_loads_and_binds() {
 /// A whole compile of the small graph for each kind of engine; one profile of each is enough, the rest differ in figures.
 #[test]
 fn the_small_graph_compiles_for_every_engine() {
-    let program = graphs().into_iter().find(|(n, _)| n == "svd-tiny").unwrap().1;
+    let program = planned("svd-tiny");
     let mut engines = BTreeSet::new();
     for key in Database::new(None).keys() {
         let machine = hwdb::machine(&key).unwrap_or_else(|d| panic!("{key}: {d:?}"));
@@ -138,8 +138,9 @@ fn page_of_passes() -> String {
         writeln!(page, "| `{id}` | {summary} | {} | {} | {} |", word(effect), words(requires), words(establishes)).unwrap();
     }
     page.push_str(
-        "\nBefore them stands `guidance`, the one pass over the pipeline: it decides whether the halves of classifier-free guidance \
-         go through the denoiser together or one after the other.\n\n## Knobs\n\n\
+        "\nBefore them stand the two passes over the pipeline: `hoist` takes out of loops what their steps need not repeat, as models \
+         `MODEL.once` and `MODEL.schedule` that are called before the loop; `guidance` decides whether the halves of classifier-free \
+         guidance go through the denoiser together or one after the other.\n\n## Knobs\n\n\
          What is asked for `graphs/svd-tiny.yaml` on an RTX 3090: of the pipeline, then of each model. The first answer is the plain one.\n\n\
          | knob | answers | scope | effect | what it asks |\n| --- | --- | --- | --- | --- |\n",
     );
@@ -156,7 +157,7 @@ fn page_of_passes() -> String {
 
 /// The knobs of a graph on a device: the pipeline's own and those of each model.
 pub(crate) fn knobs_of(graph: &str, key: &str) -> Vec<Knob> {
-    let program = load(graph);
+    let program = planned(graph);
     let machine = hwdb::machine(key).unwrap();
     Space::of(&Stages::of(&program), &machine, &Choices::default()).unwrap().knobs()
 }

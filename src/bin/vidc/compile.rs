@@ -47,7 +47,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let record = args.tuning.as_deref().map(TuningRecord::read).transpose()?;
     let key = args.hw.as_deref().or(record.as_ref().map(|r| r.hw.as_str())).unwrap_or("cpu");
     let machine = target::machine(key)?;
-    let program = target::program(&args.graph)?;
+    let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let weights = weights(&args.weights, &program)?;
     let chosen = match &record {
         Some(record) => recorded(&program, &machine, record)?,

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
-    let program = target::program(&args.graph)?;
+    let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let chosen = given(&program, &machine, &args.choose.choices())?;
     let text = || {
         let name = &program.pipeline.name;

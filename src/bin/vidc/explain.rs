@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, pass};
+use crate::common::args::{ChooseArgs, GraphArgs, any_pass, pass};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
 use vidc::diag::Diagnostic;
 use vidc::hwdb::Machine;
 use vidc::ir::{Op, OpGraph, Program, schedule, text};
+use vidc::passes::hoist::{self, Hoisted};
 use vidc::passes::manager::Debugging;
 use vidc::passes::{Choices, Knob, PassCx, PassRecord, Remark, Rewriter, Status, pipeline};
 use vidc::plan::{self, CompiledProgram};
@@ -33,7 +34,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     choose: ChooseArgs,
     /// Every remark of this pass.
-    #[arg(long, value_name = "ID", value_parser = pass)]
+    #[arg(long, value_name = "ID", value_parser = any_pass)]
     pass: Option<String>,
     /// The buffers that are alive when memory is at its peak.
     #[arg(long)]
@@ -42,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "ID", value_parser = pass)]
     stop_after: Option<String>,
     /// Leave a pass out.
-    #[arg(long, value_name = "ID", value_parser = pass)]
+    #[arg(long, value_name = "ID", value_parser = any_pass)]
     disable: Vec<String>,
     /// Write the text of each model before the passes and after each pass that changed it.
     #[arg(long, value_name = "DIR")]
@@ -55,7 +56,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
-    let program = target::program(&args.graph)?;
+    let Hoisted { program, mut records } = planned(args, &machine)?;
     let choices = args.choose.choices();
     let knobs = Space::of(&Stages::of(&program), &machine, &choices)?.knobs();
     let debugging = Debugging { stop_after: args.stop_after.clone(), disable: args.disable.clone() };
@@ -63,11 +64,17 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         dump(&program, &machine, &choices, &debugging, folder)?;
     }
     let compiled = plan::compile(&program, &machine, &choices, &debugging)?;
-    let records = compiled.trace().records;
+    records.extend(compiled.trace().records);
     let peaks = if args.memory { peaks(&compiled)? } else { Vec::new() };
     let shown = Shown { args, program: &program, machine: &machine, knobs: &knobs, records: &records, peaks: &peaks };
     out.result(|| shown.text(), || shown.json());
     Ok(())
+}
+
+/// The program with or without hoisting.
+fn planned(args: &Args, machine: &Machine) -> Result<Hoisted, Failure> {
+    let program = target::program(&args.graph)?;
+    Ok(hoist::hoist_without(&program, machine, &args.disable)?)
 }
 
 struct Shown<'a> {
@@ -114,7 +121,7 @@ impl Shown<'_> {
     fn remarks(&self, pass: &str) -> String {
         let of_pass = self.records.iter().filter(|r| r.id == pass);
         let rows: Vec<Vec<String>> = of_pass.flat_map(|r| &r.remarks).map(|m| self.remark_row(m)).collect();
-        let info = pipeline().into_iter().map(|p| p.info()).find(|i| i.id == pass).map_or("", |i| i.summary);
+        let info = pipeline().into_iter().map(|p| p.info()).find(|i| i.id == pass).map_or(hoist::SUMMARY, |i| i.summary);
         if rows.is_empty() {
             return format!("{pass}: {info}\nit found nothing to do here\n");
         }
@@ -175,6 +182,7 @@ fn status(s: Status) -> &'static str {
         Status::Changed => "changed",
         Status::Unchanged => "unchanged",
         Status::Disabled => "disabled",
+        Status::Skipped => "skipped: sizes are not bound",
     }
 }
 

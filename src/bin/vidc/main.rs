@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 bad input, 2 usage, 3 something outside is missing or nothing fits, 101 a bug of vidc, 130 stopped.
 
+mod bench;
 mod cache;
 mod check;
 mod common;
@@ -14,6 +15,7 @@ mod graph;
 mod hw;
 mod import;
 mod inspect;
+mod optimize;
 mod run;
 mod runtime;
 mod tune;
@@ -54,6 +56,8 @@ enum Command {
     Explain(explain::Args),
     /// What a diagnostic code means.
     ExplainCode(explain_code::Args),
+    /// Rewrite an ONNX model for a device: the operator level alone, for any model.
+    Optimize(optimize::Args),
     /// Validate a graph or a plan and list its values.
     Check(check::Args),
     /// Draw a graph.
@@ -71,6 +75,11 @@ enum Command {
     Runtime {
         #[command(subcommand)]
         command: runtime::Command,
+    },
+    /// Measure models against each other, and this machine.
+    Bench {
+        #[command(subcommand)]
+        command: bench::Command,
     },
     /// Plans that `vidc run GRAPH` keeps.
     Cache {
@@ -117,12 +126,14 @@ fn dispatch(command: Command, out: &Out) -> common::Done {
         Command::Estimate(args) => estimate::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::ExplainCode(args) => explain_code::run(&args, out),
+        Command::Optimize(args) => optimize::run(&args, out),
         Command::Check(args) => check::run(&args, out),
         Command::Graph(args) => graph::run(&args, out),
         Command::Inspect(args) => inspect::run(&args, out),
         Command::Import(args) => import::run(&args, out),
         Command::Hw { command } => hw::run(&command, out),
         Command::Runtime { command } => runtime::run(&command, out),
+        Command::Bench { command } => bench::run(&command, out),
         Command::Cache { command } => cache::run(&command, out),
         Command::Doctor => doctor::run(out),
     }

@@ -69,7 +69,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
-    let program = target::program(&args.graph)?;
+    let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let stages = Stages::of(&program);
     let request = request(args)?;
     let outcome = tuner::tune(&stages, &machine, &request)?;

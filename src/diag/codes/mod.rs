@@ -5,6 +5,7 @@ mod general;
 mod graph;
 mod hwdb;
 mod import;
+mod measure;
 mod media;
 mod model;
 mod onnx;
@@ -30,7 +31,7 @@ pub struct Code {
 
 /// Every code, by area.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    let areas: [&[Code]; 13] = [
+    let areas: [&[Code]; 14] = [
         general::CODES,
         spec::CODES,
         graph::CODES,
@@ -44,6 +45,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         import::CODES,
         plan::CODES,
         runtime::CODES,
+        measure::CODES,
     ];
     areas.into_iter().flatten()
 }

@@ -47,4 +47,24 @@ pub(super) const CODES: &[Code] = &[
         "onnx/tensor-type",
         "A stored tensor has a type that ONNX does not define, is a segment of another tensor, or keeps its values in a field that is not the one of its type.",
     ),
+    input(
+        "onnx/opset",
+        "The operators of ONNX change meaning between operator sets. vidc reads models of the sets 11 to 28 and writes 21 or the model's own, if that is newer. `onnx.version_converter` converts older models.",
+    ),
+    input(
+        "onnx/function",
+        "A model may define operators by graphs (local functions), which are inlined when it is read. These call themselves, are nested beyond reason, are called with more arguments than they have, or grow into more nodes than a model can have.",
+    ),
+    input(
+        "onnx/not-a-graph",
+        "The nodes do not make a graph: a value is made twice, read but never made, or needed for itself. `onnx.checker` reports the same; export the model again.",
+    ),
+    input(
+        "onnx/shape",
+        "The inputs of a node contradict what the ONNX standard says about its operator: element types or extents do not fit. If dims were bound with --dim, the model does not take these values.",
+    ),
+    input(
+        "onnx/unknown-dim",
+        "--dim binds an extent that the model's inputs leave open, by the name that the file gives it, or INPUT.AXIS where it has none. `vidc inspect MODEL` lists them.",
+    ),
 ];

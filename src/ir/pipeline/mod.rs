@@ -13,6 +13,7 @@
 //! uses. A loop runs its body `steps` times; in step i a per-step argument is the slice `i..i+1` of the first axis of the array
 //! (so the axis stays, with extent 1); a carried argument is its init in step 0 and the body's result of the step before after.
 
+mod alive;
 mod call;
 #[cfg(test)]
 mod cases;
@@ -62,6 +63,9 @@ pub struct Pipeline {
     pub weights: Option<WeightsSource>,
 }
 
+/// The share of a model that was not cut.
+pub const WHOLE: u32 = 1000;
+
 /// A model of the pipeline.
 #[derive(Clone, Debug)]
 pub struct Model {
@@ -71,6 +75,8 @@ pub struct Model {
     pub component: String,
     /// Its ports.
     pub signature: Signature,
+    /// How many thousandths of the declared model's rounding it has: [`WHOLE`], or less for a part of a model that was cut.
+    pub share: u32,
     /// Where it is declared.
     pub span: Option<Span>,
 }
@@ -396,6 +402,17 @@ impl PipeGraph {
             self.graph.remove_edge(old);
         }
         self.graph.add_edge(value.node.0, id.0, Slots { from: value.slot, to: slot });
+    }
+
+    /// Makes `id` read exactly `values`, one for each input slot.
+    pub fn set_inputs(&mut self, id: NodeId, values: &[ValueId]) {
+        let old: Vec<_> = self.graph.edges_directed(id.0, Direction::Incoming).map(|e| e.id()).collect();
+        for edge in old {
+            self.graph.remove_edge(edge);
+        }
+        for (to, value) in values.iter().enumerate() {
+            self.graph.add_edge(value.node.0, id.0, Slots { from: value.slot, to });
+        }
     }
 
     /// The type of `value`, if it exists.

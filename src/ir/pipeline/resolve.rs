@@ -541,7 +541,7 @@ fn model(name: &Spanned<String>, decl: &ModelDecl, signatures: Signatures<'_>, f
     match signatures(decl) {
         Ok(signature) => {
             let component = decl.weights.as_ref().map_or_else(|| name.value.clone(), |w| w.value.clone());
-            Some(Model { decl: decl.clone(), component, signature, span: Some(name.span.clone()) })
+            Some(Model { decl: decl.clone(), component, signature, share: super::WHOLE, span: Some(name.span.clone()) })
         }
         Err(d) => {
             found.push(*d);

@@ -69,6 +69,16 @@ fn resolved(pairs: &[(&str, &str)]) -> Pipeline {
     resolve(&tiny(), &set(pairs), &signatures).expect("resolves")
 }
 
+/// By hand for `graphs/svd-tiny.yaml`: beside the encoder of pictures waits the context; beside the denoiser twelve tensors of
+/// the size of the latents (two of them `condition`, two `pair`), the guidance of each frame and the numbers of the schedule;
+/// beside the decoder nothing.
+#[test]
+fn values_that_wait_beside_a_call_are_those_that_are_read_later() {
+    let latents = 4 * 4 * 16 * 16 * 4;
+    let numbers = 4 * (4 + 4 + 3 + 3 + 2);
+    assert_eq!(resolved(&[]).alive_beside_calls(), [0, 2 * 64 * 4, 12 * latents + numbers, 0]);
+}
+
 #[test]
 fn the_tiny_graph_has_one_canonical_text() {
     let pipeline = resolved(&[]);

@@ -21,21 +21,51 @@ pub(super) fn linear(e: &mut Edit<'_>, inputs: &[Outlet], out: &TensorType) -> R
 }
 
 /// `GeGlu(Linear(x))` as two products over the halves of the weight: the wide tensor is never written nor cut.
-pub(super) fn split_gate(rw: &mut Rewriter<'_>, id: NodeId, gate: NodeId) -> Result<()> {
+///
+/// With `fused`, the bias of the gated half is added by the kernel of the activation and the other half's by `Gemm`, both over
+/// rows: 0.83 of the time of two `Gemm` (CPU provider, 28672 rows, 64 to 256 columns), whose bias is a sweep of its own.
+pub(super) fn split_gate(rw: &mut Rewriter<'_>, id: NodeId, gate: NodeId, fused: bool) -> Result<()> {
     let knob = rw.graph().node(gate).knob.clone();
     let inputs = rw.graph().inputs_of(id);
     let out = rw.graph().node(gate).outs[0].clone();
     rw.apply(gate, knob.as_deref(), Why::new("gate-split-by-weight"), |e| {
-        let args = halved(e, &inputs, 0)?;
-        let value = linear(e, &args, &out)?;
-        let args = halved(e, &inputs, 1)?;
-        let gated = linear(e, &args, &out)?;
-        let curved = e.add(Op::Unary(Unary::GeluErf), &[gated], "gelu")?;
-        let product = e.add(Op::Binary(Binary::Mul), &[value, curved], "")?;
+        let product = if fused && out.dtype == DType::F32 { gate_fused(e, &inputs, &out)? } else { gate_by_gemm(e, &inputs, &out)? };
         e.replace(Outlet { node: gate, slot: 0 }, product)?;
         e.remove(gate)?;
         e.remove(id)
     })
+}
+
+fn gate_by_gemm(e: &mut Edit<'_>, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let args = halved(e, inputs, 0)?;
+    let value = linear(e, &args, out)?;
+    let args = halved(e, inputs, 1)?;
+    let gated = linear(e, &args, out)?;
+    let curved = e.add(Op::Unary(Unary::GeluErf), &[gated], "gelu")?;
+    e.add(Op::Binary(Binary::Mul), &[value, curved], "")
+}
+
+fn gate_fused(e: &mut Edit<'_>, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let (value, gated) = (halved(e, inputs, 0)?, halved(e, inputs, 1)?);
+    let [_, weight, bias] = gated[..] else {
+        let value = e.add(Op::FusedMatMul, &value, "value")?;
+        let gated = e.add(Op::FusedMatMul, &gated, "gate")?;
+        let curved = e.add(Op::Unary(Unary::GeluErf), &[gated], "gelu")?;
+        return e.add(Op::Binary(Binary::Mul), &[value, curved], "");
+    };
+    let rows = rows(e, inputs[0])?;
+    let value = e.add(Op::Gemm { trans_b: true }, &[rows, value[1], value[2]], "value")?;
+    let gated = e.add(Op::FusedMatMul, &[rows, weight], "gate")?;
+    let curved = e.add(Op::BiasGelu, &[gated, bias], "gelu")?;
+    let product = e.add(Op::Binary(Binary::Mul), &[value, curved], "")?;
+    if out.rank() == 2 { Ok(product) } else { e.add(Op::Reshape { shape: out.shape.clone() }, &[product], "") }
+}
+
+/// A tensor as a matrix of its last axis.
+fn rows(e: &mut Edit<'_>, x: Outlet) -> Result<Outlet> {
+    let ty = e.graph().ty(x).clone();
+    let (rows, k) = ty.shape.split_at(ty.rank() - 1);
+    if rows.len() == 1 { Ok(x) } else { e.add(Op::Reshape { shape: vec![product(rows), k[0].clone()] }, &[x], "rows") }
 }
 
 /// The inputs of a linear layer with the first or second half of its outputs.
@@ -54,7 +84,9 @@ pub(super) fn gelu(tanh: bool) -> Unary {
 }
 
 /// Group norm as instance norm over `[n, groups, rest]`, then scale, bias and activation.
-pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+///
+/// With `fused`, scale and bias are one kernel: 0.69 to 0.87 of the time of the whole norm (CPU provider).
+pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out: &TensorType, fused: bool) -> Result<Outlet> {
     let n = out.shape[0].clone();
     let rest = product(&out.shape[1..]).div_floor(g.groups);
     let grouped = e.add(Op::Reshape { shape: vec![n, g.groups.into(), rest] }, &inputs[..1], "groups")?;
@@ -62,13 +94,22 @@ pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out:
     let zeros = constant(e, out.dtype, g.groups as usize, 0.0)?;
     let norm = e.add(Op::InstanceNorm { eps: g.eps }, &[grouped, ones, zeros], "norm")?;
     let back = e.add(Op::Reshape { shape: out.shape.clone() }, &[norm], "groups")?;
+    let y = if fused && out.dtype == DType::F32 {
+        e.add(Op::ChannelAffine, &[back, inputs[1], inputs[2]], "affine")?
+    } else {
+        affine(e, back, inputs, out)?
+    };
+    if g.silu { e.add(Op::QuickGelu { alpha: 1.0 }, &[y], "silu") } else { Ok(y) }
+}
+
+/// Scale and bias for each channel as a product and a sum.
+fn affine(e: &mut Edit<'_>, x: Outlet, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
     let mut per_channel = vec![Dim::Const(1); out.rank() - 1];
     per_channel[0] = out.shape[1].clone();
     let scale = e.add(Op::Reshape { shape: per_channel.clone() }, &inputs[1..2], "scale")?;
     let bias = e.add(Op::Reshape { shape: per_channel }, &inputs[2..3], "bias")?;
-    let scaled = e.add(Op::Binary(Binary::Mul), &[back, scale], "scale")?;
-    let y = e.add(Op::Binary(Binary::Add), &[scaled, bias], "bias")?;
-    if g.silu { e.add(Op::QuickGelu { alpha: 1.0 }, &[y], "silu") } else { Ok(y) }
+    let scaled = e.add(Op::Binary(Binary::Mul), &[x, scale], "scale")?;
+    e.add(Op::Binary(Binary::Add), &[scaled, bias], "bias")
 }
 
 /// Group norm by the fused channels-last kernel; its scale and bias are f32.

@@ -41,6 +41,11 @@ pub(crate) fn pass(text: &str) -> Result<String, String> {
     if known.contains(&text) { Ok(text.into()) } else { Err(format!("there is no such pass; {}", vidc::diag::suggest(text, known))) }
 }
 
+/// As [`pass`], and the pass over the pipeline.
+pub(crate) fn any_pass(text: &str) -> Result<String, String> {
+    if text == vidc::passes::hoist::ID { Ok(text.into()) } else { pass(text) }
+}
+
 /// A graph and its parameters.
 #[derive(clap::Args, Debug)]
 pub(crate) struct GraphArgs {
@@ -72,6 +77,30 @@ impl ChooseArgs {
             choices.set(&p.name, p.value.clone());
         }
         choices
+    }
+}
+
+/// Sizes of a model that its file leaves open.
+#[derive(clap::Args, Debug)]
+pub(crate) struct DimArgs {
+    /// Bind an extent that the model leaves open, by its name in the file, or INPUT.AXIS where it has none.
+    #[arg(long = "dim", value_name = "NAME=N", value_parser = dim)]
+    pub(crate) dims: Vec<(String, i64)>,
+}
+
+impl DimArgs {
+    /// The extents by name.
+    pub(crate) fn bindings(&self) -> vidc::ir::Bindings {
+        self.dims.iter().cloned().collect()
+    }
+}
+
+/// Reads `name=extent`.
+fn dim(text: &str) -> Result<(String, i64), String> {
+    let p = pair(text)?;
+    match p.value.parse() {
+        Ok(n) if (1..=1 << 40).contains(&n) => Ok((p.name, n)),
+        _ => Err("an extent is a whole number from 1 to 2^40".into()),
     }
 }
 

@@ -9,6 +9,7 @@ use vidc::diag::{Diagnostic, Source};
 use vidc::files::{open_regular, read_start};
 use vidc::hwdb::{Database, Machine};
 use vidc::ir::Program;
+use vidc::passes::hoist::hoist;
 
 /// A graph or a plan.
 pub(crate) enum Target {
@@ -55,6 +56,11 @@ pub(crate) fn program(args: &GraphArgs) -> Result<Program, Failure> {
 /// The program of a graph.
 pub(crate) fn load(source: &Arc<Source>, set: &[Pair]) -> Result<Program, Failure> {
     Ok(vidc::models::load(source, &settings(set))?)
+}
+
+/// The program as it is planned: what loops need not repeat stands before them.
+pub(crate) fn planned(program: &Program, machine: &Machine) -> Result<Program, Failure> {
+    Ok(hoist(program, machine)?.program)
 }
 
 /// The machine of `--hw`.

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{Args, FitArg};
 use crate::common::planning::{self, cached_folder};
 use crate::common::system::{check_disk, folder_of, free_memory};
-use crate::common::target::{Target, load, machine, target};
+use crate::common::target::{Target, load, machine, planned, target};
 use crate::common::weights::weights;
 use crate::common::{Failure, say};
 use crate::runtime::status_text;
@@ -78,6 +78,7 @@ fn of_graph(args: &Args, source: &std::sync::Arc<Source>) -> Result<PathBuf, Fai
     let machine = machine(args.hw.as_deref().unwrap_or("cpu"))?;
     let program = load(source, &args.set)?;
     check_names(args, &program)?;
+    let program = planned(&program, &machine)?;
     check_present(machine.engine, || format!("leave out --hw {}, or name a CPU", machine.key))?;
     let weights = weights(&args.weights, &program)?;
     let fixed = args.choose.choices();

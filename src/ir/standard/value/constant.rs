@@ -5,7 +5,7 @@ use super::tensor;
 use crate::ir::Dim;
 use crate::onnx::proto::AttributeProto;
 
-/// `Shape`, `Size`, `Constant`, `ConstantOfShape`, `Range`, `NonZero`.
+/// `Shape`, `Size`, `Constant`, `ConstantOfShape`, `Range`, `NonZero`, `OneHot`.
 pub(super) fn make(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     match call.op_type {
         "Shape" => {
@@ -19,8 +19,33 @@ pub(super) fn make(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
         "ConstantOfShape" => constant_of_shape(call),
         "Range" => range(call),
         "NonZero" => non_zero(call.value(0)?),
+        "OneHot" => one_hot(call),
         _ => None,
     }
+}
+
+/// The new axis last: exporters write the repeats of `repeat_interleave` so, with an extent of the model as the value that is on.
+fn one_hot(call: &Call<'_>) -> Option<ShapeValue> {
+    let indices = call.value(0)?;
+    let rank = indices.shape.len() as i64;
+    let [depth] = call.known_ints(1)?[..] else { return None };
+    let Elements::Dims(values) = &call.value(2)?.elements else { return None };
+    let [off, on] = &values[..] else { return None };
+    let depth = usize::try_from(depth).ok().filter(|d| *d <= MAX_ELEMENTS)?;
+    if !matches!(call.int_or("axis", -1), axis if axis == -1 || axis == rank) {
+        return None;
+    }
+    let mut elements = Vec::new();
+    for at in call.known_ints(0)? {
+        let at = if at < 0 { at.checked_add(depth as i64)? } else { at };
+        elements.extend((0..depth as i64).map(|i| if i == at { on.clone() } else { off.clone() }));
+        if elements.len() > MAX_ELEMENTS {
+            return None;
+        }
+    }
+    let mut shape = indices.shape.clone();
+    shape.push(depth);
+    Some(ShapeValue { shape, elements: Elements::Dims(elements) })
 }
 
 /// A scalar.

@@ -38,7 +38,7 @@ pub(super) fn attach(call: &Call<'_>, facts: &mut [Fact], fresh: Fresh<'_>) {
 
 fn evaluate(call: &Call<'_>, facts: &[Fact], fresh: Fresh<'_>) -> Option<Vec<ShapeValue>> {
     match call.op_type {
-        "Shape" | "Size" | "Constant" | "ConstantOfShape" | "Range" | "NonZero" => Some(vec![constant::make(call, fresh)?]),
+        "Shape" | "Size" | "Constant" | "ConstantOfShape" | "Range" | "NonZero" | "OneHot" => Some(vec![constant::make(call, fresh)?]),
         "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose" | "Concat" | "Slice" | "Split" | "Expand" | "Tile"
         | "Gather" | "GatherElements" | "GatherND" | "Compress" | "ScatterND" | "ScatterElements" | "Scatter" | "Pad" => {
             layout::moved(call, facts)

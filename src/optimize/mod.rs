@@ -1,0 +1,16 @@
+//! Chooses by measurement: candidates are run side by side on ONNX Runtime, and what was measured is kept.
+//!
+//! [`paired`] compares whole models in one process, [`measure`] says what of a model runs and what it allocates, [`peak`] what a
+//! process of its own needs, [`site`] times small graphs, [`cache`] keeps those times by machine.
+
+pub mod cache;
+pub mod candidate;
+pub mod inputs;
+pub mod measure;
+pub mod model;
+pub mod paired;
+pub mod peak;
+pub mod rates;
+pub mod site;
+pub mod statistics;
+pub mod write;

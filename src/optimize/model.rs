@@ -1,0 +1,60 @@
+//! One model through the passes.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use crate::diag::Result;
+use crate::hwdb::Machine;
+use crate::import::onnx::Imported;
+use crate::ir::{NodeId, Op, OpGraph};
+use crate::passes::manager::{Debugging, run_passes};
+use crate::passes::{Checks, Choices, Compiled, Pass, pipeline};
+
+/// How much of a model may change. Every level computes the same function.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing: shapes that are known are written as constants, that is all.
+    None,
+    /// Constants are folded, common and dead nodes removed.
+    Basic,
+    /// All passes.
+    #[default]
+    Full,
+}
+
+/// Passes of the level [`Level::Basic`].
+const BASIC: [&str; 2] = ["fold-constants", "eliminate"];
+/// What a provider cannot run is written out at every level.
+const LOWERING: [&str; 2] = ["assign-precision", "select-kernels"];
+
+/// The passes of a level in their order.
+pub fn passes(level: Level) -> Vec<Box<dyn Pass>> {
+    let wanted = |id: &str| match level {
+        Level::None => LOWERING.contains(&id),
+        Level::Basic => LOWERING.contains(&id) || BASIC.contains(&id),
+        Level::Full => true,
+    };
+    pipeline().into_iter().filter(|p| wanted(p.info().id)).collect()
+}
+
+/// A model after the passes of a level.
+///
+/// # Errors
+/// What a pass returns.
+pub fn optimize(model: &Imported, machine: &Machine, choices: &Choices, level: Level, debugging: &Debugging) -> Result<Compiled> {
+    run_passes(&passes(level), &model.graph, machine, choices, Checks::Fast, debugging)
+}
+
+/// The operators that the outputs depend on, in order.
+pub fn live(graph: &OpGraph) -> Vec<NodeId> {
+    let mut needed: BTreeSet<NodeId> = BTreeSet::new();
+    let mut stack: Vec<NodeId> = graph.outputs().iter().map(|(_, o)| o.node).collect();
+    while let Some(id) = stack.pop() {
+        if needed.insert(id) {
+            stack.extend(graph.inputs_of(id).iter().map(|o| o.node));
+        }
+    }
+    graph.nodes().into_iter().filter(|id| needed.contains(id) && !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect()
+}

@@ -1,0 +1,161 @@
+//! The patterns: one row each.
+
+use super::{Row, attention, build};
+
+/// The patterns in the order in which they are tried; larger ones come before those that are a part of them.
+pub(super) fn rows() -> Vec<Row> {
+    vec![
+        Row {
+            name: "temporal-conv",
+            anchors: &[],
+            spellings: &["conv(x, #w, b)", "conv(x, #w)"],
+            conditions: &[("a kernel over frames only, zeros that keep their number, one group", build::over_frames)],
+            replaced: Row::root,
+            build: build::temporal_conv,
+        },
+        Row {
+            name: "linear",
+            anchors: &[],
+            spellings: &["{add(matmul(x, #w), #b) | gemm(x, #w, #b) | add(gemm(x, #w), #b)}", "{matmul(x, #w) | gemm(x, #w)}"],
+            conditions: &[("a matrix of weights", build::matrix), ("a bias for each output", build::bias_fits)],
+            replaced: Row::root,
+            build: build::linear,
+        },
+        Row {
+            name: "linear-bias",
+            anchors: &[],
+            spellings: &["add(l:linear(x, #w), #b)"],
+            conditions: &[("a bias for each output", build::bias_fits)],
+            replaced: Row::root,
+            build: build::linear_bias,
+        },
+        Row {
+            name: "silu",
+            anchors: &[],
+            spellings: &["silu_of(x)"],
+            conditions: &[("the type of x", build::same_type)],
+            replaced: Row::root,
+            build: build::silu,
+        },
+        Row {
+            name: "geglu",
+            anchors: &["erf"],
+            spellings: &[
+                "{prod(value:slice(y), gelu(gate:slice(y))) | prod(phi(gate:slice(y)), value:slice(y), gate) | prod(0.5, add(erf(prod(0.7071067811865476, gate:slice(y))), 1), value:slice(y), gate)}",
+            ],
+            conditions: &[
+                ("the first half of the last axis times gelu of the second", build::halves),
+                ("gelu with erf", build::curve_is_erf),
+            ],
+            replaced: Row::root,
+            build: build::geglu,
+        },
+        Row {
+            name: "gelu",
+            anchors: &["erf"],
+            spellings: &["{prod(0.5, add(erf(prod(0.7071067811865476, x)), 1), x) | prod(phi(x), x)}"],
+            conditions: &[("the type of x", build::same_type)],
+            replaced: Row::root,
+            build: build::gelu_erf,
+        },
+        Row {
+            name: "gelu-tanh",
+            anchors: &["tanh"],
+            spellings: &["{prod(0.5, add(curve(x), 1), x) | prod(add(prod(0.5, curve(x)), 0.5), x)}"],
+            conditions: &[("the type of x", build::same_type)],
+            replaced: Row::root,
+            build: build::gelu_tanh,
+        },
+        Row {
+            name: "group-norm",
+            anchors: &["instance_norm", "mean"],
+            spellings: &[
+                "add({prod(o:reshape(n:instance_norm(i:reshape(x), #s, #b)), gamma) | prod(o:reshape(normalised(i:reshape(x))), gamma)}, beta)",
+                "{o:reshape(n:instance_norm(i:reshape(x), #s, #b)) | o:reshape(normalised(i:reshape(x)))}",
+            ],
+            conditions: &[
+                ("groups of channels on axis 1", build::grouped),
+                ("means over all of a group", build::means_over_groups),
+                ("the shape of the scaled tensor", build::shape_restored),
+                ("a scale and a bias for each channel", build::per_channel),
+                ("constant scale and bias inside, or 1 and 0", build::inner_affine),
+            ],
+            replaced: Row::root,
+            build: build::group_norm,
+        },
+        Row {
+            name: "layer-norm",
+            anchors: &["mean"],
+            spellings: &[
+                "add({prod(inv(sqrt(variance(x))), centred(x), gamma) | prod(pow(variance(x), -0.5), centred(x), gamma)}, beta)",
+                "{prod(inv(sqrt(variance(x))), centred(x), gamma) | prod(pow(variance(x), -0.5), centred(x), gamma)}",
+                "normalised(x)",
+            ],
+            conditions: &[
+                ("means over the last axis", build::means_over_last),
+                ("a scale and a bias for each element of the last axis", build::per_element),
+                ("the type of x", build::same_type),
+            ],
+            replaced: Row::root,
+            build: build::layer_norm,
+        },
+        Row {
+            name: "rms-norm",
+            anchors: &["mean"],
+            spellings: &[
+                "{prod(inv(sqrt(add(v:mean(prod(x, x)), $eps))), x, gamma) | prod(pow(add(v:mean(prod(x, x)), $eps), -0.5), x, gamma)}",
+                "{prod(inv(sqrt(add(v:mean(prod(x, x)), $eps))), x) | prod(pow(add(v:mean(prod(x, x)), $eps), -0.5), x)}",
+            ],
+            conditions: &[
+                ("a mean over the last axis", build::means_over_last),
+                ("a scale for each element of the last axis", build::per_element),
+                ("the type of x", build::same_type),
+            ],
+            replaced: Row::root,
+            build: build::rms_norm,
+        },
+        Row {
+            name: "rotary-embedding",
+            anchors: &[],
+            spellings: &["add(prod(turned:concat({neg(high:slice(x)) | prod(-1, high:slice(x))}, low:slice(x)), sin), prod(x, cos))"],
+            conditions: &[
+                ("the halves of each head swapped", build::swapped_halves),
+                ("tables over positions whose halves are equal", build::tables),
+                ("heads beside tokens", build::heads_apart),
+            ],
+            replaced: Row::root,
+            build: build::rotary,
+        },
+        Row {
+            name: "attention",
+            anchors: &["softmax"],
+            spellings: &[
+                "matmul(p:softmax(scores:prod($scale, matmul(q, k))), v)",
+                "matmul(p:softmax(scores:add(prod($scale, matmul(q, k)), mask)), v)",
+            ],
+            conditions: &[
+                ("softmax over the keys", build::over_keys),
+                ("queries, keys and values of the same batch", build::one_batch),
+                ("heads and mask that can be told apart", |site| attention::plan(site).is_some()),
+            ],
+            replaced: |site| attention::plan(site).map_or(site.found.root, |p| p.replaced),
+            build: build::attention,
+        },
+        Row {
+            name: "group-norm-silu",
+            anchors: &[],
+            spellings: &["silu(g:group_norm(x, s, b))"],
+            conditions: &[("no activation yet", build::no_activation)],
+            replaced: Row::root,
+            build: build::group_norm_silu,
+        },
+        Row {
+            name: "timestep-embedding",
+            anchors: &[],
+            spellings: &["c:concat(high:slice(y:concat(first, second)), low:slice(y:concat(first, second)))"],
+            conditions: &[("the two parts swapped", build::swapped_parts)],
+            replaced: Row::root,
+            build: build::flip,
+        },
+    ]
+}
