@@ -139,19 +139,16 @@ impl<'s, 'm> Reader<'s, 'm> {
         if let Some(dim) = self.shared.named.get(name) {
             return dim.clone();
         }
-        let dim = match self.shared.bindings.get(name) {
-            Some(n) => Dim::Const(*n),
-            None => {
-                let mut word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-                if !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
-                    word.insert_str(0, "dim_");
-                }
-                while self.shared.computable.contains(&word) {
-                    word.push('_');
-                }
-                self.shared.computable.insert(word.clone());
-                Dim::symbol(&word)
+        let dim = if let Some(n) = self.shared.bindings.get(name) { Dim::Const(*n) } else {
+            let mut word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            if !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                word.insert_str(0, "dim_");
             }
+            while self.shared.computable.contains(&word) {
+                word.push('_');
+            }
+            self.shared.computable.insert(word.clone());
+            Dim::symbol(&word)
         };
         self.shared.named.insert(name.to_owned(), dim.clone());
         dim
@@ -447,12 +444,9 @@ impl<'s, 'm> Reader<'s, 'm> {
         }
         let mut captured = Vec::new();
         for (name, outlet, weight, ty, fact) in around {
-            let here = match weight {
-                Some(expr) => inner.graph.weight(expr),
-                None => {
-                    captured.push(outlet);
-                    inner.graph.input(name.clone(), ty)
-                }
+            let here = if let Some(expr) = weight { inner.graph.weight(expr) } else {
+                captured.push(outlet);
+                inner.graph.input(name.clone(), ty)
             };
             inner.define(&name, here, fact)?;
         }

@@ -242,7 +242,7 @@ pub(super) fn affine_grid(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 
 /// `Col2Im`: columns back to a picture of the stated size.
 pub(super) fn col2im(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
-    let block = call.dims(2).and_then(|d| Dim::checked_product(d)).and_then(|d| d.as_const());
+    let block = call.dims(2).and_then(Dim::checked_product).and_then(|d| d.as_const());
     let columns = call.extent(0, 1);
     let channels = match (&columns, block) {
         (Some(Dim::Const(c)), Some(b)) if b < 1 || c % b != 0 => return Err(format!("{c} rows do not fall into blocks of {b}")),

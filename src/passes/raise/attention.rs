@@ -206,12 +206,11 @@ pub(super) fn build(e: &mut Edit<'_>, plan: &Plan) -> Result<Outlet> {
         inputs.push(if full == shape[..] { mask } else { e.add(Op::Expand { shape: full }, &[mask], "mask")? });
     }
     let mut out = e.add(Op::Attention(plan.attention), &inputs, "attention")?;
-    if let Some([b, h, l, d]) = plan.spread.clone() {
-        if plan.attention.heads > 1 {
+    if let Some([b, h, l, d]) = plan.spread.clone()
+        && plan.attention.heads > 1 {
             out = e.add(Op::Reshape { shape: vec![b, l, h, d] }, &[out], "heads")?;
             out = e.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[out], "heads")?;
         }
-    }
     let shape = e.graph().ty(plan.replaced).shape.clone();
     reshaped(e, out, &shape, "rows")
 }

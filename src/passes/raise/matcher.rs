@@ -284,9 +284,9 @@ fn same_as(graph: &OpGraph, at: Outlet, nodes: &mut Vec<NodeId>) -> Option<Outle
     let source = match (&graph.node(at.node).op, &inputs[..]) {
         (Op::Reshape { .. }, _) => return reshaped_back(graph, at, nodes),
         (Op::Cast { .. } | Op::Expand { .. }, [x]) => *x,
-        (Op::Binary(Binary::Mul), [x, one]) | (Op::Binary(Binary::Mul), [one, x]) if uniform(graph, *one) == Some(1.0) => *x,
+        (Op::Binary(Binary::Mul), [x, one] | [one, x]) if uniform(graph, *one) == Some(1.0) => *x,
         (Op::Binary(Binary::Div), [x, one]) if uniform(graph, *one) == Some(1.0) => *x,
-        (Op::Binary(Binary::Add), [x, nil]) | (Op::Binary(Binary::Add), [nil, x]) if uniform(graph, *nil) == Some(0.0) => *x,
+        (Op::Binary(Binary::Add), [x, nil] | [nil, x]) if uniform(graph, *nil) == Some(0.0) => *x,
         (Op::Binary(Binary::Sub), [x, nil]) if uniform(graph, *nil) == Some(0.0) => *x,
         _ => return None,
     };

@@ -121,7 +121,7 @@ fn range(call: &Call<'_>) -> Option<ShapeValue> {
 fn non_zero(value: &ShapeValue) -> Option<ShapeValue> {
     let holds: Vec<bool> = match &value.elements {
         Elements::Numbers(n) => n.iter().map(|n| *n != 0.0).collect(),
-        Elements::Dims(d) => d.iter().map(|d| super::arithmetic::truth(d)).collect::<Option<_>>()?,
+        Elements::Dims(d) => d.iter().map(super::arithmetic::truth).collect::<Option<_>>()?,
     };
     let found: Vec<usize> = (0..holds.len()).filter(|i| holds[*i]).collect();
     let strides = super::layout::strides(&value.shape);

@@ -62,7 +62,7 @@ fn running_sum(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
     }
     let axis = axis_of(*call.known_ints(1)?.first()?, data.shape.len()).ok()?;
     let before = layout::strides(&data.shape)[axis];
-    let first = |i: usize| i / before % data.shape[axis] == 0;
+    let first = |i: usize| (i / before).is_multiple_of(data.shape[axis]);
     let elements = match &data.elements {
         Elements::Numbers(n) => {
             let mut out = n.clone();
