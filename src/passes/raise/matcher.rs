@@ -284,9 +284,9 @@ fn same_as(graph: &OpGraph, at: Outlet, nodes: &mut Vec<NodeId>) -> Option<Outle
     let source = match (&graph.node(at.node).op, &inputs[..]) {
         (Op::Reshape { .. }, _) => return reshaped_back(graph, at, nodes),
         (Op::Cast { .. } | Op::Expand { .. }, [x]) => *x,
-        (Op::Binary(Binary::Mul), [x, one]) | (Op::Binary(Binary::Mul), [one, x]) if uniform(graph, *one) == Some(1.0) => *x,
+        (Op::Binary(Binary::Mul), [x, one] | [one, x]) if uniform(graph, *one) == Some(1.0) => *x,
         (Op::Binary(Binary::Div), [x, one]) if uniform(graph, *one) == Some(1.0) => *x,
-        (Op::Binary(Binary::Add), [x, nil]) | (Op::Binary(Binary::Add), [nil, x]) if uniform(graph, *nil) == Some(0.0) => *x,
+        (Op::Binary(Binary::Add), [x, nil] | [nil, x]) if uniform(graph, *nil) == Some(0.0) => *x,
         (Op::Binary(Binary::Sub), [x, nil]) if uniform(graph, *nil) == Some(0.0) => *x,
         _ => return None,
     };
@@ -372,10 +372,10 @@ fn cuts(graph: &OpGraph, at: Outlet, most: usize, depth: usize) -> Vec<Cut> {
         ("mul", [a, b]) => joined(&below(*a), &below(*b)),
         ("div", [a, b]) => joined(&below(*a), &below(*b).into_iter().map(Cut::inverted).collect::<Vec<_>>()),
         ("reciprocal", [a]) => below(*a).into_iter().map(Cut::inverted).collect(),
-        ("pow", [a, n]) => match uniform(graph, *n) {
-            Some(n) if n == 2.0 || n == 3.0 => vec![power(*a, n as usize)],
-            _ => Vec::new(),
-        },
+        ("pow", [a, n]) => {
+            let whole = [2, 3].into_iter().find(|power| uniform(graph, *n) == Some(f64::from(*power)));
+            whole.map(|n| power(*a, n as usize)).into_iter().collect()
+        }
         _ => Vec::new(),
     };
     let fits = |c: &Cut| c.factors.len() <= most;
