@@ -61,6 +61,9 @@ model m(x: f32[2, 3, 8]) -> y: f32[2, 3, 5] = %1
 ",
 };
 
+/// What must hold of a site, and its name.
+type Condition = (&'static str, fn(&Site<'_>) -> bool);
+
 /// One pattern.
 pub(super) struct Row {
     /// Its name, and that of the rule in remarks.
@@ -70,7 +73,7 @@ pub(super) struct Row {
     /// Its texts; a later one is a part of an earlier one.
     spellings: &'static [&'static str],
     /// What must hold besides, by name.
-    conditions: &'static [(&'static str, fn(&Site<'_>) -> bool)],
+    conditions: &'static [Condition],
     /// The tensor that is replaced.
     replaced: fn(&Site<'_>) -> Outlet,
     /// What replaces it.

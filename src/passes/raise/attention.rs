@@ -52,7 +52,7 @@ fn operand(graph: &OpGraph, tensor: Outlet, roles: &Roles, heads: &Dim) -> Optio
         let leading = view.atoms_of(0..lead);
         let split = (0..=leading.len()).find(|p| view.extent(&leading[*p..]) == *heads)?;
         let wanted = [&leading[..split], &view.atoms_of([roles.tokens]), &leading[split..], &view.atoms_of([roles.size])].concat();
-        let part = view.in_order(&wanted)?;
+        let part = view.in_order(&wanted)?.pop();
         Some(Operand { source: view.source, scale: view.scale, part, perm: None, shape: flat.clone(), transposes: view.transposes_before })
     };
     let views = View::all(graph, tensor);
@@ -206,11 +206,10 @@ pub(super) fn build(e: &mut Edit<'_>, plan: &Plan) -> Result<Outlet> {
         inputs.push(if full == shape[..] { mask } else { e.add(Op::Expand { shape: full }, &[mask], "mask")? });
     }
     let mut out = e.add(Op::Attention(plan.attention), &inputs, "attention")?;
-    if let Some([b, h, l, d]) = plan.spread.clone()
-        && plan.attention.heads > 1 {
-            out = e.add(Op::Reshape { shape: vec![b, l, h, d] }, &[out], "heads")?;
-            out = e.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[out], "heads")?;
-        }
+    if let Some([b, h, l, d]) = plan.spread.clone().filter(|_| plan.attention.heads > 1) {
+        out = e.add(Op::Reshape { shape: vec![b, l, h, d] }, &[out], "heads")?;
+        out = e.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[out], "heads")?;
+    }
     let shape = e.graph().ty(plan.replaced).shape.clone();
     reshaped(e, out, &shape, "rows")
 }

@@ -372,10 +372,10 @@ fn cuts(graph: &OpGraph, at: Outlet, most: usize, depth: usize) -> Vec<Cut> {
         ("mul", [a, b]) => joined(&below(*a), &below(*b)),
         ("div", [a, b]) => joined(&below(*a), &below(*b).into_iter().map(Cut::inverted).collect::<Vec<_>>()),
         ("reciprocal", [a]) => below(*a).into_iter().map(Cut::inverted).collect(),
-        ("pow", [a, n]) => match uniform(graph, *n) {
-            Some(n) if n == 2.0 || n == 3.0 => vec![power(*a, n as usize)],
-            _ => Vec::new(),
-        },
+        ("pow", [a, n]) => {
+            let whole = [2, 3].into_iter().find(|power| uniform(graph, *n) == Some(f64::from(*power)));
+            whole.map(|n| power(*a, n as usize)).into_iter().collect()
+        }
         _ => Vec::new(),
     };
     let fits = |c: &Cut| c.factors.len() <= most;

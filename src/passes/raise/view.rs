@@ -163,18 +163,18 @@ impl View {
     }
 
     /// Are these the atoms of the source in its own order? Then the source holds them as they are wanted. Selected atoms give
-    /// the range of their axis: they must lead it.
-    pub(super) fn in_order(&self, wanted: &[usize]) -> Option<Option<(usize, Dim, Dim)>> {
+    /// the range of their axis, at most one: they must lead it.
+    pub(super) fn in_order(&self, wanted: &[usize]) -> Option<Vec<(usize, Dim, Dim)>> {
         let seen: Vec<usize> = self.order.iter().copied().filter(|a| self.atoms[*a].at.is_none()).collect();
         (seen == wanted).then_some(())?;
         let mut selected = self.order.iter().filter(|a| self.atoms[**a].at.is_some());
-        let Some(first) = selected.next() else { return Some(None) };
+        let Some(first) = selected.next() else { return Some(Vec::new()) };
         selected.next().is_none().then_some(())?;
         let (axis, index) = (self.atoms[*first].axis, self.atoms[*first].at?);
         let mut of_axis = self.order.iter().copied().filter(|a| self.atoms[*a].axis == axis);
         (of_axis.next() == Some(*first)).then_some(())?;
         let width = self.extent(&of_axis.collect::<Vec<_>>());
-        Some(Some((axis, &width * &Dim::Const(index), &width * &Dim::Const(index + 1))))
+        Some(vec![(axis, &width * &Dim::Const(index), &width * &Dim::Const(index + 1))])
     }
 }
 
@@ -187,8 +187,7 @@ fn step(graph: &OpGraph, at: Outlet) -> Option<(Step, Outlet)> {
         (Op::Reshape { shape }, [x]) => (Step::Reshape(shape.clone()), *x),
         (Op::Transpose { perm }, [x]) => (Step::Transpose(perm.clone()), *x),
         (Op::Slice { axis, start, .. }, [x]) if shape[*axis] == Dim::Const(1) => (Step::Select(*axis, start.as_const()?), *x),
-        (Op::Binary(Binary::Mul), [x, s]) if same(x) && uniform(graph, *s).is_some() => (Step::Scale(uniform(graph, *s)?), *x),
-        (Op::Binary(Binary::Mul), [s, x]) if same(x) && uniform(graph, *s).is_some() => (Step::Scale(uniform(graph, *s)?), *x),
+        (Op::Binary(Binary::Mul), [x, s] | [s, x]) if same(x) && uniform(graph, *s).is_some() => (Step::Scale(uniform(graph, *s)?), *x),
         (Op::Binary(Binary::Div), [x, s]) if same(x) && uniform(graph, *s).is_some() => (Step::Scale(uniform(graph, *s)?.recip()), *x),
         (Op::Cast { .. } | Op::Expand { .. }, [x]) if same(x) => (Step::Still, *x),
         _ => return None,
