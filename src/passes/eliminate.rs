@@ -132,7 +132,7 @@ fn neutral_operand(graph: &OpGraph, op: &Op, inputs: &[Outlet]) -> Option<Outlet
         Binary::Add => (0.0, true),
         Binary::Div => (1.0, false),
         Binary::Sub => (0.0, false),
-        _ => return None,
+        Binary::Pow => return None,
     };
     match (is(*right, value), commutes && is(*left, value)) {
         (true, _) => Some(*left),

@@ -245,8 +245,7 @@ fn flexible(graph: &OpGraph, id: NodeId) -> Option<Flexible> {
     let first = |freedom| Some(Flexible { full: vec![0], broadcast: vec![], freedom });
     match &node.op {
         Op::Unary(_) | Op::QuickGelu { .. } => first(Freedom::Any),
-        Op::LayerNorm { .. } | Op::BiasGelu if constants(1) => first(Freedom::Last),
-        Op::FusedMatMul if constants(1) => first(Freedom::Last),
+        Op::LayerNorm { .. } | Op::BiasGelu | Op::FusedMatMul if constants(1) => first(Freedom::Last),
         Op::ChannelAffine if constants(1) => first(Freedom::FirstTwo),
         Op::Binary(_) => {
             let whole = |slot: &u16| graph.ty(inputs[usize::from(*slot)]) == &node.outs[0];

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     };
     let begin = start.elapsed();
     let compiled = optimize(&model, &machine, &args.choose.choices(), level, &Debugging::default())?;
-    let passes = start.elapsed().checked_sub(begin).unwrap();
+    let passes = start.elapsed().saturating_sub(begin);
     let written = write(&compiled.graph, &model.style, metadata_of(&options), &args.output)?;
     let done = Optimized {
         before: live(&model.graph).len(),
@@ -93,7 +93,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         model: &model,
         trace: &compiled.trace,
         written: &written,
-        seconds: [read, passes, start.elapsed().checked_sub(begin).unwrap() - passes].map(|d| d.as_secs_f64()),
+        seconds: [read, passes, start.elapsed().saturating_sub(begin + passes)].map(|d| d.as_secs_f64()),
         chosen: chosen.as_ref(),
     };
     out.result(|| done.text(), || done.json());

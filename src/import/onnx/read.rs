@@ -139,7 +139,9 @@ impl<'s, 'm> Reader<'s, 'm> {
         if let Some(dim) = self.shared.named.get(name) {
             return dim.clone();
         }
-        let dim = if let Some(n) = self.shared.bindings.get(name) { Dim::Const(*n) } else {
+        let dim = if let Some(n) = self.shared.bindings.get(name) {
+            Dim::Const(*n)
+        } else {
             let mut word: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
             if !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 word.insert_str(0, "dim_");
@@ -418,10 +420,9 @@ impl<'s, 'm> Reader<'s, 'm> {
             outputs,
         };
         let first = self.graph.add(Op::Foreign(Box::new(foreign)), &edges, site.name, &site.group)?;
-        let mut slot = 0;
-        for (name, fact) in node.output.iter().zip(facts).filter(|(name, _)| !name.is_empty()) {
-            self.define(name, Outlet { node: first.node, slot }, fact)?;
-            slot += 1;
+        let present = node.output.iter().zip(facts).filter(|(name, _)| !name.is_empty());
+        for (slot, (name, fact)) in present.enumerate() {
+            self.define(name, Outlet { node: first.node, slot: slot as u16 }, fact)?;
         }
         Ok(())
     }
@@ -444,7 +445,9 @@ impl<'s, 'm> Reader<'s, 'm> {
         }
         let mut captured = Vec::new();
         for (name, outlet, weight, ty, fact) in around {
-            let here = if let Some(expr) = weight { inner.graph.weight(expr) } else {
+            let here = if let Some(expr) = weight {
+                inner.graph.weight(expr)
+            } else {
                 captured.push(outlet);
                 inner.graph.input(name.clone(), ty)
             };

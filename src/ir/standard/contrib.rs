@@ -64,8 +64,7 @@ pub(super) fn multi_head_attention(call: &Call<'_>) -> Outputs {
     let key_length = match call.shape(1) {
         None if call.has(1) => None,
         None => length.clone(),
-        Some([_, _, n, _]) => n.clone(),
-        Some([_, n, ..]) => n.clone(),
+        Some([_, _, n, _] | [_, n, ..]) => n.clone(),
         Some(_) => None,
     };
     let past = if call.has(6) { call.extent(6, 2) } else { number(0) };

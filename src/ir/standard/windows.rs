@@ -120,8 +120,8 @@ pub(super) fn conv(call: &Call<'_>, x: usize, weight: usize, result: Option<i32>
     if ws.is_some_and(|w| w.len() != kernel.len() + 2) {
         return Err("the weight and the kernel differ in rank".into());
     }
-    if let (Some(xs), Some(ws)) = (xs, ws) {
-        unify(&xs[1], &mul(&ws[1], &number(call.int_or("group", 1))))?;
+    if let (Some([_, channels, ..]), Some([_, inner, ..])) = (xs, ws) {
+        unify(channels, &mul(inner, &number(call.int_or("group", 1))))?;
     }
     let window = Window::read(call, kernel)?;
     let spatial = spatial_extents(xs, window.kernel.len())?;

@@ -101,7 +101,7 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<Outcome> 
         _ => return Ok(Outcome::Nothing),
     }
     if let Some(blend) = blend(graph, id) {
-        return simplify_blend(rw, id, blend);
+        return simplify_blend(rw, id, &blend);
     }
     let Some(site) = Site::at(graph, id)? else { return Ok(Outcome::Nothing) };
     let (change, axis) = match site.change(graph) {
@@ -389,7 +389,7 @@ fn complementary(a: &WeightExpr, b: &WeightExpr) -> bool {
     rest(a, b) || rest(b, a) || numbers
 }
 
-fn simplify_blend(rw: &mut Rewriter<'_>, id: NodeId, b: Blend) -> Result<Outcome> {
+fn simplify_blend(rw: &mut Rewriter<'_>, id: NodeId, b: &Blend) -> Result<Outcome> {
     rw.apply(id, None, Why::new("blend-of-a-residual"), |e| {
         e.rewire(b.scaled_sum.node, &[b.factor, b.h])?;
         e.rewire(id, &[b.x, b.scaled_sum])?;

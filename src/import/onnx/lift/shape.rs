@@ -105,7 +105,9 @@ pub(super) fn split(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     let x = known(r, site.input(0)?)?;
     let axis = Site::axis(site.int("axis", 0), r.rank(x))?;
     let extent = r.graph.ty(x).shape[axis].clone();
-    let sizes: Vec<Dim> = if let Some(sizes) = site.input(1) { r.known_dims(sizes)? } else {
+    let sizes: Vec<Dim> = if let Some(sizes) = site.input(1) {
+        r.known_dims(sizes)?
+    } else {
         let parts = i64::try_from(site.outputs.len()).ok()?;
         match extent.div_exact(parts) {
             Some(each) => vec![each; site.outputs.len()],
