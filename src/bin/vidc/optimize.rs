@@ -6,6 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::common::args::{ChooseArgs, DimArgs};
+use crate::common::render::open_dims;
 use crate::common::table::table;
 use crate::common::{Done, Out, target};
 use vidc::import::onnx::{Imported, read_model};
@@ -98,12 +99,7 @@ impl Optimized<'_> {
             ]
         };
         let rows: Vec<Vec<String>> = self.trace.records.iter().map(row).collect();
-        let open: Vec<&str> = self.model.dims.iter().filter(|(_, n)| n.is_none()).map(|(name, _)| name.as_str()).collect();
-        let hint = if open.is_empty() {
-            String::new()
-        } else {
-            format!("dims left open: {} (bind them with --dim NAME=N for more)\n", open.join(", "))
-        };
+        let hint = open_dims(&self.model.open_dims());
         let [read, passes, write] = self.seconds;
         format!(
             "{}\n{hint}{} operators -> {}; read {read:.2} s, passes {passes:.2} s, written {write:.2} s\nwrote {} ({} with weights)\n",
