@@ -44,11 +44,26 @@ pub fn passes(level: Level) -> Vec<Box<dyn Pass>> {
 /// # Errors
 /// What a pass returns.
 pub fn optimize(model: &Imported, machine: &Machine, choices: &Choices, level: Level, debugging: &Debugging) -> Result<Compiled> {
-    run_passes(&passes(level), &model.graph, machine, choices, Checks::Fast, debugging)
+    run_passes(&passes(level), &model.graph, machine, choices, Checks::Traced, debugging)
 }
 
 /// The operators that the outputs depend on, in order.
 pub fn live(graph: &OpGraph) -> Vec<NodeId> {
+    let needed = needed(graph);
+    graph.nodes().into_iter().filter(|id| needed.contains(id) && !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect()
+}
+
+/// The graph without what no output depends on; inputs stay.
+pub fn live_part(graph: &OpGraph) -> OpGraph {
+    let needed = needed(graph);
+    let mut part = graph.clone();
+    for id in graph.nodes().into_iter().filter(|id| !needed.contains(id) && graph.node(*id).op != Op::Input) {
+        part.graph.remove_node(id.0);
+    }
+    part
+}
+
+fn needed(graph: &OpGraph) -> BTreeSet<NodeId> {
     let mut needed: BTreeSet<NodeId> = BTreeSet::new();
     let mut stack: Vec<NodeId> = graph.outputs().iter().map(|(_, o)| o.node).collect();
     while let Some(id) = stack.pop() {
@@ -56,5 +71,5 @@ pub fn live(graph: &OpGraph) -> Vec<NodeId> {
             stack.extend(graph.inputs_of(id).iter().map(|o| o.node));
         }
     }
-    graph.nodes().into_iter().filter(|id| needed.contains(id) && !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect()
+    needed
 }

@@ -1,7 +1,8 @@
 //! The pass manager: runs the order over one model and holds every pass to its word.
 //!
 //! After each pass it verifies the graph, compares the interface, and compares the text with the remarks: a pass that changed
-//! the graph without a remark, or remarks without a change, fails the compile. [`Checks::Fast`] leaves these out; the search
+//! the graph without a remark, or remarks without a change, fails the compile. [`Checks::Traced`] leaves the comparisons out,
+//! [`Checks::Fast`] the remarks too; the search
 //! uses it for graphs that it will compile again with [`Checks::Full`] before anything is shown.
 
 use std::time::Instant;
@@ -17,7 +18,9 @@ use crate::ir::{DType, OpGraph, TensorType, text, verify};
 pub enum Checks {
     /// Verify, compare interface and text after every pass.
     Full,
-    /// Verify once at the end.
+    /// Verify once at the end; remarks are kept. For models of others, whose text is too long to be compared after every pass.
+    Traced,
+    /// Verify once at the end; no remarks, and new nodes have no names.
     Fast,
 }
 
@@ -115,7 +118,7 @@ fn step(pass: &dyn Pass, out: &mut Compiled, cx: &PassCx<'_>, checks: Checks) ->
     let start = Instant::now();
     let unit = out.graph.name.clone();
     let mut rw = match checks {
-        Checks::Full => Rewriter::new(&unit, &mut out.graph),
+        Checks::Full | Checks::Traced => Rewriter::new(&unit, &mut out.graph),
         Checks::Fast => Rewriter::silent(&unit, &mut out.graph),
     };
     pass.run(&mut rw, cx).map_err(|d| Box::new(d.note(format!("in the pass `{}` over `{unit}`", entry.id))))?;

@@ -38,6 +38,9 @@ fn the_full_size_unet_compiles_for_a_card_with_every_check_on() {
     let full = compile(&graph, &machine, &choices, Checks::Full, &Debugging::default()).unwrap();
     let fast = compile(&graph, &machine, &choices, Checks::Fast, &Debugging::default()).unwrap();
     assert_eq!(full.graph, fast.graph, "checks change nothing");
+    let traced = compile(&graph, &machine, &choices, Checks::Traced, &Debugging::default()).unwrap();
+    let remarks = |c: &Compiled| c.trace.records.iter().map(|r| r.remarks.clone()).collect::<Vec<_>>();
+    assert_eq!(remarks(&full), remarks(&traced), "what is traced is what happened");
 
     let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
     for id in full.graph.nodes() {

@@ -1,13 +1,15 @@
-//! `vidc inspect`: what is inside the models of a graph or a plan.
+//! `vidc inspect`: what is inside an ONNX model, the models of a graph, or a plan.
+
+mod model;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{Pair, pair};
+use crate::common::args::{DimArgs, Pair, pair};
 use crate::common::table::{grouped, table};
-use crate::common::target::{Target, load, machine, target};
+use crate::common::target::{Target, check_kind, load, machine, model as model_path, target};
 use crate::common::{Done, Failure, Out};
 use vidc::ir::{Op, OpGraph, Program};
 use vidc::models::parameter_count;
@@ -16,11 +18,18 @@ use vidc::plan::Manifest;
 use vidc::tuner::{Stages, stage_cost};
 use vidc::units::Flop;
 
+pub(crate) use model::known;
+
 /// Arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// A graph file, the name of a graph inside vidc, or a plan directory.
+    /// An ONNX model, a graph file, the name of a graph inside vidc, or a plan directory.
     target: String,
+    /// The device that `raise` looks for patterns for: a key of `vidc hw list`, or cpu for this machine.
+    #[arg(long, value_name = "KEY", default_value = "cpu")]
+    hw: String,
+    #[command(flatten)]
+    dims: DimArgs,
     /// Set a parameter of the graph.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<Pair>,
@@ -28,6 +37,11 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
+    let path = model_path(&args.target);
+    check_kind(path.is_some(), &args.set, &args.dims)?;
+    if let Some(path) = path {
+        return model::run(path, &args.dims.bindings(), &machine(&args.hw)?, out);
+    }
     match target(&args.target)? {
         Target::Graph(source) => {
             let program = load(&source, &args.set)?;

@@ -7,6 +7,7 @@ mod cache;
 mod check;
 mod common;
 mod compile;
+mod diff;
 mod doctor;
 mod estimate;
 mod explain;
@@ -62,8 +63,10 @@ enum Command {
     Check(check::Args),
     /// Draw a graph.
     Graph(graph::Args),
-    /// Look inside the models of a graph or a plan.
+    /// Look inside an ONNX model, or the models of a graph or a plan.
     Inspect(inspect::Args),
+    /// What differs between two ONNX models, or between the models of two graphs.
+    Diff(diff::Args),
     /// Make a graph of a diffusers folder.
     Import(import::Args),
     /// Hardware profiles.
@@ -130,6 +133,7 @@ fn dispatch(command: Command, out: &Out) -> common::Done {
         Command::Check(args) => check::run(&args, out),
         Command::Graph(args) => graph::run(&args, out),
         Command::Inspect(args) => inspect::run(&args, out),
+        Command::Diff(args) => diff::run(&args, out),
         Command::Import(args) => import::run(&args, out),
         Command::Hw { command } => hw::run(&command, out),
         Command::Runtime { command } => runtime::run(&command, out),

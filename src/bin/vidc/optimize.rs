@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::bench::load;
 use crate::common::args::{ChooseArgs, DimArgs};
+use crate::common::render::open_dims;
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
 use vidc::diag::Diagnostic;
@@ -141,12 +142,7 @@ impl Optimized<'_> {
             ]
         };
         let rows: Vec<Vec<String>> = self.trace.records.iter().map(row).collect();
-        let open: Vec<&str> = self.model.dims.iter().filter(|(_, n)| n.is_none()).map(|(name, _)| name.as_str()).collect();
-        let hint = if open.is_empty() {
-            String::new()
-        } else {
-            format!("dims left open: {} (bind them with --dim NAME=N for more)\n", open.join(", "))
-        };
+        let hint = open_dims(&self.model.open_dims());
         let [read, passes, write] = self.seconds;
         let measured = self.chosen.map_or_else(String::new, measured_text);
         format!(

@@ -39,8 +39,17 @@ pub struct Imported {
     pub graph: OpGraph,
     /// How it is written: operator sets and the declarations of opaque inputs and outputs.
     pub style: Style,
+    /// The operator set of the file.
+    pub opset: i64,
     /// Names of dims that the inputs declare, with their values where bound.
     pub dims: BTreeMap<String, Option<i64>>,
+}
+
+impl Imported {
+    /// Names of dims that are not bound.
+    pub fn open_dims(&self) -> Vec<String> {
+        self.dims.iter().filter(|(_, n)| n.is_none()).map(|(name, _)| name.clone()).collect()
+    }
 }
 
 /// Reads a model. `dims` gives numbers for names of dims; an extent without a name is called `INPUT.AXIS`.
@@ -80,7 +89,7 @@ pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<Importe
         check_opset(opset.get("").copied().unwrap_or(style.opset))?;
     }
     let dims = shared.named.iter().map(|(name, dim)| (name.clone(), dim.as_const())).collect();
-    Ok(Imported { graph, style, dims })
+    Ok(Imported { graph, style, opset, dims })
 }
 
 fn check_opset(opset: i64) -> Result<()> {

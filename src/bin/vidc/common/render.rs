@@ -7,9 +7,12 @@ use std::sync::Mutex;
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
 use serde_json::{Value, json};
 
+use super::table::table;
 use super::{Format, say, to_stdout, versioned};
 use vidc::diag::codes::find;
 use vidc::diag::{Class, Diagnostic, Diagnostics, Label, Source};
+use vidc::optimize::inspect::{Made, Peak};
+use vidc::units::Bytes;
 
 /// Writes every mistake: as text to stderr, as one JSON document to stdout. Returns the exit status, that of the gravest class.
 pub(crate) fn report(found: &Diagnostics, format: Format) -> u8 {
@@ -189,4 +192,35 @@ pub(crate) fn explain(code: &str) -> Option<(String, Value)> {
     };
     let text = format!("{code}: {who} (exit {status})\n\n{}\n", row.explain);
     Some((text, json!({ "code": code, "class": row.class, "exit": status, "explain": row.explain })))
+}
+
+/// Most buffers that are listed for a model.
+const BUFFERS: usize = 24;
+
+/// Tensors with who makes them.
+pub(crate) fn tensors(made: &[Made]) -> String {
+    let row = |b: &Made| vec![Bytes(b.bytes).to_string(), b.made_by.clone(), b.ty.clone(), format!("{}..{}", b.first, b.last)];
+    table(&["bytes", "made by", "type", "steps"], &made.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The moment at which a model needs most, and who is alive then.
+pub(crate) fn peak_text(p: &Peak) -> String {
+    let more = p.buffers.len().saturating_sub(BUFFERS);
+    let rest = if more > 0 { format!("and {more} smaller ones\n") } else { String::new() };
+    format!(
+        "{}: {} alive at step {} of {} ({}), beside {} of weights and {} of inputs and outputs\n{}{rest}\n",
+        p.model,
+        Bytes(p.live_bytes),
+        p.at,
+        p.steps,
+        p.step,
+        Bytes(p.weight_bytes),
+        Bytes(p.bound_bytes),
+        tensors(&p.buffers[..p.buffers.len().min(BUFFERS)])
+    )
+}
+
+/// A line that names the dims that are not bound, if there are some.
+pub(crate) fn open_dims(open: &[String]) -> String {
+    if open.is_empty() { String::new() } else { format!("dims left open: {} (bind them with --dim NAME=N)\n", open.join(", ")) }
 }

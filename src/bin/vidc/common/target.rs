@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Failure;
-use super::args::{GraphArgs, Pair, settings};
+use super::args::{DimArgs, GraphArgs, Pair, settings};
 use vidc::diag::{Diagnostic, Source};
 use vidc::files::{open_regular, read_start};
 use vidc::hwdb::{Database, Machine};
@@ -17,6 +17,21 @@ pub(crate) enum Target {
     Graph(Arc<Source>),
     /// A folder.
     Plan(PathBuf),
+}
+
+/// Does a name mean an ONNX model?
+pub(crate) fn model(name: &str) -> Option<&Path> {
+    let path = Path::new(name);
+    path.extension().is_some_and(|e| e.eq_ignore_ascii_case("onnx")).then_some(path)
+}
+
+/// What belongs to graphs and what to models must not be mixed: `--set` is for graphs, `--dim` for models.
+pub(crate) fn check_kind(is_model: bool, set: &[Pair], dims: &DimArgs) -> Result<(), Failure> {
+    match (is_model, set.is_empty(), dims.dims.is_empty()) {
+        (true, false, _) => Err(Failure::Usage("`--set` sets parameters of a graph; the sizes of a model are bound with --dim".into())),
+        (false, _, false) => Err(Failure::Usage("`--dim` binds sizes of an ONNX model; parameters of a graph are set with --set".into())),
+        _ => Ok(()),
+    }
 }
 
 /// A folder is a plan, a file is a graph, and any other name is a graph inside vidc.
