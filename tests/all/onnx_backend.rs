@@ -143,7 +143,10 @@ fn one_set(case: &Case, set: &DataSet, before: &mut Session, after: &mut Session
     }
     let again = run(before, set).unwrap_or_default();
     let alike = |(a, b): (&Tensor, &Tensor)| a.dtype() == b.dtype() && a.shape() == b.shape();
-    if !(again.len() == want.len() && again.iter().zip(&want).all(|(a, w)| same(a, w))) && got.len() == want.len() && got.iter().zip(&want).all(alike) {
+    if !(again.len() == want.len() && again.iter().zip(&want).all(|(a, w)| same(a, w)))
+        && got.len() == want.len()
+        && got.iter().zip(&want).all(alike)
+    {
         return Verdict::Random;
     }
     let as_expected = all(&got, &set.outputs, case.rtol, case.atol);
