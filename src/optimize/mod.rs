@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod candidate;
+pub mod choose;
 pub mod inputs;
 pub mod measure;
 pub mod model;

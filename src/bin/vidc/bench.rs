@@ -104,7 +104,8 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
     }
 }
 
-fn load(path: Option<&Path>) -> Result<Runtime, Failure> {
+/// Loads ONNX Runtime.
+pub(crate) fn load(path: Option<&Path>) -> Result<Runtime, Failure> {
     Ok(Runtime::load(&provision::locate(path, &mut say)?.path)?)
 }
 

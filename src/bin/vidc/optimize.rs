@@ -1,16 +1,21 @@
 //! `vidc optimize`: the operator level alone, for any ONNX model.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
+use crate::bench::load;
 use crate::common::args::{ChooseArgs, DimArgs};
 use crate::common::table::table;
-use crate::common::{Done, Out, target};
+use crate::common::{Done, Failure, Out, target};
+use vidc::diag::Diagnostic;
+use vidc::hwdb::Machine;
 use vidc::import::onnx::{Imported, read_model};
 use vidc::optimize::candidate::metadata_of;
+use vidc::optimize::choose::{Chosen, FORMS, choose};
 use vidc::optimize::model::{Level, live, optimize};
+use vidc::optimize::paired::Effort;
 use vidc::optimize::write::{Written, write};
 use vidc::passes::manager::Debugging;
 use vidc::passes::{PassRecord, Trace};
@@ -31,8 +36,20 @@ pub(crate) struct Args {
     #[command(flatten)]
     dims: DimArgs,
     /// How much may change: none, basic (constants, common and dead nodes), full. Every level computes the same.
-    #[arg(long, value_enum, default_value = "full")]
+    #[arg(long, value_enum, default_value = "full", conflicts_with = "measure")]
     level: LevelArg,
+    /// Measure the forms of the model on this machine and keep the fastest; never one slower than ONNX Runtime's default.
+    #[arg(long)]
+    measure: bool,
+    /// Threads of one operator while measuring; 0 lets ONNX Runtime decide.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "measure")]
+    threads: usize,
+    /// Rounds that count while measuring.
+    #[arg(long, value_name = "N", default_value_t = 9, requires = "measure")]
+    rounds: usize,
+    /// The ONNX Runtime library to measure with.
+    #[arg(long, value_name = "PATH", requires = "measure")]
+    runtime: Option<PathBuf>,
     #[command(flatten)]
     choose: ChooseArgs,
 }
@@ -61,19 +78,44 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
     let model = read_model(&args.model, &args.dims.bindings())?;
     let read = start.elapsed();
-    let compiled = optimize(&model, &machine, &args.choose.choices(), args.level.into(), &Debugging::default())?;
-    let passes = start.elapsed() - read;
-    let written = write(&compiled.graph, &model.style, metadata_of(&SessionOptions::default()), &args.output)?;
+    let chosen = if args.measure { Some(measure(args, &model, &machine)?) } else { None };
+    let (level, options) = match &chosen {
+        Some(chosen) => (FORMS[chosen.form].level, FORMS[chosen.form].options(args.threads)),
+        None => (args.level.into(), SessionOptions::default()),
+    };
+    let begin = start.elapsed();
+    let compiled = optimize(&model, &machine, &args.choose.choices(), level, &Debugging::default())?;
+    let passes = start.elapsed() - begin;
+    let written = write(&compiled.graph, &model.style, metadata_of(&options), &args.output)?;
     let done = Optimized {
         before: live(&model.graph).len(),
         after: live(&compiled.graph).len(),
         model: &model,
         trace: &compiled.trace,
         written: &written,
-        seconds: [read, passes, start.elapsed() - read - passes].map(|d| d.as_secs_f64()),
+        seconds: [read, passes, start.elapsed() - begin - passes].map(|d| d.as_secs_f64()),
+        chosen: chosen.as_ref(),
     };
     out.result(|| done.text(), || done.json());
     Ok(())
+}
+
+/// Writes every form into a folder of its own and measures them beside the original.
+fn measure(args: &Args, model: &Imported, machine: &Machine) -> Result<Chosen, Failure> {
+    let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let unwritable = |e| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", folder.display()));
+    let temporary = tempfile::Builder::new().prefix(".vidc-").tempdir_in(folder).map_err(unwritable)?;
+    let mut files = Vec::new();
+    for (i, form) in FORMS.iter().enumerate() {
+        let file = temporary.path().join(format!("{i}.onnx"));
+        let compiled = optimize(model, machine, &args.choose.choices(), form.level, &Debugging::default())?;
+        write(&compiled.graph, &model.style, metadata_of(&form.options(args.threads)), &file)?;
+        files.push(file);
+    }
+    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
+    let dims = args.dims.dims.iter().map(|(name, n)| (name.clone(), *n as u64)).collect();
+    let runtime = load(args.runtime.as_deref())?;
+    Ok(choose(&runtime, &args.model, &files, &dims, args.threads, Effort { rounds: args.rounds, warmup: 1 })?)
 }
 
 struct Optimized<'a> {
@@ -84,6 +126,7 @@ struct Optimized<'a> {
     written: &'a Written,
     /// Reading, passes, writing.
     seconds: [f64; 3],
+    chosen: Option<&'a Chosen>,
 }
 
 impl Optimized<'_> {
@@ -105,8 +148,9 @@ impl Optimized<'_> {
             format!("dims left open: {} (bind them with --dim NAME=N for more)\n", open.join(", "))
         };
         let [read, passes, write] = self.seconds;
+        let measured = self.chosen.map_or_else(String::new, measured_text);
         format!(
-            "{}\n{hint}{} operators -> {}; read {read:.2} s, passes {passes:.2} s, written {write:.2} s\nwrote {} ({} with weights)\n",
+            "{}\n{measured}{hint}{} operators -> {}; read {read:.2} s, passes {passes:.2} s, written {write:.2} s\nwrote {} ({} with weights)\n",
             table(&["pass", "nodes", "applied", "s"], &rows),
             self.before,
             self.after,
@@ -124,6 +168,17 @@ impl Optimized<'_> {
             "dims": self.model.dims,
             "seconds": { "read": self.seconds[0], "passes": self.seconds[1], "write": self.seconds[2] },
             "passes": self.trace.records,
+            "measured": self.chosen,
         })
     }
+}
+
+fn measured_text(chosen: &Chosen) -> String {
+    let row = |(i, r): (usize, &vidc::optimize::paired::Row)| {
+        let kept = if i == chosen.form + 1 { "kept" } else { "" };
+        let ratio = format!("{:.3} ({:.3} to {:.3})", r.ratio.median, r.ratio.low, r.ratio.high);
+        vec![r.name.clone(), format!("{:.4}", r.time_s.median), ratio, format!("{:.1e}", r.rel_l2), kept.into()]
+    };
+    let rows: Vec<Vec<String>> = chosen.measured.rows.iter().enumerate().map(row).collect();
+    format!("{}\n", table(&["form", "s", "of the original's time", "error", ""], &rows))
 }

@@ -8,8 +8,8 @@ use super::{Atom, Dim, Poly};
 /// Atoms of a polynomial, nested ones included, above which checked arithmetic gives up: no real model comes near it, and a file
 /// made to exhaust memory stops here.
 const MAX_ATOMS: usize = 256;
-/// Floors that a bound eliminates before it gives up.
-const MAX_FLOORS: usize = 8;
+/// Polynomials that the search for a bound looks at before it gives up.
+const MAX_STEPS: usize = 64;
 
 type Terms = BTreeMap<Vec<Atom>, i64>;
 
@@ -106,11 +106,14 @@ impl Dim {
 
     /// A number that `self` is never below while every symbol is at least `least` (and `least` is not negative); none if none was found.
     pub fn lower_bound(&self, least: i64) -> Option<i64> {
-        self.lower(least, MAX_FLOORS)
+        self.lower(least, &mut { MAX_STEPS })
     }
 
     /// Whether `self <= rhs` for all values of the symbols from `least` on: `Some(false)` if it never holds, none if it depends.
     pub fn at_most(&self, rhs: &Self, least: i64) -> Option<bool> {
+        if let (Self::Const(a), Self::Const(b)) = (self, rhs) {
+            return Some(a <= b);
+        }
         if rhs.checked_sub(self)?.lower_bound(least).is_some_and(|n| n >= 0) {
             return Some(true);
         }
@@ -132,14 +135,14 @@ impl Dim {
         Some(if smaller == self { rhs } else { self })
     }
 
-    fn lower(&self, least: i64, floors: usize) -> Option<i64> {
+    fn lower(&self, least: i64, steps: &mut usize) -> Option<i64> {
         let Self::Poly(p) = self else { return self.as_const() };
-        p.sum_of_lower_bounds(least, floors).or_else(|| self.lower_without_floor(p, least, floors))
+        *steps = steps.checked_sub(1)?;
+        p.sum_of_lower_bounds(least, steps).or_else(|| self.lower_without_floor(p, least, steps))
     }
 
     /// With one floor replaced by what it cannot be beyond: `x - d + 1 <= d*floor(x/d) <= x`.
-    fn lower_without_floor(&self, p: &Poly, least: i64, floors: usize) -> Option<i64> {
-        let floors = floors.checked_sub(1)?;
+    fn lower_without_floor(&self, p: &Poly, least: i64, steps: &mut usize) -> Option<i64> {
         let (monomial, c, inner, d) = p.0.iter().find_map(|(m, c)| match &m[..] {
             [Atom::Floor(inner, d)] => Some((m, *c, inner, *d)),
             _ => None,
@@ -150,7 +153,7 @@ impl Dim {
             replaced = replaced.checked_sub(&Self::Const(d - 1))?;
         }
         let scaled = self.checked_sub(&term)?.checked_mul(&Self::Const(d))?;
-        let bound = scaled.checked_add(&replaced.checked_mul(&Self::Const(c))?)?.lower(least, floors)?;
+        let bound = scaled.checked_add(&replaced.checked_mul(&Self::Const(c))?)?.lower(least, steps)?;
         Some(bound.div_euclid(d) + i64::from(bound.rem_euclid(d) > 0))
     }
 
@@ -194,16 +197,16 @@ impl Poly {
         self.0.iter().map(|(m, _)| 1 + m.iter().map(Atom::atoms).sum::<usize>()).sum()
     }
 
-    fn sum_of_lower_bounds(&self, least: i64, floors: usize) -> Option<i64> {
+    fn sum_of_lower_bounds(&self, least: i64, steps: &mut usize) -> Option<i64> {
         self.0.iter().try_fold(0_i64, |sum, (monomial, c)| {
-            let bound = if monomial.is_empty() { *c } else { term_lower_bound(monomial, *c, least, floors)? };
+            let bound = if monomial.is_empty() { *c } else { term_lower_bound(monomial, *c, least, steps)? };
             sum.checked_add(bound)
         })
     }
 }
 
-fn term_lower_bound(monomial: &[Atom], c: i64, least: i64, floors: usize) -> Option<i64> {
-    let bounds: Vec<i64> = monomial.iter().map(|a| a.lower_bound(least, floors)).collect::<Option<_>>()?;
+fn term_lower_bound(monomial: &[Atom], c: i64, least: i64, steps: &mut usize) -> Option<i64> {
+    let bounds: Vec<i64> = monomial.iter().map(|a| a.lower_bound(least, steps)).collect::<Option<_>>()?;
     // A product of several is bounded by the product of the bounds only if none of them can be negative.
     let usable = c > 0 && (bounds.len() == 1 || bounds.iter().all(|b| *b >= 0));
     if usable { bounds.iter().try_fold(c, |p, b| p.checked_mul(*b)) } else { None }
@@ -217,10 +220,10 @@ impl Atom {
         }
     }
 
-    fn lower_bound(&self, least: i64, floors: usize) -> Option<i64> {
+    fn lower_bound(&self, least: i64, steps: &mut usize) -> Option<i64> {
         match self {
             Self::Symbol(_) => Some(least),
-            Self::Floor(p, d) => Some(Dim::Poly(p.clone()).lower(least, floors.checked_sub(1)?)?.div_euclid(*d)),
+            Self::Floor(p, d) => Some(Dim::Poly(p.clone()).lower(least, steps)?.div_euclid(*d)),
         }
     }
 }

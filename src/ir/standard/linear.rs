@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::call::{Extent, Extents, Outputs, tensor};
-use super::extent::{add, broadcast, divide, number, unify};
+use super::extent::{add, broadcast, divide, mul, number, unify};
 use super::{Call, Fresh, MAX_RANK};
 
 /// `MatMul` of inputs `a` and `b`, each perhaps with its last two axes exchanged.
@@ -133,13 +133,16 @@ pub(super) fn attention(call: &Call<'_>) -> Outputs {
     unify(&dq, &dk)?;
     let past = if call.has(4) { call.extent(4, 2) } else { number(0) };
     let total = add(&past, &lk);
-    let y = if q.len() == 3 {
-        vec![b.clone(), lq.clone(), super::extent::mul(&hq, &dv)]
-    } else {
-        vec![b.clone(), hq.clone(), lq.clone(), dv.clone()]
+    let y = match (v, heads("kv_num_heads")) {
+        // As many sizes of a head as the query has heads; multiplied first, so that a width of symbols divides.
+        ([_, _, width], Some(n)) if q.len() == 3 => vec![b.clone(), lq.clone(), divide(&mul(width, &hq), n)],
+        _ if q.len() == 3 => vec![b.clone(), lq.clone(), mul(&hq, &dv)],
+        _ => vec![b.clone(), hq.clone(), lq.clone(), dv.clone()],
     };
-    let present_key = vec![b.clone(), hk, total.clone(), dk];
-    let present_value = vec![b.clone(), hv, add(&past, &lv), dv];
+    // What is kept has the heads and the size of the past.
+    let like_past = |at: usize, axis: usize, own: &Extent| if call.has(at) { unify(own, &call.extent(at, axis)) } else { Ok(own.clone()) };
+    let present_key = vec![b.clone(), like_past(4, 1, &hk)?, total.clone(), like_past(4, 3, &dk)?];
+    let present_value = vec![b.clone(), like_past(5, 1, &hv)?, add(&past, &lv), like_past(5, 3, &dv)?];
     Ok(vec![
         tensor(out_type, Some(y)),
         tensor(call.dtype(1), Some(present_key)),

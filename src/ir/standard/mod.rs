@@ -30,6 +30,8 @@ mod conformance_tests;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod notation;
+#[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
 mod value_tests;
@@ -64,6 +66,9 @@ pub mod dtype {
 pub const MAX_RANK: usize = 32;
 /// Elements of a [`ShapeValue`] at most.
 pub const MAX_ELEMENTS: usize = 4096;
+
+/// Outputs of a node that has more are unknown: no operator has so many.
+pub const MAX_OUTPUTS: usize = 4096;
 
 /// What is known of a value while a model is read.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -147,7 +152,7 @@ impl Fact {
 /// One sentence, if the inputs contradict the operator.
 pub fn infer(call: &Call<'_>, fresh: Fresh<'_>) -> Result<Vec<Fact>, String> {
     let mut facts = vec![Fact::default(); call.outputs];
-    let Some(rule) = table::find(call.domain, call.op_type) else { return Ok(facts) };
+    let Some(rule) = table::find(call.domain, call.op_type).filter(|_| call.outputs <= MAX_OUTPUTS) else { return Ok(facts) };
     let types = rule.types(call, fresh).map_err(|e| format!("{}: {e}", call.op_type))?;
     for (fact, ty) in facts.iter_mut().zip(types) {
         fact.ty = Some(ty).filter(|t| *t != PartialType::default());

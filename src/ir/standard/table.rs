@@ -1,6 +1,6 @@
 //! The table of operators: which rule gives the types of an operator's outputs.
 //!
-//! One row an operator of ONNX (operator sets 11 to 26), of `ai.onnx.ml`, of the training preview, and of ONNX Runtime's own domain
+//! One row an operator of ONNX (operator sets 11 to 26), of `ai.onnx.ml`, of the previews, and of ONNX Runtime's own domain
 //! as far as files in use have them. What differs between versions of an operator is told apart inside of the rule.
 
 use super::call::Outputs;
@@ -201,6 +201,8 @@ const MACHINE_LEARNING: &[(&str, Rule)] = &[
     ("TreeEnsembleRegressor", R::Scored("n_targets", None)), ("ZipMap", R::Unknown),
 ];
 
+const PREVIEW: &[(&str, Rule)] = &[("FlexAttention", R::Attention)];
+
 #[rustfmt::skip]
 const TRAINING: &[(&str, Rule)] =
     &[("Adagrad", R::Optimizer(1)), ("Adam", R::Optimizer(2)), ("Gradient", R::Unknown), ("Momentum", R::Optimizer(1))];
@@ -228,6 +230,7 @@ pub(super) fn find(domain: &str, op_type: &str) -> Option<Rule> {
     let rows = match domain {
         "" | "ai.onnx" => STANDARD,
         "ai.onnx.ml" => MACHINE_LEARNING,
+        "ai.onnx.preview" => PREVIEW,
         "ai.onnx.preview.training" => TRAINING,
         "com.microsoft" => RUNTIME,
         _ => return None,
@@ -238,7 +241,13 @@ pub(super) fn find(domain: &str, op_type: &str) -> Option<Rule> {
 /// Every operator with a rule, as (domain, operator).
 #[cfg(test)]
 pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let domains = [("", STANDARD), ("ai.onnx.ml", MACHINE_LEARNING), ("ai.onnx.preview.training", TRAINING), ("com.microsoft", RUNTIME)];
+    let domains = [
+        ("", STANDARD),
+        ("ai.onnx.ml", MACHINE_LEARNING),
+        ("ai.onnx.preview", PREVIEW),
+        ("ai.onnx.preview.training", TRAINING),
+        ("com.microsoft", RUNTIME),
+    ];
     domains.into_iter().flat_map(|(domain, rows)| rows.iter().map(move |(name, _)| (domain, *name)))
 }
 

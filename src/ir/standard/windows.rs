@@ -204,7 +204,8 @@ pub(super) fn max_unpool(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 
 /// `MaxRoiPool`, `RoiAlign`: a picture of fixed size for each region.
 pub(super) fn regions(call: &Call<'_>, size: Option<(i64, i64)>) -> Outputs {
-    let count = call.extent(1, 0);
+    // `RoiAlign` names the picture of each region.
+    let count = unify(&call.extent(1, 0), &call.extent(2, 0))?;
     let (h, w) = size.map_or((None, None), |(h, w)| (number(h), number(w)));
     Ok(vec![tensor(call.dtype(0), Some(vec![count, call.extent(0, 1), h, w]))])
 }

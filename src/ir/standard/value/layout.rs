@@ -38,9 +38,10 @@ fn known_shape(shape: &[Extent]) -> Option<Vec<usize>> {
 
 /// Elements between neighbours along each axis.
 pub(super) fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut out = vec![1; shape.len()];
+    let mut out = vec![1_usize; shape.len()];
     for i in (1..shape.len()).rev() {
-        out[i - 1] = out[i] * shape[i];
+        // Of a shape that has too many elements nobody uses them.
+        out[i - 1] = out[i].saturating_mul(shape[i]);
     }
     out
 }

@@ -1,0 +1,105 @@
+//! Which form of a model to keep, by measurement: every form is run beside the original at ONNX Runtime's defaults, in one process.
+//!
+//! The forms are two levels of vidc by two levels of the runtime. The one at [`Level::None`] with all rewrites of the runtime is what
+//! the runtime makes of the original, so a model is never written that is slower than the runtime's default beyond noise.
+
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::candidate::{Candidate, Model, runtime_defaults};
+use super::inputs::{Dims, input_specs, random_inputs};
+use super::model::Level;
+use super::paired::{Effort, Paired, Verdict, paired};
+use crate::diag::Result;
+use crate::onnx;
+use crate::runtime::session::{Optimization, Runtime, SessionOptions};
+
+/// A form of a model: what vidc changes and what the runtime may change after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Form {
+    /// For tables.
+    pub name: &'static str,
+    /// What vidc changes.
+    pub level: Level,
+    /// What the runtime changes.
+    pub runtime: Optimization,
+}
+
+/// The forms that are compared; the last is what the runtime makes of the original.
+pub const FORMS: [Form; 3] = [
+    Form { name: "vidc", level: Level::Full, runtime: Optimization::Disable },
+    Form { name: "vidc, then the runtime", level: Level::Full, runtime: Optimization::All },
+    Form { name: "the runtime alone", level: Level::None, runtime: Optimization::All },
+];
+
+impl Form {
+    /// The options of its sessions. A memory pattern only adds to what the arena holds (`docs/facts/ort.md` section 3).
+    pub fn options(&self, threads: usize) -> SessionOptions {
+        SessionOptions { threads, optimization: self.runtime, ..SessionOptions::default() }
+    }
+}
+
+/// What was measured and which form to keep.
+#[derive(Clone, Debug, Serialize)]
+pub struct Chosen {
+    /// Index into [`FORMS`].
+    pub form: usize,
+    /// The original first, then the forms.
+    pub measured: Paired,
+}
+
+/// Measures the forms of a model, written to `files` in the order of [`FORMS`], against the original with random inputs.
+///
+/// # Errors
+/// Those of making inputs, sessions and runs.
+pub fn choose(runtime: &Runtime, original: &Path, files: &[&Path], dims: &Dims, threads: usize, effort: Effort) -> Result<Chosen> {
+    let inputs = random_inputs(&input_specs(&onnx::read(original)?, dims)?, 1)?;
+    let mut candidates = vec![Candidate::new("original", Model::File(original.into()), runtime_defaults(threads))];
+    for (form, file) in FORMS.iter().zip(files) {
+        candidates.push(Candidate::new(form.name, Model::File((*file).into()), form.options(threads)));
+    }
+    let measured = paired(runtime, &candidates, &inputs, effort)?;
+    let form = best(&measured);
+    Ok(Chosen { form, measured })
+}
+
+/// The fastest form, unless it is slower than the original beyond noise.
+fn best(measured: &Paired) -> usize {
+    let rated = (1..=FORMS.len()).min_by(|a, b| measured.rows[*a].ratio.median.total_cmp(&measured.rows[*b].ratio.median)).unwrap_or(1);
+    let fallback = FORMS.len();
+    (if measured.verdict(rated) == Verdict::Slower { fallback } else { rated }) - 1
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::super::paired::Row;
+    use super::super::statistics::Median;
+    use super::*;
+
+    /// Ratios to the original of the three forms; the control stays within 2 %.
+    fn check(ratios: [f64; 3], expect: usize) {
+        let row = |ratio: f64, control: bool| Row {
+            name: String::new(),
+            control,
+            times_s: vec![ratio],
+            time_s: Median { median: ratio, low: ratio, high: ratio },
+            best_s: ratio,
+            ratio: Median { median: ratio, low: ratio, high: ratio },
+            rel_l2: 0.0,
+        };
+        let mut rows = vec![row(1.0, false)];
+        rows.extend(ratios.map(|r| row(r, false)));
+        rows.push(row(1.02, true));
+        assert_eq!(best(&Paired { rows, outputs: vec![] }), expect, "{ratios:?}");
+    }
+
+    #[test]
+    fn the_fastest_is_kept_and_nothing_slower_than_the_default() {
+        check([0.8, 0.9, 1.0], 0);
+        check([0.9, 0.7, 1.0], 1);
+        check([1.01, 1.3, 1.2], 0);
+        check([1.2, 1.3, 1.1], 2);
+    }
+}
