@@ -99,6 +99,9 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
             replace("product-of-any-rank", &|e| e.add(Op::FusedMatMul, &inputs, ""))
         }
         Op::Linear => replace("gemm", &|e| forms::linear(e, &inputs, &out)),
+        // ONNX Runtime's own kernels have no 64-bit floats.
+        Op::Attention(a) if out.dtype == DType::F64 => replace("attention-written-out", &|e| forms::attention(e, *a, &inputs, &out)),
+        Op::Silu if out.dtype == DType::F64 => replace("silu-written-out", &|e| forms::silu(e, inputs[0])),
         Op::Attention(a) => replace("fused-attention", &|e| e.add(Op::MultiHeadAttention(*a), &inputs, "")),
         Op::GroupNorm(g) if fused_group_norm(&out, g.groups, cx.machine) => {
             replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out))

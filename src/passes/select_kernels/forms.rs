@@ -2,7 +2,7 @@
 
 use crate::diag::Result;
 use crate::ir::dim::product;
-use crate::ir::op::{Binary, Conv, GroupNorm, Unary};
+use crate::ir::op::{Attention, Binary, Conv, GroupNorm, Unary};
 use crate::ir::{DType, Dim, NodeId, Op, Outlet, TensorType};
 use crate::passes::{Edit, Rewriter, Why};
 use crate::weights::WeightExpr;
@@ -139,6 +139,33 @@ pub(super) fn rms_norm(e: &mut Edit<'_>, eps: f32, inputs: &[Outlet], out: &Tens
     let root = e.add(Op::Unary(Unary::Sqrt), &[safe], "root")?;
     let norm = e.add(Op::Binary(Binary::Div), &[x, root], "norm")?;
     e.add(Op::Binary(Binary::Mul), &[norm, inputs[1]], "scale")
+}
+
+/// `softmax(scale · q · kᵀ + mask) · v` for each head.
+pub(super) fn attention(e: &mut Edit<'_>, a: Attention, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
+    let heads = |e: &mut Edit<'_>, i: usize, perm: [usize; 4]| {
+        let ty = e.graph().ty(inputs[i]).clone();
+        let shape = vec![ty.shape[0].clone(), ty.shape[1].clone(), a.heads.into(), ty.shape[2].div_floor(a.heads)];
+        let split = e.add(Op::Reshape { shape }, &inputs[i..=i], "heads")?;
+        e.add(Op::Transpose { perm: perm.to_vec() }, &[split], "heads")
+    };
+    let (q, k, v) = (heads(e, 0, [0, 2, 1, 3])?, heads(e, 1, [0, 2, 3, 1])?, heads(e, 2, [0, 2, 1, 3])?);
+    let scale = constant(e, out.dtype, 1, a.scale)?;
+    let q = e.add(Op::Binary(Binary::Mul), &[q, scale], "scale")?;
+    let mut scores = e.add(Op::MatMul, &[q, k], "scores")?;
+    if let Some(mask) = inputs.get(3) {
+        scores = e.add(Op::Binary(Binary::Add), &[scores, *mask], "mask")?;
+    }
+    let weights = e.add(Op::Softmax { axis: 3 }, &[scores], "weights")?;
+    let each = e.add(Op::MatMul, &[weights, v], "values")?;
+    let each = e.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[each], "join")?;
+    e.add(Op::Reshape { shape: out.shape.clone() }, &[each], "join")
+}
+
+/// `x · sigmoid(x)` by the operators of the standard.
+pub(super) fn silu(e: &mut Edit<'_>, x: Outlet) -> Result<Outlet> {
+    let gate = e.add(Op::Unary(Unary::Sigmoid), &[x], "sigmoid")?;
+    e.add(Op::Binary(Binary::Mul), &[x, gate], "")
 }
 
 /// `value · gelu(gate)` over the halves of the last axis.
