@@ -337,10 +337,10 @@ mod tests {
 
     #[test]
     fn what_depends_on_an_open_dim_is_unknown() {
-        let f = figures(&silu_of_product(Dim::sym("n"))).unwrap();
+        let f = figures(&silu_of_product(Dim::symbol("n"))).unwrap();
         assert_eq!((f.flop, f.bytes_moved, f.peak), (None, None, None));
         assert_eq!((f.nodes, f.parameters), (3, 32));
-        assert_eq!(widest(&silu_of_product(Dim::sym("n")), 8), []);
+        assert_eq!(widest(&silu_of_product(Dim::symbol("n")), 8), []);
     }
 
     #[test]
