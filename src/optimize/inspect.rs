@@ -2,7 +2,7 @@
 //!
 //! FLOP are those of matrix products, convolutions and attention, a multiply-add as two; everything else, and what vidc does not
 //! know, counts as none. Bytes moved are those of the tensors that an operator reads and writes, each once, views as none: a lower
-//! bound. The peak is that of [`schedule`], beside weights, inputs and outputs. A figure that depends on a dim that is not bound
+//! bound. The peak is that of [`schedule()`], beside weights, inputs and outputs. A figure that depends on a dim that is not bound
 //! is `None`.
 
 use std::collections::BTreeMap;
