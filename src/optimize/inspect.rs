@@ -137,7 +137,7 @@ pub fn figures(graph: &OpGraph) -> Result<Figures> {
         nodes: ids.len(),
         operators: by_type(&part, &ids, &loads),
         parameters: weights.iter().filter_map(|t| t.numel().as_const()).map(|n| n.max(0) as u64).sum(),
-        weight_bytes: weights.iter().filter_map(|t| t.bytes()).sum(),
+        weight_bytes: weights.iter().filter_map(super::super::ir::types::TensorType::bytes).sum(),
         flop: total(|l| l.flop),
         bytes_moved: total(|l| l.bytes),
         peak: if is_bound(&part) { Some(peak(&part.name, &part)?) } else { None },
