@@ -1,4 +1,4 @@
-//! Operators of the sets 6 to 10 in the form that set 11 gave them: what was an attribute is an input, what was renamed has its new
+//! Operators of the sets 1 to 10 in the form that set 11 gave them: what was an attribute is an input, what was renamed has its new
 //! name. Sources: the changelog of the standard (`docs/Changelog.md` of `onnx`). A form that set 11 cannot say is refused.
 
 use super::functions::Called;
@@ -39,6 +39,17 @@ const DROPPED: &[(&str, i64, &str, Option<i64>)] = &[
 /// Elementwise operators that broadcast along a named axis before set 7.
 const BROADCAST: [&str; 12] = ["Add", "Sub", "Mul", "Div", "Pow", "And", "Or", "Xor", "Equal", "Greater", "Less", "PRelu"];
 
+/// Operators whose form of set 1 was still that of set 6; others of the sets below 6 are refused.
+#[rustfmt::skip]
+const SINCE_ONE: &[&str] = &[
+    "And", "ArgMax", "ArgMin", "AveragePool", "Constant", "Conv", "ConvTranspose", "DepthToSpace", "Equal", "Flatten", "Gather",
+    "GlobalAveragePool", "GlobalMaxPool", "Greater", "Hardmax", "Identity", "If", "LRN", "LSTM", "Less", "LogSoftmax", "Loop",
+    "LpNormalization", "MatMul", "MaxPool", "MaxRoiPool", "Not", "Or", "Pow", "RNN", "RandomNormal", "RandomNormalLike",
+    "RandomUniform", "RandomUniformLike", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceMax", "ReduceMean",
+    "ReduceMin", "ReduceProd", "ReduceSum", "ReduceSumSquare", "Shape", "Size", "Slice", "Softmax", "Softplus", "Softsign",
+    "SpaceToDepth", "Squeeze", "TopK", "Transpose", "Unsqueeze", "Xor",
+];
+
 #[derive(Clone, Copy)]
 enum Kind {
     /// A scalar of the element type of input 0.
@@ -56,6 +67,9 @@ enum Kind {
 pub(super) fn modern(r: &mut Reader<'_, '_>, node: &NodeProto, version: i64, inputs: &mut Vec<Option<Outlet>>) -> Result<NodeProto> {
     let mut out = node.clone();
     let op = node.op_type.as_str();
+    if version < 6 && !SINCE_ONE.contains(&op) {
+        return Err(refused(node, version, "has a form").into());
+    }
     if version < 7 && BROADCAST.contains(&op) && (op == "PRelu" || out.attribute.iter().any(|a| a.name == "broadcast" && a.i == Some(1))) {
         return Err(refused(node, version, "broadcasts along a named axis").into());
     }
@@ -100,7 +114,8 @@ fn resize(r: &Reader<'_, '_>, node: &mut NodeProto, version: i64, inputs: &mut V
         Some(Elements::Numbers(n)) => n.iter().all(|n| *n >= 1.0),
         _ => false,
     });
-    if nearest && !grows {
+    // Upsample is said to grow; what its scales are at run time is not known.
+    if nearest && !grows && node.op_type == "Resize" {
         return Err(refused(node, version, "shrinks to the nearest, or by scales that are not known").into());
     }
     node.op_type = "Resize".into();
@@ -153,4 +168,49 @@ pub(super) fn flattened(called: &Called, version: i64, rank: Option<usize>) -> O
         step(&node.op_type, &[&flat], &done, last_axis()),
         step("Reshape", &[&done, &shape], y, vec![]),
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::super::import;
+    use crate::ir::{Bindings, text};
+    use crate::onnx::build::{self, Extent, attr};
+    use crate::onnx::proto::{AttributeProto, GraphProto};
+
+    /// The text of a model of one node over `x: f32[2, 4]`, or the code of the diagnostic.
+    fn check(opset: i64, op: &str, inputs: &[&str], attributes: Vec<AttributeProto>, expect: &str) {
+        let mut node = build::node(op, "n", inputs, &["y"]);
+        node.attribute = attributes;
+        let graph = GraphProto {
+            name: "g".into(),
+            node: vec![node],
+            input: vec![build::value_info("x", 1, &[Extent::Fixed(2), Extent::Fixed(4)])],
+            output: vec![build::value_info("y", 1, &[])],
+            initializer: vec![build::tensor("scales", 1, &[2], [1.0_f32, 2.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())],
+            ..GraphProto::default()
+        };
+        let got = match import(&build::model(graph, opset), Path::new("."), &Bindings::default()) {
+            Ok(imported) => text::graph(&imported.graph),
+            Err(d) => d.code.to_owned(),
+        };
+        assert!(got.contains(expect), "{op} of set {opset}: {got} has no {expect}");
+    }
+
+    #[test]
+    fn what_was_an_attribute_is_an_input() {
+        check(6, "Clip", &["x"], vec![attr::float("min", 0.0), attr::float("max", 6.0)], "Clip");
+        check(9, "Slice", &["x"], vec![attr::ints("starts", &[1]), attr::ints("ends", &[3]), attr::ints("axes", &[1])], "f32[2, 2]");
+        check(9, "Upsample", &["x", "scales"], vec![attr::string("mode", "nearest")], "f32[2, 8]");
+        check(12, "LogSoftmax", &["x"], vec![attr::int("axis", 0)], "f32[1, 8]");
+    }
+
+    #[test]
+    fn what_newer_sets_cannot_say_is_refused() {
+        check(6, "Add", &["x", "x"], vec![attr::int("broadcast", 1)], "onnx/opset");
+        check(5, "Tile", &["x", "scales"], vec![], "onnx/opset");
+        check(10, "Resize", &["x", "x"], vec![], "onnx/opset");
+        check(8, "Scan", &["x"], vec![], "onnx/opset");
+    }
 }

@@ -31,7 +31,7 @@ use functions::Functions;
 use read::{Reader, Shared};
 
 /// Operator sets of the standard domain that are read. Older ones mean other things by the same names.
-pub const OPSETS: std::ops::RangeInclusive<i64> = 6..=28;
+pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 
 /// A model as an operator graph, and what is needed to write it again.
 #[derive(Clone, Debug)]
