@@ -13,6 +13,7 @@ use super::model::{Level, live_part, passes};
 use crate::cost::operator::work;
 use crate::diag::Result;
 use crate::hwdb::Machine;
+use crate::ir::op::Foreign;
 use crate::ir::{NodeId, Op, OpGraph, Outlet, TensorType, schedule};
 use crate::passes::manager::{Debugging, is_bound, run_passes};
 use crate::passes::{Checks, Choices, Remark};
@@ -212,7 +213,7 @@ fn flop(graph: &OpGraph, id: NodeId, inputs: &[&TensorType]) -> Result<u64> {
     match &node.op {
         Op::Linear => raised(Op::MatMul),
         Op::Attention(a) => raised(Op::MultiHeadAttention(*a)),
-        Op::TemporalConv => Ok(temporal_conv(inputs, &node.outs[0])),
+        Op::TemporalConv => Ok(by_taps(inputs, &node.outs)),
         Op::Arange { .. }
         | Op::GroupNorm(_)
         | Op::RmsNorm { .. }
@@ -221,18 +222,51 @@ fn flop(graph: &OpGraph, id: NodeId, inputs: &[&TensorType]) -> Result<u64> {
         | Op::GeGlu
         | Op::RotaryEmbedding { .. }
         | Op::ForChunks(_) => Ok(0),
-        // Its inputs and outputs may be of any kind.
-        Op::Foreign(_) => Ok(0),
+        Op::Foreign(f) => Ok(FOREIGN.iter().find(|(name, _)| *name == type_of(&node.op)).map_or(0, |(_, of)| of(f, inputs, &node.outs))),
         op => raised(op.clone()),
     }
 }
 
+/// FLOP of a bound operator by its inputs and outputs.
+type OfForeign = fn(&Foreign, &[&TensorType], &[TensorType]) -> u64;
+
+/// Foreign operators that multiply: kernels that ONNX Runtime's own optimizer writes into models.
+const FOREIGN: [(&str, OfForeign); 4] = [
+    ("com.microsoft.FusedConv", |_, inputs, outs| by_taps(inputs, outs)),
+    ("com.microsoft.FusedGemm", |f, inputs, outs| product(f, "transA", inputs, outs)),
+    ("com.microsoft.FusedMatMul", |f, inputs, outs| product(f, "transA", inputs, outs)),
+    ("com.microsoft.MultiHeadAttention", |_, inputs, _| attention(inputs)),
+];
+
+fn numbers(t: &TensorType) -> u64 {
+    t.numel().as_const().map_or(0, |n| n.max(0) as u64)
+}
+
+/// Extent of an axis, counted from the last.
+fn from_last(t: &TensorType, axis: usize) -> u64 {
+    t.dims().and_then(|d| d.iter().rev().nth(axis).copied()).map_or(0, |d| d.max(0) as u64)
+}
+
 /// Every output element is a product over the taps and input channels of a weight `[cout, cin, taps…]`.
-fn temporal_conv(inputs: &[&TensorType], out: &TensorType) -> u64 {
-    let numbers = |t: &TensorType| t.numel().as_const().map_or(0, |n| n.max(0) as u64);
-    let Some(w) = inputs.get(1) else { return 0 };
+fn by_taps(inputs: &[&TensorType], outs: &[TensorType]) -> u64 {
+    let (Some(w), Some(out)) = (inputs.get(1), outs.first()) else { return 0 };
     let cout = w.dims().and_then(|d| d.first().copied()).map_or(1, |d| d.max(1) as u64);
     numbers(out).saturating_mul(2).saturating_mul(numbers(w) / cout)
+}
+
+/// Every output element is a product over the last axis of the first input, or the one before if that is transposed.
+fn product(f: &Foreign, transposed: &str, inputs: &[&TensorType], outs: &[TensorType]) -> u64 {
+    let (Some(x), Some(out)) = (inputs.first(), outs.first()) else { return 0 };
+    let turned = f.attributes.iter().any(|a| a.name == transposed && a.i != 0);
+    numbers(out).saturating_mul(2).saturating_mul(from_last(x, usize::from(turned)))
+}
+
+/// Query and key `[batch, length, width]`: scores and their product with the values. Packed inputs count as none.
+fn attention(inputs: &[&TensorType]) -> u64 {
+    match inputs {
+        [q, k, _, ..] if q.shape.len() == 3 && k.shape.len() == 3 => numbers(q).saturating_mul(4).saturating_mul(from_last(k, 1)),
+        _ => 0,
+    }
 }
 
 /// The moment at which a bound graph needs most.

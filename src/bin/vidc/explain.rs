@@ -117,7 +117,9 @@ fn of_model(args: &Args, path: &Path, machine: &Machine) -> Result<Explained, Fa
     let compiled = optimize(&model, machine, &choices, Level::Full, &debugging(args))?;
     let peaks = if args.memory && bound { vec![peak(&name, &live_part(&compiled.graph))?] } else { Vec::new() };
     let open = model.open_dims();
-    let records = compiled.trace.records.into_iter().map(|r| PassRecord { unit: name.clone(), ..r }).collect();
+    let named = |m: Remark| Remark { unit: name.clone(), ..m };
+    let record = |r: PassRecord| PassRecord { unit: name.clone(), remarks: r.remarks.into_iter().map(named).collect(), ..r };
+    let records = compiled.trace.records.into_iter().map(record).collect();
     Ok(Explained { kind: "model", name, knobs, records, peaks, places: BTreeMap::new(), open })
 }
 

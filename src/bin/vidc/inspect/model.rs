@@ -85,8 +85,13 @@ fn interface(f: &Figures) -> String {
 }
 
 fn operators(all: &[Operators]) -> String {
-    let row = |o: &Operators| vec![o.count.to_string(), o.name.clone(), known(o.flop.map(Flop)), known(o.bytes.map(Bytes))];
+    let row = |o: &Operators| vec![o.count.to_string(), o.name.clone(), work(o.flop), known(o.bytes.map(Bytes))];
     table(&["count", "operator", "work", "moved"], &all.iter().map(row).collect::<Vec<_>>())
+}
+
+/// Work, or a dash for none.
+fn work(flop: Option<u64>) -> String {
+    if flop == Some(0) { "-".into() } else { known(flop.map(Flop)) }
 }
 
 fn widest(made: &[Made]) -> String {
