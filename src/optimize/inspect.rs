@@ -2,7 +2,7 @@
 //!
 //! FLOP are those of matrix products, convolutions and attention, a multiply-add as two; everything else, and what vidc does not
 //! know, counts as none. Bytes moved are those of the tensors that an operator reads and writes, each once, views as none: a lower
-//! bound. The peak is that of [`schedule`], beside weights, inputs and outputs. A figure that depends on a dim that is not bound
+//! bound. The peak is that of [`schedule()`], beside weights, inputs and outputs. A figure that depends on a dim that is not bound
 //! is `None`.
 
 use std::collections::BTreeMap;
@@ -137,7 +137,7 @@ pub fn figures(graph: &OpGraph) -> Result<Figures> {
         nodes: ids.len(),
         operators: by_type(&part, &ids, &loads),
         parameters: weights.iter().filter_map(|t| t.numel().as_const()).map(|n| n.max(0) as u64).sum(),
-        weight_bytes: weights.iter().filter_map(|t| t.bytes()).sum(),
+        weight_bytes: weights.iter().filter_map(super::super::ir::types::TensorType::bytes).sum(),
         flop: total(|l| l.flop),
         bytes_moved: total(|l| l.bytes),
         peak: if is_bound(&part) { Some(peak(&part.name, &part)?) } else { None },
@@ -337,10 +337,10 @@ mod tests {
 
     #[test]
     fn what_depends_on_an_open_dim_is_unknown() {
-        let f = figures(&silu_of_product(Dim::sym("n"))).unwrap();
+        let f = figures(&silu_of_product(Dim::symbol("n"))).unwrap();
         assert_eq!((f.flop, f.bytes_moved, f.peak), (None, None, None));
         assert_eq!((f.nodes, f.parameters), (3, 32));
-        assert_eq!(widest(&silu_of_product(Dim::sym("n")), 8), []);
+        assert_eq!(widest(&silu_of_product(Dim::symbol("n")), 8), []);
     }
 
     #[test]

@@ -140,6 +140,67 @@ fn a_search_writes_a_record_that_compile_takes() {
     assert_eq!(error["error"]["code"], "plan/broken");
 }
 
+/// y · sigmoid(y) of y = exp(x), x f32[n, 4]; with `plain`, y alone.
+fn write_model(path: &Path, plain: bool) {
+    use vidc::onnx::build::{model, node, value_info};
+    let float = |name: &str| value_info(name, 1, &["n".into(), 4.into()]);
+    let nodes = [
+        node("Exp", "exp", &["x"], &["y"]),
+        node("Sigmoid", "sigmoid", &["y"], &["s"]),
+        node("Mul", "product", &["y", "s"], &["z"]),
+        node("Softmax", "softmax", &["z"], &["w"]),
+    ];
+    let (node, output) = if plain { (nodes[..1].to_vec(), "y") } else { (nodes.to_vec(), "w") };
+    let graph = vidc::onnx::proto::GraphProto {
+        name: "../a name".into(),
+        node,
+        input: vec![float("x")],
+        output: vec![float(output)],
+        ..Default::default()
+    };
+    std::fs::write(path, vidc::onnx::encode(&model(graph, 17)).unwrap()).unwrap();
+}
+
+#[test]
+fn a_model_is_inspected_compared_and_explained() {
+    let home = temporary();
+    let path = |name: &str| home.path().join(name).to_str().unwrap().to_owned();
+    let (a, b) = (path("a.onnx"), path("b.onnx"));
+    write_model(Path::new(&a), false);
+    write_model(Path::new(&b), true);
+
+    let open = run(home.path(), &["inspect", &a], 0);
+    assert!(open.contains("dims left open: n") && open.contains("unknown: bind dims"), "{open}");
+    let bound = json(home.path(), &["inspect", &a, "--dim", "n=2"], 0);
+    assert_eq!((&bound["opset"], &bound["model"]["nodes"]), (&17.into(), &4.into()));
+    assert_eq!(bound["model"]["bytes_moved"], 32 * (2 + 2 + 3 + 2));
+    let sites = bound["sites"].as_array().unwrap();
+    assert!(sites.iter().any(|s| s["rule"] == "silu" && s["applied"] == true), "{sites:?}");
+    assert!(sites.iter().any(|s| s["first"] == "softmax" && s["failed"].is_string()), "{sites:?}");
+
+    let same = json(home.path(), &["diff", &a, &a], 0);
+    assert_eq!(same["models"][0]["same"], true);
+    let text = run(home.path(), &["diff", &a, &b, "--dim", "n=2"], 0);
+    assert!(text.contains("the first 1 operators are the same") && text.contains("Sigmoid"), "{text}");
+    assert!(run(home.path(), &["diff", "svd-tiny", "svd-tiny"], 0).contains("unet: the same"));
+
+    let explain = |more: &[&str]| run(home.path(), &[&["explain", &a, "--hw", "rtx3090"], more].concat(), 0);
+    let all = explain(&[]);
+    assert!(all.contains("skipped: sizes are not bound") && all.contains("dims left open: n"), "{all}");
+    assert!(explain(&["--pass", "raise"]).lines().any(|l| l.starts_with("declined") && l.contains("failed=")));
+    assert!(explain(&["--memory"]).contains("unknown"));
+    assert!(explain(&["--memory", "--dim", "n=2"]).contains("alive at step"));
+    // What the file calls its graph is not where the texts go.
+    let dumps = path("dumps");
+    explain(&["--dump-dir", &dumps, "--stop-after", "raise"]);
+    assert!(home.path().join("dumps/a/00-bound.txt").is_file());
+
+    let out = path("out.onnx");
+    let optimized = json(home.path(), &["optimize", &a, "-o", &out, "--dim", "n=2"], 0);
+    let raise = optimized["passes"].as_array().unwrap().iter().find(|p| p["id"] == "raise").unwrap();
+    assert!(!raise["remarks"].as_array().unwrap().is_empty());
+}
+
 fn picture() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/boat.png").to_str().unwrap().to_owned()
 }

@@ -15,6 +15,7 @@ mod legacy;
 mod lift;
 mod read;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
 mod upgrade;
 

@@ -1,8 +1,8 @@
 //! What the ONNX standard says about the outputs of its operators: element types, extents as polynomials over the dims of the
 //! model's inputs, and the elements of the small tensors that shape arithmetic computes.
 //!
-//! [`infer`] looks up the operator in the table of [`mod@table`]; each rule is a pure function from what is known of the inputs to
-//! what is known of the outputs. [`mod@value`] evaluates what is small and known. Operators with bodies (`If`, `Loop`, `Scan`) are
+//! [`infer`] looks up the operator in the table of `table`; each rule is a pure function from what is known of the inputs to
+//! what is known of the outputs. `value` evaluates what is small and known. Operators with bodies (`If`, `Loop`, `Scan`) are
 //! for those who hold the bodies; here they are unknown.
 //!
 //! Assumptions about symbols. An extent may be 0, and comparisons of values are decided only if the answer is the same for all

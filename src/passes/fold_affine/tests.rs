@@ -68,14 +68,14 @@ impl Chain {
             0 if self.pictures() => {
                 let (k, groups) = ([1, 3][usize::from(detail % 2)], [1, 2][usize::from(detail / 2 % 2)]);
                 let mut rest = vec![self.param(&[c, c / groups, k, k])];
-                if detail / 4 % 2 == 0 {
+                if (detail / 4).is_multiple_of(2) {
                     rest.push(self.param(&[c]));
                 }
                 self.add(Op::Conv(Conv { groups: groups as i64, ..Conv::square(k as i64, 1, k as i64 / 2) }), &rest);
             }
             0 | 1 if !self.pictures() => {
                 let mut rest = vec![self.param(&[c, c])];
-                if detail % 3 == 0 {
+                if detail.is_multiple_of(3) {
                     return self.add(Op::MatMul, &rest);
                 }
                 if detail % 3 == 1 {
@@ -102,13 +102,13 @@ impl Chain {
             }
             4 => self.add(Op::Unary(Unary::Neg), &[]),
             // A kink that nothing is moved across.
-            5 if detail % 4 == 0 => self.add(Op::Silu, &[]),
+            5 if detail.is_multiple_of(4) => self.add(Op::Silu, &[]),
             _ => self.combine(kind, detail),
         }
     }
 
     fn combine(&mut self, kind: u8, detail: u8) {
-        let constant = self.constant(detail % 3 == 0);
+        let constant = self.constant(detail.is_multiple_of(3));
         match kind.wrapping_add(detail) % 5 {
             0 | 1 => self.add(Op::Binary(Binary::Mul), &[constant]),
             2 => self.add(Op::Binary(Binary::Sub), &[constant]),

@@ -10,7 +10,7 @@
 //! MODEL            the rest, which gets the results as further inputs; of a schedule its own step's
 //! ```
 //! Legal because operators have no effect but their outputs, and because an operator that moves to the schedule acts on each
-//! step alone ([`batch`]; one that does not stays). What moves is the cheapest cut under sizes alone ([`cut`]), no device asked, so
+//! step alone (`batch`; one that does not stays). What moves is the cheapest cut under sizes alone (`cut`), no device asked, so
 //! that one pipeline has one plan of calls. Bytes held through the loop never exceed the weights that the rest gets rid of.
 //!
 //! No knob: time falls in every step, by the weights that are no longer read (6.7 % of the denoiser of Stable Video Diffusion),

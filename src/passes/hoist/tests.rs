@@ -164,7 +164,7 @@ fn check_batched(op: &Op, shapes: &[&[i64]], varies: &[bool]) {
     const STEPS: usize = 3;
     let types: Vec<TensorType> = shapes.iter().map(|s| TensorType::new(DType::F64, s.iter().copied())).collect();
     let types: Vec<&TensorType> = types.iter().collect();
-    let out = crate::ir::infer::infer(&op, &types).unwrap().remove(0);
+    let out = crate::ir::infer::infer(op, &types).unwrap().remove(0);
     let (new, prepare) = batched(op, &types, &out, varies, STEPS as i64).unwrap_or_else(|| panic!("{op:?} has no form"));
     let one = |i: usize, step: usize| numbers(shapes[i], (i * 10 + if varies[i] { step } else { 0 }) as u64 + 1);
     let eval = |op: &Op, inputs: &[ArrayD<f64>]| interp::eval_op(op, &inputs.iter().collect::<Vec<_>>()).unwrap().remove(0);

@@ -4,6 +4,13 @@ use super::{Row, attention, build};
 
 /// The patterns in the order in which they are tried; larger ones come before those that are a part of them.
 pub(super) fn rows() -> Vec<Row> {
+    let mut rows = activations();
+    rows.extend(norms_and_layers());
+    rows
+}
+
+/// Functions of single elements and of the last axis.
+fn activations() -> Vec<Row> {
     vec![
         Row {
             name: "temporal-conv",
@@ -66,6 +73,12 @@ pub(super) fn rows() -> Vec<Row> {
             replaced: Row::root,
             build: build::gelu_tanh,
         },
+    ]
+}
+
+/// Norms, linear layers, convolutions, embeddings.
+fn norms_and_layers() -> Vec<Row> {
+    vec![
         Row {
             name: "group-norm",
             anchors: &["instance_norm", "mean"],
