@@ -43,26 +43,38 @@ impl Pass for Eliminate {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
-        narrow_constants(rw)?;
+        narrow_operands(rw)?;
         merge_common(rw)?;
         remove_dead(rw)
     }
 }
 
 /// A constant that holds one value many times broadcasts by itself; as one value it can go into weights.
-fn narrow_constants(rw: &mut Rewriter<'_>) -> Result<()> {
+///
+/// So does what was expanded to the shape of the other operand: it need not be written out.
+fn narrow_operands(rw: &mut Rewriter<'_>) -> Result<()> {
     for id in rw.graph().nodes() {
         let graph = rw.graph();
         let [left, right] = graph.inputs_of(id)[..] else { continue };
         if !matches!(graph.node(id).op, Op::Binary(_)) {
             continue;
         }
-        for (slot, constant, other) in [(0, left, right), (1, right, left)] {
+        for (slot, operand, other) in [(0, left, right), (1, right, left)] {
             let graph = rw.graph();
-            let Some(expr) = graph.as_weight(constant).filter(|e| e.elements() > 1) else { continue };
-            let broadcasts = graph.ty(other) == &graph.node(id).outs[0] && graph.as_weight(other).is_none();
+            if left == right || graph.ty(other) != &graph.node(id).outs[0] || graph.as_weight(other).is_some() {
+                continue;
+            }
+            if matches!(graph.node(operand.node).op, Op::Expand { .. }) {
+                let narrow = graph.inputs_of(operand.node)[0];
+                rw.apply(id, None, Why::new("broadcasts-by-itself"), |e| {
+                    e.rewire_input(id, slot, narrow);
+                    e.reinfer(id)
+                })?;
+                break; // one of the two keeps the shape
+            }
+            let Some(expr) = graph.as_weight(operand).filter(|e| e.elements() > 1) else { continue };
             let elements = expr.elements() as i64;
-            let Some(value) = (if broadcasts { expr.uniform()? } else { None }) else { continue };
+            let Some(value) = expr.uniform()? else { continue };
             rw.apply(id, None, Why::new("one-value").with("elements", elements), |e| {
                 let value = e.weight(value);
                 e.rewire_input(id, slot, value);
