@@ -112,7 +112,9 @@ fn of_channels(r: &mut Reader<'_, '_>, inputs: &mut [Option<Outlet>], at: usize)
     let extent = |o: Outlet, axis: usize| r.graph.ty(o).shape.get(axis).and_then(Dim::as_const).filter(|n| *n > 0);
     let (Some(channels), Some(groups)) = (extent(x, 1), extent(values, 0)) else {
         let message = "`GroupNormalization` of an operator set before 21 has an unknown number of channels or groups";
-        return Err(Diagnostic::new("onnx/opset", message).help("convert the model with `onnx.version_converter`, or export it again").into());
+        return Err(Diagnostic::new("onnx/opset", message)
+            .help("convert the model with `onnx.version_converter`, or export it again")
+            .into());
     };
     let (column, table) = (vec![Dim::Const(groups), Dim::Const(1)], vec![Dim::Const(groups), Dim::Const(channels / groups)]);
     let column = r.repeat(Op::Reshape { shape: column }, values)?;
