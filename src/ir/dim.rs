@@ -108,7 +108,7 @@ impl Dim {
                 let at = left.iter().position(|a| a == atom)?;
                 left.remove(at);
             }
-            (c % lead_coefficient == 0).then_some(())?;
+            (c.checked_rem(lead_coefficient)? == 0).then_some(())?;
             let term = Self::from_terms(BTreeMap::from([(left, c / lead_coefficient)]));
             rest = &rest - &(&term * by);
             quotient = &quotient + &term;

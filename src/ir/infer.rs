@@ -9,8 +9,26 @@ type Types = Result<Vec<TensorType>, String>;
 /// The output types of `op`.
 ///
 /// # Errors
-/// What does not fit, in one sentence.
+/// What does not fit, in one sentence; outputs of which nobody could count the elements.
 pub fn infer(op: &Op, inputs: &[&TensorType]) -> Types {
+    let outs = infer_any(op, inputs)?;
+    match outs.iter().find(|t| !countable(&t.shape)) {
+        Some(t) => Err(format!("its result {t} has more elements than can be counted")),
+        None => Ok(outs),
+    }
+}
+
+/// Are there at most 2^60 elements, so that their bytes can be counted as well, and is their number a polynomial of bounded length?
+pub fn countable(shape: &[Dim]) -> bool {
+    // Zeros left out: a product of some of the extents overflows nowhere.
+    let counted = shape.iter().try_fold(Dim::Const(1), |p, d| match d {
+        Dim::Const(n) => p.checked_mul(&Dim::Const((*n).max(1))),
+        Dim::Poly(_) => p.checked_mul(d),
+    });
+    counted.is_some_and(|n| n.as_const().is_none_or(|n| n <= 1 << 60))
+}
+
+fn infer_any(op: &Op, inputs: &[&TensorType]) -> Types {
     match op {
         Op::Input | Op::Weight(_) => Err("inputs and constants have given types".into()),
         Op::Foreign(f) => Ok(f.outputs.clone()),
@@ -73,7 +91,8 @@ fn layout(op: &Op, x: &TensorType) -> Result<TensorType, String> {
             Ok(shaped(shape.collect()))
         }
         Op::Reshape { shape } => {
-            let (have, want) = (x.numel(), product(shape));
+            let counted = |shape| Dim::checked_product(shape).ok_or("it has more elements than can be counted");
+            let (have, want) = (counted(&x.shape)?, counted(shape)?);
             ensure(have == want, || format!("{have} elements do not make {want}"))?;
             Ok(shaped(shape.clone()))
         }
@@ -98,7 +117,7 @@ fn layout(op: &Op, x: &TensorType) -> Result<TensorType, String> {
         }
         Op::Pad { before, after } => {
             ensure(before.len() == x.rank() && after.len() == x.rank(), || "pads need one entry per axis".into())?;
-            Ok(shaped(x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| d + &Dim::Const(b + a)).collect()))
+            Ok(shaped(x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| d + &Dim::Const(b.saturating_add(*a))).collect()))
         }
         _ => Err("it takes other inputs".into()),
     }
@@ -201,7 +220,9 @@ fn convolve(x: &TensorType, rest: &[&TensorType], conv: &Conv) -> Result<TensorT
     }
     let mut shape = vec![x.shape[0].clone(), w.shape[0].clone()];
     for i in 0..spatial {
-        let padded = x.shape[i + 2].clone() + (conv.pads[i].0 + conv.pads[i].1 - conv.kernel[i]);
+        let (before, after) = conv.pads[i];
+        let longer = before.checked_add(after).and_then(|p| p.checked_sub(conv.kernel[i])).ok_or("its pads are too large")?;
+        let padded = x.shape[i + 2].clone() + longer;
         ensure(padded.as_const().is_none_or(|p| p >= 0), || format!("axis {} is smaller than the kernel", i + 2))?;
         shape.push(padded.div_floor(conv.strides[i]) + 1);
     }

@@ -257,7 +257,7 @@ fn by_taps(inputs: &[&TensorType], outs: &[TensorType]) -> u64 {
 /// Every output element is a product over the last axis of the first input, or the one before if that is transposed.
 fn product(f: &Foreign, transposed: &str, inputs: &[&TensorType], outs: &[TensorType]) -> u64 {
     let (Some(x), Some(out)) = (inputs.first(), outs.first()) else { return 0 };
-    let turned = f.attributes.iter().any(|a| a.name == transposed && a.i != 0);
+    let turned = f.attributes.iter().any(|a| a.name == transposed && a.i.is_some_and(|on| on != 0));
     numbers(out).saturating_mul(2).saturating_mul(from_last(x, usize::from(turned)))
 }
 

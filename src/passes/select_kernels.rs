@@ -74,7 +74,9 @@ fn temporal_knob(graph: &OpGraph, id: NodeId) -> String {
 
 fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
     let node = rw.graph().node(id);
-    let (op, inputs, out) = (node.op.clone(), rw.graph().inputs_of(id), node.outs[0].clone());
+    // A foreign operator may have no output that anybody named.
+    let Some(out) = node.outs.first().cloned() else { return Ok(()) };
+    let (op, inputs) = (node.op.clone(), rw.graph().inputs_of(id));
     let governed = node.knob.clone();
     let knob = governed.as_deref();
     let gate = if op == Op::Linear { gate_reader(rw.graph(), id) } else { None };

@@ -5,6 +5,7 @@
 mod cli;
 mod cli_cases;
 mod examples;
+mod fuzz;
 mod layering;
 mod onnx_backend;
 mod order;

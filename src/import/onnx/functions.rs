@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::diag::{Diagnostic, Result};
-use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto};
+use crate::onnx::proto::{AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Calls inside calls.
 const MAX_DEPTH: usize = 64;
 /// Nodes of the whole model after inlining: ten times the largest graph we have seen; a function that calls two others twice each
 /// grows without bound in a small file.
 const MAX_NODES: usize = 2_000_000;
+/// Bytes of names and attributes that calls copy. Raw data of tensors are shared and cost nothing.
+const MAX_COPIED: usize = 1 << 30;
 
 /// A node with the operator sets under which it stands.
 #[derive(Clone, Debug)]
@@ -24,7 +26,10 @@ pub(super) struct Functions<'m> {
     by_name: HashMap<Key, &'m FunctionProto>,
     /// First the model's, then one for each function met.
     pub(super) opsets: Vec<BTreeMap<String, i64>>,
+    /// Nodes and calls so far.
     made: usize,
+    /// Bytes of nodes that stand inside of functions, so far.
+    copied: usize,
 }
 
 /// Domain, name and overload.
@@ -39,7 +44,7 @@ impl<'m> Functions<'m> {
     pub(super) fn new(model: &'m ModelProto) -> Self {
         let by_name = model.functions.iter().map(|f| ((domain(&f.domain).into(), f.name.clone(), f.overload.clone()), f)).collect();
         let opsets = model.opset_import.iter().map(|o| (domain(&o.domain).to_owned(), o.version)).collect();
-        Self { by_name, opsets: vec![opsets], made: 0 }
+        Self { by_name, opsets: vec![opsets], made: 0, copied: 0 }
     }
 
     /// The nodes of a graph, calls replaced; bodies are not entered.
@@ -55,12 +60,15 @@ impl<'m> Functions<'m> {
     }
 
     fn node(&mut self, node: NodeProto, opsets: usize, stack: &mut Vec<Key>, out: &mut Vec<Called>) -> Result<()> {
+        self.made += 1;
+        self.copied = self.copied.saturating_add(if stack.is_empty() { 0 } else { size(&node) });
+        if self.made > MAX_NODES || self.copied > MAX_COPIED {
+            return Err(
+                refused(&format!("the model has more than {MAX_NODES} nodes or too large ones once its functions are inlined")).into()
+            );
+        }
         let key: Key = (domain(&node.domain).into(), node.op_type.clone(), node.overload.clone());
         let Some(function) = self.by_name.get(&key).copied() else {
-            self.made += 1;
-            if self.made > MAX_NODES {
-                return Err(refused(&format!("the model has more than {MAX_NODES} nodes once its functions are inlined")).into());
-            }
             out.push(Called { node, opsets });
             return Ok(());
         };
@@ -100,7 +108,7 @@ impl<'m> Functions<'m> {
             let value = renames.name(formal);
             if value != *actual {
                 let copy = crate::onnx::build::node("Identity", &node.name, &[&value], &[actual]);
-                self.node(copy, inner, &mut Vec::new(), out)?;
+                self.node(copy, inner, stack, out)?;
             }
         }
         stack.pop();
@@ -170,6 +178,28 @@ impl<'a> Renames<'a> {
         }
         graph.node.iter_mut().for_each(|n| self.node(n));
     }
+}
+
+/// What a copy of a node takes, roughly.
+fn size(node: &NodeProto) -> usize {
+    let names = node.name.len() + node.input.iter().chain(&node.output).map(|n| 24 + n.len()).sum::<usize>();
+    names + 64 + node.attribute.iter().map(size_of_attribute).sum::<usize>()
+}
+
+fn size_of_attribute(a: &AttributeProto) -> usize {
+    let text = a.s.as_ref().map_or(0, Vec::len) + a.strings.iter().map(|s| 24 + s.len()).sum::<usize>();
+    let bodies: usize = a.g.iter().map(AsRef::as_ref).chain(&a.graphs).map(size_of_graph).sum();
+    let tensors: usize = a.t.iter().map(AsRef::as_ref).chain(&a.tensors).map(size_of_tensor).sum();
+    256 + a.name.len() + text + 8 * a.ints.len() + 4 * a.floats.len() + bodies + tensors
+}
+
+fn size_of_graph(g: &GraphProto) -> usize {
+    g.node.iter().map(size).chain(g.initializer.iter().map(size_of_tensor)).sum()
+}
+
+fn size_of_tensor(t: &TensorProto) -> usize {
+    let numbers = t.dims.len() + t.int64_data.len() + t.double_data.len() + t.uint64_data.len() + t.float_data.len() + t.int32_data.len();
+    256 + 8 * numbers + t.string_data.iter().map(|s| 24 + s.len()).sum::<usize>()
 }
 
 fn refused(message: &str) -> Diagnostic {

@@ -186,13 +186,13 @@ mod tests {
         let graph = GraphProto {
             name: "g".into(),
             node: vec![node],
-            input: vec![build::value_info("x", 1, &[Extent::Fixed(2), Extent::Fixed(4)])],
+            input: vec![build::value_info("x", 1, &[Extent::Known(2), Extent::Known(4)])],
             output: vec![build::value_info("y", 1, &[])],
             initializer: vec![build::tensor("scales", 1, &[2], [1.0_f32, 2.0].iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())],
             ..GraphProto::default()
         };
         let got = match import(&build::model(graph, opset), Path::new("."), &Bindings::default()) {
-            Ok(imported) => text::graph(&imported.graph),
+            Ok(imported) => text::canonical(&imported.graph),
             Err(d) => d.code.to_owned(),
         };
         assert!(got.contains(expect), "{op} of set {opset}: {got} has no {expect}");

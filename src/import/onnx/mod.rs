@@ -28,7 +28,7 @@ use crate::onnx::proto::{GraphProto, ModelProto, ValueInfoProto};
 use crate::onnx::{self, OPSET, Style};
 use constants::Folder;
 use functions::Functions;
-use read::{Reader, Shared};
+use read::{MAX_EXTENT, Reader, Shared};
 
 /// Operator sets of the standard domain that are read. Older ones mean other things by the same names.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
@@ -74,6 +74,7 @@ pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<Importe
     let functions = Functions::new(model);
     let opset = functions.opsets[0].get("").copied().unwrap_or(*OPSETS.start());
     check_opset(opset)?;
+    check_bindings(dims)?;
     let mut shared = Shared::new(functions, Folder::new(dir), dims);
     let mut reader = Reader::new(&proto.name, &mut shared);
     reader.inputs(proto)?;
@@ -99,6 +100,14 @@ fn check_opset(opset: i64) -> Result<()> {
     }
     let message = format!("the model uses operator set {opset}; {} to {} are read", OPSETS.start(), OPSETS.end());
     Err(Diagnostic::new("onnx/opset", message).help("convert it with `onnx.version_converter`, or export it again").into())
+}
+
+fn check_bindings(dims: &Bindings) -> Result<()> {
+    if let Some((name, n)) = dims.iter().find(|(_, n)| !(0..=MAX_EXTENT).contains(*n)) {
+        let message = format!("`{name}` cannot be {n}");
+        return Err(Diagnostic::new("onnx/tensor-shape", message).help("give the number of elements along an axis").into());
+    }
+    Ok(())
 }
 
 fn check_dims(dims: &Bindings, named: &BTreeMap<String, crate::ir::Dim>) -> Result<()> {

@@ -9,8 +9,8 @@ use super::functions::{self, Called, Functions, not_a_graph};
 use super::{legacy, lift, upgrade};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::op::{Body, Foreign};
-use crate::ir::standard::{self, Call, Elements, Fact, PartialType, ShapeValue};
-use crate::ir::{Bindings, DType, Dim, Op, OpGraph, Outlet, TensorType};
+use crate::ir::standard::{self, Call, Elements, Fact, MAX_RANK, PartialType, ShapeValue};
+use crate::ir::{Bindings, DType, Dim, Op, OpGraph, Outlet, TensorType, infer};
 use crate::onnx::build::attr;
 use crate::onnx::proto::{AttributeProto, DimensionValue, GraphProto, NodeProto, TensorProto, TypeValue, ValueInfoProto};
 use crate::weights::WeightExpr;
@@ -18,7 +18,7 @@ use crate::weights::WeightExpr;
 /// Bodies inside bodies.
 const MAX_DEPTH: usize = 20;
 /// An extent beyond this is no extent; products of a few of them still fit 63 bits with checks.
-const MAX_EXTENT: i64 = 1 << 40;
+pub(super) const MAX_EXTENT: i64 = 1 << 40;
 
 /// What the graph and all bodies share.
 pub(super) struct Shared<'m> {
@@ -30,17 +30,34 @@ pub(super) struct Shared<'m> {
     /// Names of dims in the file → symbols; also those that were bound, for the diagnostic about unknown names.
     pub(super) named: BTreeMap<String, Dim>,
     fresh: usize,
+    taken: usize,
     depth: usize,
 }
 
 impl<'m> Shared<'m> {
     pub(super) fn new(functions: Functions<'m>, folder: Folder, bindings: &'m Bindings) -> Self {
-        Self { functions, folder, bindings, computable: BTreeSet::new(), named: BTreeMap::new(), fresh: 0, depth: 0 }
+        Self { functions, folder, bindings, computable: BTreeSet::new(), named: BTreeMap::new(), fresh: 0, taken: 0, depth: 0 }
     }
 
+    /// A symbol that nothing else carries, whatever the file calls its dims.
     fn fresh(&mut self) -> Dim {
-        self.fresh += 1;
-        Dim::symbol(&format!("unknown{}", self.fresh))
+        loop {
+            self.fresh += 1;
+            let word = format!("unknown{}", self.fresh);
+            if !self.computable.contains(&word) {
+                return Dim::symbol(&word);
+            }
+        }
+    }
+
+    /// A word that no symbol has yet. The number never starts again, so that many names that look alike cost no more than others.
+    fn free(&mut self, word: String) -> String {
+        let mut free = word.clone();
+        while self.computable.contains(&free) {
+            self.taken += 1;
+            free = format!("{word}_{}", self.taken);
+        }
+        free
     }
 }
 
@@ -117,7 +134,9 @@ impl<'s, 'm> Reader<'s, 'm> {
     fn declaration(&mut self, value: &ValueInfoProto, own: bool) -> Result<Fact> {
         let Some(TypeValue::Tensor(tensor)) = value.r#type.as_ref().and_then(|t| t.value.as_ref()) else { return Ok(Fact::default()) };
         let dtype = (tensor.elem_type > 0).then_some(tensor.elem_type);
-        let Some(shape) = &tensor.shape else { return Ok(Fact { ty: Some(PartialType { dtype, shape: None }), value: None }) };
+        let Some(shape) = tensor.shape.as_ref().filter(|s| s.dim.len() <= MAX_RANK) else {
+            return Ok(Fact { ty: Some(PartialType { dtype, shape: None }), value: None });
+        };
         let mut extents = Vec::new();
         for (axis, dim) in shape.dim.iter().enumerate() {
             extents.push(match &dim.value {
@@ -146,9 +165,7 @@ impl<'s, 'm> Reader<'s, 'm> {
             if !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 word.insert_str(0, "dim_");
             }
-            while self.shared.computable.contains(&word) {
-                word.push('_');
-            }
+            let word = self.shared.free(word);
             self.shared.computable.insert(word.clone());
             Dim::symbol(&word)
         };
@@ -161,9 +178,9 @@ impl<'s, 'm> Reader<'s, 'm> {
         let opaque = || TensorType { dtype: DType::Opaque, shape: Vec::new() };
         let Some(ty) = &fact.ty else { return opaque() };
         let dtype = ty.dtype.and_then(DType::from_onnx).unwrap_or(DType::Opaque);
-        let Some(shape) = &ty.shape else { return opaque() };
-        let shape = shape.iter().map(|d| d.clone().unwrap_or_else(|| self.shared.fresh())).collect();
-        TensorType { dtype, shape }
+        let Some(shape) = ty.shape.as_ref().filter(|s| s.len() <= MAX_RANK) else { return opaque() };
+        let shape: Vec<Dim> = shape.iter().map(|d| d.clone().unwrap_or_else(|| self.shared.fresh())).collect();
+        if infer::countable(&shape) { TensorType { dtype, shape } } else { opaque() }
     }
 
     /// Stored tensors and nodes of a graph, then its outputs by name.
@@ -372,6 +389,9 @@ impl<'s, 'm> Reader<'s, 'm> {
         let Some(branch) = node.attribute.iter().find(|a| a.name == wanted).and_then(|a| a.g.as_deref()) else { return Ok(false) };
         self.deeper(|r| r.content(branch))?;
         let outlets = self.outputs(branch)?;
+        // Names inside of a branch are its own: the next branch may use them again.
+        let made = branch.initializer.iter().map(|t| &t.name).chain(branch.node.iter().flat_map(|n| &n.output));
+        made.for_each(|name| drop(self.names.remove(name)));
         for (name, outlet) in node.output.iter().zip(outlets).filter(|(name, _)| !name.is_empty()) {
             self.define(name, outlet, Fact::default())?;
         }

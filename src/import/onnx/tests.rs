@@ -1,50 +1,95 @@
-//! What a model becomes when it is read: the canonical text of its graph.
+//! Tests of the import. What models become stands in `tests/cases/onnx/*.txt`: a small model as text ([`text`]), `---`, and the canonical
+//! text of the graph or the code and message of the diagnostic. `VIDC_UPDATE=1 cargo test` rewrites the second part.
+
+mod hostile;
+mod text;
+
+use std::fs;
+use std::path::Path;
 
 use super::*;
-use crate::ir::text;
-use crate::onnx::build::{self, Extent, attr};
-use crate::onnx::proto::{GraphProto, NodeProto};
+use crate::ir::text::canonical;
+use crate::plan::{Placed, emit};
+use crate::weights::{WeightExpr, WeightOp};
 
-fn with(node: NodeProto, attribute: crate::onnx::proto::AttributeProto) -> NodeProto {
-    NodeProto { attribute: vec![attribute], ..node }
+/// What a case becomes.
+fn outcome(model: &ModelProto, dims: &Bindings) -> String {
+    match import(model, Path::new("/nonexistent"), dims) {
+        Ok(imported) => {
+            written_and_read_again(&imported);
+            canonical(&imported.graph)
+        }
+        Err(d) => format!("{}: {}{}\n", d.code, d.message, d.help.map(|h| format!(" ({h})")).unwrap_or_default()),
+    }
 }
 
-/// `y` is `x` with its last two axes joined, the shape computed as exporters write it.
-fn joined() -> ModelProto {
-    let integers = |name: &str, values: &[i64]| {
-        build::tensor(name, 7, &[values.len() as i64], values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
+/// Writing keeps what a graph is: the second round gives the text of the first. Graphs with open dims are written with arithmetic that
+/// the first did not have, and typed operators may be written as several.
+fn written_and_read_again(imported: &Imported) {
+    let mut place = |expr: &WeightExpr| {
+        let WeightOp::Literal(bytes) = expr.op() else { return Err(Diagnostic::new("onnx/shape", "no literal").into()) };
+        Ok(Placed::Embedded(bytes.to_vec()))
     };
-    let graph = GraphProto {
-        name: "m".into(),
-        input: vec![build::value_info("x", 1, &[Extent::Named("n".into()), Extent::Known(3), Extent::Known(4)])],
-        output: vec![build::value_info("y", 1, &[Extent::Unknown, Extent::Unknown])],
-        initializer: vec![integers("first", &[0]), integers("rest", &[-1])],
-        node: vec![
-            build::node("Shape", "shape", &["x"], &["s"]),
-            with(build::node("Gather", "rows", &["s", "first"], &["r"]), attr::int("axis", 0)),
-            with(build::node("Concat", "wanted", &["r", "rest"], &["w"]), attr::int("axis", 0)),
-            build::node("Identity", "same", &["x"], &["x1"]),
-            build::node("Reshape", "join", &["x1", "w"], &["y"]),
-        ],
-        ..GraphProto::default()
+    let Ok(model) = emit(verify(&imported.graph).unwrap(), &Style { reversed: false, ..imported.style.clone() }, &mut place) else {
+        return;
     };
-    build::model(graph, 17)
+    let again = import(&model, Path::new("/nonexistent"), &Bindings::default()).unwrap();
+    let interface = |i: &Imported| canonical(&i.graph).lines().next().map(|l| l.split(" = ").next().map(str::to_owned)).unwrap();
+    assert_eq!(interface(&again), interface(imported));
+    let foreign_only = imported
+        .graph
+        .nodes()
+        .iter()
+        .all(|id| matches!(imported.graph.node(*id).op, crate::ir::Op::Foreign(_) | crate::ir::Op::Input | crate::ir::Op::Weight(_)));
+    if foreign_only {
+        assert_eq!(canonical(&again.graph), canonical(&imported.graph));
+    }
 }
 
-fn read(dims: &[(&str, i64)]) -> Result<Imported> {
-    let dims = dims.iter().map(|(n, v)| ((*n).to_owned(), *v)).collect();
-    import(&joined(), Path::new("."), &dims)
+/// Runs the cases of a file; a case starts with a line `# what it shows`.
+fn check_file(name: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases/onnx").join(name);
+    let file = fs::read_to_string(&path).unwrap();
+    let mut now = String::new();
+    for case in file.split("\n# ").map(|c| c.trim_start_matches("# ")) {
+        let (given, _) = case.split_once("---\n").unwrap_or_else(|| panic!("no `---` in {case}"));
+        let (title, source) = given.split_once('\n').unwrap();
+        let (model, dims) = text::model(source);
+        now.push_str(&format!("# {title}\n{source}---\n{}\n", outcome(&model, &dims)));
+    }
+    let now = format!("{}\n", now.trim_end());
+    if std::env::var_os("VIDC_UPDATE").is_some() {
+        fs::write(&path, &now).unwrap();
+    }
+    assert_eq!(now, file.replace("\r\n", "\n"), "{name}; VIDC_UPDATE=1 rewrites it");
 }
 
 #[test]
-fn shape_arithmetic_becomes_an_attribute() {
-    let open = text::canonical(&read(&[]).unwrap().graph);
-    assert!(open.contains("Reshape{shape=[n, 12]}(%x) : f32[n, 12]"), "{open}");
-    let bound = text::canonical(&read(&[("n", 2)]).unwrap().graph);
-    assert!(bound.contains("Reshape{shape=[2, 12]}(%x) : f32[2, 12]"), "{bound}");
+fn operators_become_typed() {
+    check_file("lift.txt");
 }
 
 #[test]
-fn a_dim_that_the_model_lacks_is_refused() {
-    assert_eq!(read(&[("m", 2)]).unwrap_err().code, "onnx/unknown-dim");
+fn shape_arithmetic_becomes_attributes() {
+    check_file("shapes.txt");
+}
+
+#[test]
+fn bodies_and_functions() {
+    check_file("bodies.txt");
+}
+
+#[test]
+fn older_operator_sets_mean_what_opset_21_means() {
+    check_file("upgrade.txt");
+}
+
+#[test]
+fn what_vidc_does_not_know_passes_through() {
+    check_file("foreign.txt");
+}
+
+#[test]
+fn what_is_wrong_is_said() {
+    check_file("refused.txt");
 }

@@ -162,7 +162,7 @@ pub(super) fn layer_norm(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
 fn filled(r: &mut Reader<'_, '_>, like: Outlet, value: f32) -> Option<Outlet> {
     let ty = r.graph.ty(like).clone();
     let shape: Vec<u64> = ty.dims()?.into_iter().map(|d| u64::try_from(d).ok()).collect::<Option<_>>()?;
-    let count = usize::try_from(shape.iter().product::<u64>()).ok().filter(|n| *n <= 1 << 20)?;
+    let count = shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d)).filter(|n| *n <= 1 << 20)? as usize;
     let expr = WeightExpr::literal_f32(&shape, &vec![value; count]).and_then(|e| e.cast(ty.dtype)).ok()?;
     Some(r.constant(expr))
 }

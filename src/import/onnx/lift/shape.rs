@@ -120,7 +120,7 @@ pub(super) fn split(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     let mut start = Dim::Const(0);
     let mut out = Vec::new();
     for size in sizes {
-        let end = &start + &size;
+        let end = start.checked_add(&size)?;
         out.push(Some(r.add(site, Op::Slice { axis, start, end: end.clone() }, &[x])?));
         start = end;
     }
