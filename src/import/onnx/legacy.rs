@@ -68,7 +68,7 @@ pub(super) fn modern(r: &mut Reader<'_, '_>, node: &NodeProto, version: i64, inp
     let mut out = node.clone();
     let op = node.op_type.as_str();
     if version < 6 && !SINCE_ONE.contains(&op) {
-        return Err(refused(node, version, "has a form").into());
+        return Err(refused(node, version, "has its form of before set 6").into());
     }
     if version < 7 && BROADCAST.contains(&op) && (op == "PRelu" || out.attribute.iter().any(|a| a.name == "broadcast" && a.i == Some(1))) {
         return Err(refused(node, version, "broadcasts along a named axis").into());

@@ -391,7 +391,9 @@ impl<'s, 'm> Reader<'s, 'm> {
         let outlets = self.outputs(branch)?;
         // Names inside of a branch are its own: the next branch may use them again.
         let made = branch.initializer.iter().map(|t| &t.name).chain(branch.node.iter().flat_map(|n| &n.output));
-        made.for_each(|name| drop(self.names.remove(name)));
+        for name in made {
+            self.names.remove(name);
+        }
         for (name, outlet) in node.output.iter().zip(outlets).filter(|(name, _)| !name.is_empty()) {
             self.define(name, outlet, Fact::default())?;
         }
