@@ -122,7 +122,7 @@ fn resize(r: &Reader<'_, '_>, node: &mut NodeProto, version: i64, inputs: &mut V
     node.attribute.push(attr::string("coordinate_transformation_mode", "asymmetric"));
     node.attribute.push(attr::string("nearest_mode", "floor"));
     inputs.truncate(2);
-    inputs.insert(1, None);
+    inputs.insert(inputs.len().min(1), None);
     Ok(())
 }
 
