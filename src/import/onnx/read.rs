@@ -51,8 +51,8 @@ impl<'m> Shared<'m> {
     }
 
     /// A word that no symbol has yet. The number never starts again, so that many names that look alike cost no more than others.
-    fn free(&mut self, word: String) -> String {
-        let mut free = word.clone();
+    fn free(&mut self, word: &str) -> String {
+        let mut free = word.to_owned();
         while self.computable.contains(&free) {
             self.taken += 1;
             free = format!("{word}_{}", self.taken);
@@ -165,7 +165,7 @@ impl<'s, 'm> Reader<'s, 'm> {
             if !word.starts_with(|c: char| c.is_ascii_alphabetic()) {
                 word.insert_str(0, "dim_");
             }
-            let word = self.shared.free(word);
+            let word = self.shared.free(&word);
             self.shared.computable.insert(word.clone());
             Dim::symbol(&word)
         };
