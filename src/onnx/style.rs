@@ -18,11 +18,14 @@ pub struct Style {
     pub reversed: bool,
     /// Declarations of inputs and outputs as they were read, by name; taken for those whose types are opaque.
     pub declared: BTreeMap<String, ValueInfoProto>,
+    /// The shapes that `Reshape` gives are known at run time only, so that ONNX Runtime's planner takes no two tensors for alike and
+    /// keeps no buffer for a later one (`docs/facts/ort.md` section 3).
+    pub hides_shapes: bool,
 }
 
 impl Default for Style {
     /// As a plan has it.
     fn default() -> Self {
-        Self { opset: OPSET, domains: BTreeMap::new(), reversed: true, declared: BTreeMap::new() }
+        Self { opset: OPSET, domains: BTreeMap::new(), reversed: true, declared: BTreeMap::new(), hides_shapes: false }
     }
 }

@@ -55,6 +55,7 @@ pub fn emit(graph: Verified<'_>, style: &Style, place: Place<'_>) -> Result<Mode
         e.names.insert(Outlet { node: *input, slot: 0 }, name);
     }
     e.body(place)?;
+    e.give_hidden_shapes();
     for (name, outlet) in graph.outputs() {
         let info = e.value_info(name, graph.ty(*outlet));
         e.proto.output.push(info);
@@ -93,6 +94,8 @@ struct Emitter<'a> {
     made: BTreeSet<String>,
     /// The name and axis of the input that gives each symbol.
     symbols: BTreeMap<String, (String, usize)>,
+    /// Shapes that a `Split` at the front gives.
+    hidden: Vec<Vec<i64>>,
     /// Domains of the operators written.
     domains: BTreeSet<String>,
 }
@@ -131,6 +134,7 @@ impl<'a> Emitter<'a> {
             proto: GraphProto::default(),
             made: BTreeSet::new(),
             symbols,
+            hidden: Vec::new(),
             domains: BTreeSet::new(),
         }
     }

@@ -11,8 +11,9 @@ use crate::common::render::open_dims;
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
 use vidc::diag::Diagnostic;
-use vidc::hwdb::Machine;
+use vidc::hwdb::{Kind, Machine};
 use vidc::import::onnx::{Imported, read_model};
+use vidc::onnx::Style;
 use vidc::optimize::candidate::metadata_of;
 use vidc::optimize::choose::{Chosen, FORMS, choose};
 use vidc::optimize::model::{Level, live, optimize};
@@ -20,7 +21,7 @@ use vidc::optimize::paired::Effort;
 use vidc::optimize::write::{Written, write};
 use vidc::passes::manager::Debugging;
 use vidc::passes::{PassRecord, Trace};
-use vidc::runtime::session::SessionOptions;
+use vidc::runtime::session::{Optimization, SessionOptions};
 use vidc::units::Bytes;
 
 /// Arguments.
@@ -87,7 +88,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let begin = start.elapsed();
     let compiled = optimize(&model, &machine, &args.choose.choices(), level, &Debugging::default())?;
     let passes = start.elapsed().saturating_sub(begin);
-    let written = write(&compiled.graph, &model.style, metadata_of(&options), &args.output)?;
+    let written = write(&compiled.graph, &style(&model, &machine, &options), metadata_of(&options), &args.output)?;
     let done = Optimized {
         before: live(&model.graph).len(),
         after: live(&compiled.graph).len(),
@@ -101,6 +102,12 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     Ok(())
 }
 
+/// How the model is written for its session: a runtime that rewrites nothing needs to know no shapes, and then holds fewer buffers.
+fn style(model: &Imported, machine: &Machine, options: &SessionOptions) -> Style {
+    let hides_shapes = machine.kind == Kind::Cpu && options.optimization == Optimization::Disable;
+    Style { hides_shapes, ..model.style.clone() }
+}
+
 /// Writes every form into a folder of its own and measures them beside the original.
 fn measure(args: &Args, model: &Imported, machine: &Machine) -> Result<Chosen, Failure> {
     let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -110,7 +117,8 @@ fn measure(args: &Args, model: &Imported, machine: &Machine) -> Result<Chosen, F
     for (i, form) in FORMS.iter().enumerate() {
         let file = temporary.path().join(format!("{i}.onnx"));
         let compiled = optimize(model, machine, &args.choose.choices(), form.level, &Debugging::default())?;
-        write(&compiled.graph, &model.style, metadata_of(&form.options(args.threads)), &file)?;
+        let options = form.options(args.threads);
+        write(&compiled.graph, &style(model, machine, &options), metadata_of(&options), &file)?;
         files.push(file);
     }
     let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();

@@ -129,5 +129,5 @@ fn style(proto: &GraphProto, shared: &Shared<'_>, opset: i64) -> Style {
         let known = domains.entry(domain.clone()).or_insert(*version);
         *known = (*known).max(*version);
     }
-    Style { opset: newest.max(OPSET), reversed: false, declared, domains }
+    Style { opset: newest.max(OPSET), reversed: false, declared, domains, hides_shapes: false }
 }

@@ -23,14 +23,15 @@ fn outcome(model: &ModelProto, dims: &Bindings) -> String {
     }
 }
 
+fn literal(expr: &WeightExpr) -> Result<Placed> {
+    let WeightOp::Literal(bytes) = expr.op() else { return Err(Diagnostic::new("onnx/shape", "no literal").into()) };
+    Ok(Placed::Embedded(bytes.to_vec()))
+}
+
 /// Writing keeps what a graph is: the second round gives the text of the first. Graphs with open dims are written with arithmetic that
 /// the first did not have, and typed operators may be written as several.
 fn written_and_read_again(imported: &Imported) {
-    let mut place = |expr: &WeightExpr| {
-        let WeightOp::Literal(bytes) = expr.op() else { return Err(Diagnostic::new("onnx/shape", "no literal").into()) };
-        Ok(Placed::Embedded(bytes.to_vec()))
-    };
-    let Ok(model) = emit(verify(&imported.graph).unwrap(), &Style { reversed: false, ..imported.style.clone() }, &mut place) else {
+    let Ok(model) = emit(verify(&imported.graph).unwrap(), &Style { reversed: false, ..imported.style.clone() }, &mut literal) else {
         return;
     };
     let again = import(&model, Path::new("/nonexistent"), &Bindings::default()).unwrap();
@@ -92,4 +93,20 @@ fn what_vidc_does_not_know_passes_through() {
 #[test]
 fn what_is_wrong_is_said() {
     check_file("refused.txt");
+}
+
+/// Written with shapes that inference does not know, a model is read as it was: one `Split` gives them all.
+#[test]
+fn hidden_shapes_are_seen_through() {
+    let (model, dims) = text::model(
+        "in x: f32[2, 6]\ninit a: i64[2] = 3 4\ninit b: i64[3] = 2 2 3\nnode Reshape(x, a) -> h\nnode Reshape(x, b) -> z\nnode Exp(h) -> y\nout y\nout z\n",
+    );
+    let read = import(&model, Path::new("/nonexistent"), &dims).unwrap();
+    let style = Style { hides_shapes: true, ..read.style.clone() };
+    let written = emit(verify(&read.graph).unwrap(), &style, &mut literal).unwrap();
+    let types: Vec<&str> = written.graph.as_ref().unwrap().node.iter().map(|n| n.op_type.as_str()).collect();
+    assert_eq!(types.iter().filter(|t| **t == "Split").count(), 1, "{types:?}");
+    assert_eq!(types[0], "Split");
+    let again = import(&written, Path::new("/nonexistent"), &Bindings::default()).unwrap();
+    assert_eq!(canonical(&again.graph), canonical(&read.graph));
 }

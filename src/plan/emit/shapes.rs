@@ -69,7 +69,7 @@ impl Emitter<'_> {
         if let Some(numbers) = numbers {
             let empty = numbers.contains(&0);
             let attributes = if empty { vec![attr::int("allowzero", 1)] } else { vec![] };
-            return Ok(Form::standard("Reshape", attributes).with([self.integers(&numbers)]));
+            return Ok(Form::standard("Reshape", attributes).with([self.target(&numbers)]));
         }
         let entry = |(i, d): (usize, &Dim)| d.as_const().filter(|n| *n > 0).or_else(|| (x.shape.get(i) == Some(d)).then_some(0));
         let entries: Vec<Option<i64>> = shape.iter().enumerate().map(entry).collect();
@@ -79,6 +79,33 @@ impl Emitter<'_> {
             self.dims(shape)?
         };
         Ok(Form::standard("Reshape", vec![]).with([name]))
+    }
+
+    /// The name of the shape that a `Reshape` gives.
+    fn target(&mut self, shape: &[i64]) -> String {
+        if !self.style.hides_shapes || !self.prefix.is_empty() || shape.is_empty() {
+            return self.integers(shape);
+        }
+        let name = hidden_name(shape);
+        if self.made.insert(name.clone()) {
+            self.hidden.push(shape.to_vec());
+        }
+        name
+    }
+
+    /// Puts in front the `Split` that gives all hidden shapes: type inference does not look through it.
+    pub(super) fn give_hidden_shapes(&mut self) {
+        let shapes = std::mem::take(&mut self.hidden);
+        if shapes.is_empty() {
+            return;
+        }
+        let all: Vec<i64> = shapes.concat();
+        let bytes = all.iter().flat_map(|v| v.to_le_bytes()).collect();
+        let all = self.constant("shapes", DType::I64, all.len(), bytes);
+        let lengths = self.integers(&shapes.iter().map(|s| s.len() as i64).collect::<Vec<_>>());
+        let names: Vec<String> = shapes.iter().map(|s| hidden_name(s)).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.proto.node.insert(0, build::node("Split", "shapes", &[&all, &lengths], &names));
     }
 
     /// The name of an i64 vector of dims.
@@ -182,6 +209,10 @@ impl Emitter<'_> {
         }
         name
     }
+}
+
+fn hidden_name(shape: &[i64]) -> String {
+    format!("shape{shape:?}")
 }
 
 /// `Expand` broadcasts both ways, so an extent that stays may be written as 1.
