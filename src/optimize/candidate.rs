@@ -126,6 +126,7 @@ pub const LEVELS: [(&str, Optimization); 4] =
 
 const PREFIX: &str = "vidc.session.";
 const OPTIMIZATION: &str = "optimization";
+const DISABLED: &str = "disabled_optimizers";
 const SWITCHES: [&str; 3] = ["mem_pattern", "prepacking", "arena"];
 
 fn switch<'a>(options: &'a mut SessionOptions, name: &str) -> Option<&'a mut bool> {
@@ -138,7 +139,7 @@ fn switch<'a>(options: &'a mut SessionOptions, name: &str) -> Option<&'a mut boo
 }
 
 /// Sets one option by the name that it has in `metadata_props` behind `vidc.session.`: `optimization` (a row of [`LEVELS`]),
-/// `mem_pattern`, `prepacking`, `arena` (`true` or `false`).
+/// `disabled_optimizers` (ONNX Runtime's names, `;` between them), `mem_pattern`, `prepacking`, `arena` (`true` or `false`).
 ///
 /// # Errors
 /// `measure/bad-option`.
@@ -149,7 +150,11 @@ pub fn set_option(options: &mut SessionOptions, name: &str, value: &str) -> Resu
         options.optimization = level.ok_or_else(|| bad(suggest(value, LEVELS.map(|(word, _)| word))))?.1;
         return Ok(());
     }
-    let on = switch(options, name).ok_or_else(|| bad(suggest(name, SWITCHES.into_iter().chain([OPTIMIZATION]))))?;
+    if name == DISABLED {
+        options.disabled_optimizers = value.split(';').filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        return Ok(());
+    }
+    let on = switch(options, name).ok_or_else(|| bad(suggest(name, SWITCHES.into_iter().chain([OPTIMIZATION, DISABLED]))))?;
     *on = value.parse().map_err(|_| bad("write true or false".into()))?;
     Ok(())
 }
@@ -162,6 +167,9 @@ pub fn metadata_of(options: &SessionOptions) -> Vec<StringStringEntryProto> {
     for name in SWITCHES {
         let on = *switch(&mut copy, name).expect("every switch is one of the list");
         entries.push(build::entry(&format!("{PREFIX}{name}"), if on { "true" } else { "false" }));
+    }
+    if !options.disabled_optimizers.is_empty() {
+        entries.push(build::entry(&format!("{PREFIX}{DISABLED}"), &options.disabled_optimizers.join(";")));
     }
     entries
 }
@@ -189,6 +197,7 @@ mod tests {
         for options in [
             SessionOptions { optimization: Optimization::Extended, arena: false, ..SessionOptions::default() },
             runtime_defaults(0),
+            SessionOptions { disabled_optimizers: vec!["A".into(), "B".into()], ..runtime_defaults(0) },
             SessionOptions { prepacking: false, ..SessionOptions::default() },
         ] {
             let model = ModelProto { metadata_props: metadata_of(&options), ..ModelProto::default() };

@@ -61,7 +61,7 @@ pub(crate) struct ModelArgs {
     /// Which of ONNX Runtime's levels the original runs at; all are tried, with open and with bound extents, if none is named.
     #[arg(long, value_name = "LEVEL")]
     level: Option<String>,
-    /// An option of the sessions of the other forms: optimization, `mem_pattern`, prepacking, arena.
+    /// An option of the sessions of the other forms: optimization, `disabled_optimizers`, `mem_pattern`, prepacking, arena.
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]
     options: Vec<Pair>,
     /// Let idle threads wait busily.

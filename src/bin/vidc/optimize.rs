@@ -15,7 +15,7 @@ use vidc::hwdb::{Kind, Machine};
 use vidc::import::onnx::{Imported, read_model};
 use vidc::onnx::Style;
 use vidc::optimize::candidate::metadata_of;
-use vidc::optimize::choose::{Chosen, FORMS, choose};
+use vidc::optimize::choose::{CONSTANT_FOLDING, Chosen, FORMS, choose};
 use vidc::optimize::model::{Level, live, optimize};
 use vidc::optimize::paired::Effort;
 use vidc::optimize::write::{Written, write};
@@ -102,9 +102,11 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     Ok(())
 }
 
-/// How the model is written for its session: a runtime that rewrites nothing needs to know no shapes, and then holds fewer buffers.
+/// How the model is written for its session: a runtime that does not fold constants needs to know no shapes, and then holds fewer
+/// buffers.
 fn style(model: &Imported, machine: &Machine, options: &SessionOptions) -> Style {
-    let hides_shapes = machine.kind == Kind::Cpu && options.optimization == Optimization::Disable;
+    let folds = options.optimization != Optimization::Disable && !options.disabled_optimizers.iter().any(|n| n == CONSTANT_FOLDING);
+    let hides_shapes = machine.kind == Kind::Cpu && !folds;
     Style { hides_shapes, ..model.style.clone() }
 }
 
