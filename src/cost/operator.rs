@@ -82,6 +82,7 @@ pub fn work(node: &Node, inputs: &[&TensorType]) -> Result<Work> {
         Op::Reshape { .. } => Work::Free,
         Op::Gemm { .. } | Op::MatMul | Op::FusedMatMul => product(node, inputs, out)?,
         Op::Conv(c) | Op::FusedConv(c) => convolution(node, c, inputs, out)?,
+        Op::ConvTranspose(c) => spread_product(node, c, inputs, out)?,
         Op::MultiHeadAttention(a) => attention(node, a.heads, inputs)?,
         Op::Unary(_) | Op::Binary(_) | Op::QuickGelu { .. } | Op::BiasGelu | Op::ChannelAffine => {
             moved(MemoryKind::Elementwise, read, written)
@@ -155,6 +156,20 @@ fn convolution(node: &Node, c: &Conv, inputs: &[&TensorType], out: &TensorType) 
     })
 }
 
+/// A transposed convolution as ONNX Runtime computes it: a product with all taps of the kernel, whose columns are then added up.
+fn spread_product(node: &Node, c: &Conv, inputs: &[&TensorType], out: &TensorType) -> Result<Work> {
+    let (x, y) = (extents(node, inputs[0])?, extents(node, out)?);
+    let n = y[1].saturating_mul(taps(c));
+    let m = count(&x[2..]);
+    let columns = x[0].saturating_mul(m).saturating_mul(n).saturating_mul(out.dtype.size());
+    let extra_bytes = columns.saturating_add(sizes(node, inputs[2..].iter().copied().chain([out]))?);
+    Ok(Work::Gemm { b: x[0], m, n, k: x[1], extra_bytes })
+}
+
+fn taps(c: &Conv) -> u64 {
+    c.kernel.iter().fold(1, |a: u64, k| a.saturating_mul((*k).max(0) as u64))
+}
+
 fn attention(node: &Node, heads: i64, inputs: &[&TensorType]) -> Result<Work> {
     let (q, k) = (extents(node, inputs[0])?, extents(node, inputs[1])?);
     let h = heads.max(1) as u64;
@@ -165,6 +180,12 @@ fn scratch(node: &Node, inputs: &[&TensorType], machine: &Machine) -> u64 {
     let bytes = |t: &TensorType| t.bytes().unwrap_or(0);
     match (&node.op, machine.engine) {
         (Op::Conv(c), Engine::OnnxRuntimeCuda | Engine::TensorRt) => CUDNN_WORKSPACE.min(im2col(c, inputs[0], &node.outs[0])),
+        // The columns of one image.
+        (Op::ConvTranspose(c), _) => {
+            let pixels = inputs[0].dims().map_or(0, |d| d[2..].iter().product::<i64>()) as u64;
+            let wide = node.outs[0].dims().map_or(0, |d| d[1]) as u64;
+            pixels.saturating_mul(wide).saturating_mul(taps(c)).saturating_mul(node.outs[0].dtype.size())
+        }
         (Op::MultiHeadAttention(_), Engine::OnnxRuntimeCpu) => inputs.iter().take(3).map(|t| bytes(t)).sum(),
         (Op::MultiHeadAttention(a), _) => {
             let tokens = |t: &TensorType| t.dims().map_or(0, |d| d[0] * d[1]) as u64;

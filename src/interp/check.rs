@@ -59,7 +59,7 @@ pub(super) fn attributes(op: &Op, inputs: &[&[usize]]) -> std::result::Result<()
             Some(axis) => Err(format!("there is no axis {axis}")),
             None => Ok(()),
         },
-        Op::Conv(c) | Op::FusedConv(c) => convolution(c, inputs),
+        Op::Conv(c) | Op::ConvTranspose(c) | Op::FusedConv(c) => convolution(c, inputs),
         Op::Attention(a) | Op::MultiHeadAttention(a) => {
             let channels = inputs.get(2).and_then(|v| v.last()).copied().unwrap_or(0);
             ensure(a.heads > 0 && channels as i64 % a.heads == 0, || format!("{channels} channels of v make no {} heads", a.heads))

@@ -1,6 +1,6 @@
 //! Convolution as a matrix product with the unfolded image, one image and group at a time.
 
-use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, IxDyn};
+use ndarray::{Array2, ArrayD, ArrayView2, ArrayViewD, Axis, IxDyn, Slice};
 use rayon::prelude::*;
 
 use super::float::Float;
@@ -86,6 +86,26 @@ pub(super) fn conv<T: Float>(
         }
     });
     out
+}
+
+/// The transpose of a convolution: the convolution of the image with zeros between its elements by the kernel turned around.
+pub(super) fn conv_transpose<T: Float>(
+    c: &Conv,
+    x: &ArrayViewD<'_, T>,
+    w: &ArrayViewD<'_, T>,
+    bias: Option<&ArrayViewD<'_, T>>,
+    shape: &[usize],
+) -> ArrayD<T> {
+    let stride = |axis: usize| if axis < 2 { 1 } else { c.strides[axis - 2] as usize };
+    let spread: Vec<usize> = x.shape().iter().enumerate().map(|(i, n)| (n.saturating_sub(1)) * stride(i) + (*n).min(1)).collect();
+    let mut image = ArrayD::zeros(IxDyn(&spread));
+    image.slice_each_axis_mut(|a| Slice::new(0, None, stride(a.axis.index()) as isize)).assign(x);
+    let mut turned = w.view();
+    turned.swap_axes(0, 1);
+    (2..w.ndim()).for_each(|axis| turned.invert_axis(Axis(axis)));
+    let pads = c.kernel.iter().zip(&c.pads).map(|(k, (before, after))| (k - 1 - before, k - 1 - after)).collect();
+    let plain = Conv { kernel: c.kernel.clone(), strides: vec![1; c.kernel.len()], pads, groups: 1 };
+    conv(&plain, &image.view(), &turned.as_standard_layout().view(), bias, shape)
 }
 
 fn add_bias<T: Float>(piece: &mut [T], bias: &[T], points: usize) {

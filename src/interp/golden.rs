@@ -36,6 +36,11 @@ fn convolutions() {
     check("conv_3x3", &Op::Conv(Conv::square(3, 1, 1)), &[&[1, 3, 5, 5], &[4, 3, 3, 3], &[4]]);
     check("conv_1x1_no_bias", &Op::Conv(Conv::square(1, 1, 0)), &[&[2, 3, 4, 5], &[4, 3, 1, 1]]);
     check("conv_1d_depthwise", &conv(&[4], &[3], &[(2, 1)], 4), &[&[1, 4, 9], &[4, 1, 4]]);
+    check(
+        "conv_transpose",
+        &Op::ConvTranspose(Conv { kernel: vec![4, 3], strides: vec![2, 3], pads: vec![(1, 2), (0, 1)], groups: 1 }),
+        &[&[2, 3, 4, 5], &[3, 2, 4, 3], &[2]],
+    );
     check("conv_3d", &conv(&[3, 2, 3], &[1, 2, 2], &[(2, 0), (0, 1), (1, 1)], 1), &[&[1, 2, 4, 5, 6], &[3, 2, 3, 2, 3], &[3]]);
     check("temporal_conv", &Op::TemporalConv, &[&[2, 3, 5, 2, 3], &[4, 3, 3, 1, 1], &[4]]);
 }

@@ -93,6 +93,7 @@ fn kernel<T: Float>(op: &Op, x: &[ArrayViewD<'_, T>], shape: &[usize]) -> Result
         Op::MatMul => linear::matmul(&x[0], &x[1], shape),
         Op::Gemm { trans_b: false } => linear::product(&x[0], &x[1].t(), x.get(2), shape),
         Op::Gemm { trans_b: true } | Op::Linear => linear::product(&x[0], &x[1], x.get(2), shape),
+        Op::ConvTranspose(c) => conv::conv_transpose(c, &x[0], &x[1], x.get(2), shape),
         Op::Conv(c) => conv::conv(c, &x[0], &x[1], x.get(2), shape),
         Op::TemporalConv => conv::conv(&conv::temporal(&x[1]), &x[0], &x[1], x.get(2), shape),
         Op::Attention(a) | Op::MultiHeadAttention(a) => attention::attention(*a, x, shape),

@@ -65,6 +65,7 @@ fn infer_first(op: &Op, x: &TensorType, rest: &[&TensorType]) -> Result<TensorTy
         Op::FusedMatMul => count(rest, 1..=1).and_then(|()| linear(x, rest)),
         Op::BiasGelu => last_axis_scale(x, rest).and_then(|t| same_dtype(x, rest).map(|()| t)),
         Op::Conv(conv) => convolve(x, rest, conv),
+        Op::ConvTranspose(conv) => convolve_transposed(x, rest, conv),
         Op::FusedConv(conv) => convolve_onto(x, rest, conv),
         Op::TemporalConv => temporal_conv(x, rest),
         Op::InstanceNorm { .. } | Op::ChannelAffine => per_channel(x, rest, 1),
@@ -225,6 +226,32 @@ fn convolve(x: &TensorType, rest: &[&TensorType], conv: &Conv) -> Result<TensorT
         let padded = x.shape[i + 2].clone() + longer;
         ensure(padded.as_const().is_none_or(|p| p >= 0), || format!("axis {} is smaller than the kernel", i + 2))?;
         shape.push(padded.div_floor(conv.strides[i]) + 1);
+    }
+    Ok(TensorType { dtype: x.dtype, shape })
+}
+
+fn convolve_transposed(x: &TensorType, rest: &[&TensorType], conv: &Conv) -> Result<TensorType, String> {
+    count(rest, 1..=2)?;
+    same_dtype(x, rest)?;
+    let (w, spatial) = (rest[0], conv.kernel.len());
+    ensure(conv.strides.len() == spatial && conv.pads.len() == spatial, || "kernel, strides and pads need one entry per axis".into())?;
+    ensure(conv.strides.iter().all(|s| *s > 0) && conv.groups == 1, || "strides must be positive, and there are no groups".into())?;
+    ensure(x.rank() == spatial + 2 && w.rank() == spatial + 2, || format!("{spatial} spatial axes need rank {}", spatial + 2))?;
+    ensure(w.shape[2..].iter().map(Dim::as_const).eq(conv.kernel.iter().map(|k| Some(*k))), || {
+        format!("the weight {w} has another kernel than {:?}", conv.kernel)
+    })?;
+    ensure(x.shape[1] == w.shape[0], || format!("{} channels meet a weight for {}", x.shape[1], w.shape[0]))?;
+    if let Some(bias) = rest.get(1) {
+        ensure(bias.shape == [w.shape[1].clone()], || format!("the bias is {bias}, not [{}]", w.shape[1]))?;
+    }
+    let mut shape = vec![x.shape[0].clone(), w.shape[1].clone()];
+    for (i, ((before, after), kernel)) in conv.pads.iter().zip(&conv.kernel).enumerate() {
+        ensure([before, after].iter().all(|p| (0..*kernel).contains(*p)), || format!("pads {before} and {after} of a kernel of {kernel}"))?;
+        let n = x.shape[i + 2].clone();
+        ensure(n.as_const().is_none_or(|n| n > 0), || format!("axis {} is empty", i + 2))?;
+        let out = (n + -1) * conv.strides[i] + (kernel - before - after);
+        ensure(out.as_const().is_none_or(|o| o >= 0), || format!("axis {} is smaller than its pads", i + 2))?;
+        shape.push(out);
     }
     Ok(TensorType { dtype: x.dtype, shape })
 }

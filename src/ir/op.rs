@@ -39,6 +39,9 @@ pub enum Op {
     },
     /// Convolution over 1 to 3 spatial axes: input `[n, c, …]`, weight `[co, c / groups, …]`, optional bias `[co]`.
     Conv(Conv),
+    /// The transpose of a convolution, without groups: input `[n, c, …]`, weight `[c, co, …]`, optional bias `[co]`; each element of
+    /// the input adds its multiple of the kernel, `strides` apart, and `pads` are cut off the edges of the sum.
+    ConvTranspose(Conv),
     /// Softmax along one axis.
     Softmax {
         /// The axis.
@@ -356,6 +359,7 @@ impl Op {
             Self::QuickGelu { .. } => "QuickGelu",
             Self::FusedMatMul => "FusedMatMul",
             Self::BiasGelu => "BiasGelu",
+            Self::ConvTranspose(_) => "ConvTranspose",
             Self::FusedConv(_) => "FusedConv",
             Self::ChannelAffine => "ChannelAffine",
             Self::Split { .. } => "Split",

@@ -381,6 +381,7 @@ fn with_attributes(c: &mut Cursor<'_>, word: &str) -> Fallible<Op> {
         "Arange" => Op::Arange { len: c.key("len=", Cursor::dim)? },
         "Gemm" => Op::Gemm { trans_b: c.key("trans_b=", Cursor::bool)? },
         "Conv" => Op::Conv(convolution(c)?),
+        "ConvTranspose" => Op::ConvTranspose(convolution(c)?),
         "FusedConv" => Op::FusedConv(convolution(c)?),
         "Split" => Op::Split { axis: c.key("axis=", Cursor::index)?, sizes: c.key(" sizes=", Cursor::ints)? },
         "Softmax" => Op::Softmax { axis: c.key("axis=", Cursor::index)? },

@@ -192,7 +192,7 @@ pub fn attributes(op: &Op) -> String {
     let text = match op {
         Op::Arange { len } => format!("len={len}"),
         Op::Gemm { trans_b } => format!("trans_b={trans_b}"),
-        Op::Conv(c) | Op::FusedConv(c) => convolution(c),
+        Op::Conv(c) | Op::ConvTranspose(c) | Op::FusedConv(c) => convolution(c),
         Op::Split { axis, sizes } => format!("axis={axis} sizes={sizes:?}"),
         Op::Softmax { axis } | Op::Concat { axis } => format!("axis={axis}"),
         Op::InstanceNorm { eps } | Op::LayerNorm { eps } | Op::RmsNorm { eps } => format!("eps={eps}"),

@@ -99,6 +99,7 @@ fn is_never_folded(op: &Op) -> bool {
         Op::Foreign(_)
             | Op::ForChunks(_)
             | Op::Conv(_)
+            | Op::ConvTranspose(_)
             | Op::FusedConv(_)
             | Op::Split { .. }
             | Op::TemporalConv

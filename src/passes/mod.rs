@@ -15,6 +15,7 @@ mod fold_affine;
 mod fold_constants;
 mod fold_cross_attention;
 mod fuse_residual;
+mod fuse_upsample;
 mod guidance;
 pub mod hoist;
 #[cfg(test)]
@@ -140,6 +141,8 @@ pub fn pipeline() -> Vec<Box<dyn Pass>> {
         // Lowering leaves reshapes of constants behind.
         Box::new(fold_constants::FoldConstants),
         Box::new(eliminate::Eliminate),
+        // Takes convolutions that the next one could take: it saves more.
+        Box::new(fuse_upsample::FuseUpsample),
         // Looks through reshapes, so it does not depend on where they end up.
         Box::new(fuse_residual::FuseResidual),
         // All reshapes are there now.

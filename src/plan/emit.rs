@@ -288,6 +288,7 @@ impl<'a> Emitter<'a> {
             Op::MatMul => Form::standard("MatMul", vec![]),
             Op::Gemm { trans_b } => Form::standard("Gemm", vec![attr::int("transB", i64::from(*trans_b))]),
             Op::Conv(c) => Form::standard("Conv", conv_attributes(c)),
+            Op::ConvTranspose(c) => Form::standard("ConvTranspose", conv_attributes(c)),
             Op::FusedConv(c) => Form::contrib("FusedConv", conv_attributes(c)),
             Op::FusedMatMul => Form::contrib("FusedMatMul", vec![attr::int("transB", 1)]),
             Op::BiasGelu => Form::contrib("BiasGelu", vec![]),

@@ -31,6 +31,8 @@ CASES = {
     "conv_3x3": ([(1, 3, 5, 5), (4, 3, 3, 3), (4,)], "y = Conv<kernel_shape=[3,3], pads=[1,1,1,1]>(x0, x1, x2)"),
     "conv_1x1_no_bias": ([(2, 3, 4, 5), (4, 3, 1, 1)], "y = Conv<kernel_shape=[1,1]>(x0, x1)"),
     "conv_1d_depthwise": ([(1, 4, 9), (4, 1, 4)], "y = Conv<kernel_shape=[4], strides=[3], pads=[2,1], group=4>(x0, x1)"),
+    "conv_transpose": (
+        [(2, 3, 4, 5), (3, 2, 4, 3), (2,)], "y = ConvTranspose<kernel_shape=[4,3], strides=[2,3], pads=[1,0,2,1]>(x0, x1, x2)"),
     "conv_3d": (
         [(1, 2, 4, 5, 6), (3, 2, 3, 2, 3), (3,)],
         "y = Conv<kernel_shape=[3,2,3], strides=[1,2,2], pads=[2,0,1,0,1,1]>(x0, x1, x2)",
