@@ -12,16 +12,22 @@ use super::inputs::{Dims, input_specs, random_inputs};
 use super::model::Level;
 use super::paired::{Effort, Paired, Verdict, paired};
 use crate::diag::Result;
+use crate::hwdb::Kind;
 use crate::onnx;
+use crate::passes::manager::Debugging;
 use crate::runtime::session::{Optimization, Runtime, SessionOptions};
 
 /// A form of a model: what vidc changes and what the runtime may change after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Form {
+    /// On the command line.
+    pub key: &'static str,
     /// For tables.
     pub name: &'static str,
     /// What vidc changes.
     pub level: Level,
+    /// Passes that are left out of that.
+    pub without: &'static [&'static str],
     /// What the runtime changes.
     pub runtime: Optimization,
     /// What it leaves, see [`SessionOptions::disabled_optimizers`].
@@ -33,12 +39,22 @@ pub struct Form {
 /// [`Style::hides_shapes`]: onnx::Style::hides_shapes
 pub const CONSTANT_FOLDING: &str = "ConstantFolding";
 
+/// A fused convolution with a residual is one that the runtime does not turn into its blocked layout (NCHWc), so it is not made for that.
+const RESIDUALS: &[&str] = &["fuse-residual"];
+
 /// The forms that are compared; the last is what the runtime makes of the original.
 pub const FORMS: [Form; 4] = [
-    Form { name: "vidc", level: Level::Full, runtime: Optimization::Disable, disabled: &[] },
-    Form { name: "vidc, then layouts of the runtime", level: Level::Full, runtime: Optimization::All, disabled: &[CONSTANT_FOLDING] },
-    Form { name: "vidc, then the runtime", level: Level::Full, runtime: Optimization::All, disabled: &[] },
-    Form { name: "the runtime alone", level: Level::None, runtime: Optimization::All, disabled: &[] },
+    Form { key: "vidc", name: "vidc", level: Level::Full, without: &[], runtime: Optimization::Disable, disabled: &[] },
+    Form {
+        key: "layouts",
+        name: "vidc, then layouts of the runtime",
+        level: Level::Full,
+        without: RESIDUALS,
+        runtime: Optimization::All,
+        disabled: &[CONSTANT_FOLDING],
+    },
+    Form { key: "both", name: "vidc, then the runtime", level: Level::Full, without: RESIDUALS, runtime: Optimization::All, disabled: &[] },
+    Form { key: "runtime", name: "the runtime alone", level: Level::None, without: &[], runtime: Optimization::All, disabled: &[] },
 ];
 
 impl Form {
@@ -46,6 +62,21 @@ impl Form {
     pub fn options(&self, threads: usize) -> SessionOptions {
         let disabled_optimizers = self.disabled.iter().map(|n| (*n).to_owned()).collect();
         SessionOptions { threads, optimization: self.runtime, disabled_optimizers, ..SessionOptions::default() }
+    }
+
+    /// What of the passes runs.
+    pub fn debugging(&self) -> Debugging {
+        Debugging { disable: self.without.iter().map(|id| (*id).to_owned()).collect(), ..Debugging::default() }
+    }
+
+    /// The form of a key.
+    pub fn of_key(key: &str) -> Option<Self> {
+        FORMS.into_iter().find(|f| f.key == key)
+    }
+
+    /// The form that was fastest in most of what was measured (`benches/optimize/README.md`), for who does not measure.
+    pub fn usual(kind: Kind) -> Self {
+        FORMS[usize::from(kind == Kind::Cpu)]
     }
 }
 

@@ -15,11 +15,10 @@ use vidc::hwdb::{Kind, Machine};
 use vidc::import::onnx::{Imported, read_model};
 use vidc::onnx::Style;
 use vidc::optimize::candidate::metadata_of;
-use vidc::optimize::choose::{CONSTANT_FOLDING, Chosen, FORMS, choose};
+use vidc::optimize::choose::{CONSTANT_FOLDING, Chosen, FORMS, Form, choose};
 use vidc::optimize::model::{Level, live, optimize};
 use vidc::optimize::paired::Effort;
 use vidc::optimize::write::{Written, write};
-use vidc::passes::manager::Debugging;
 use vidc::passes::{PassRecord, Trace};
 use vidc::runtime::session::{Optimization, SessionOptions};
 use vidc::units::Bytes;
@@ -37,9 +36,14 @@ pub(crate) struct Args {
     hw: String,
     #[command(flatten)]
     dims: DimArgs,
-    /// How much may change: none, basic (constants, common and dead nodes), full. Every level computes the same.
-    #[arg(long, value_enum, default_value = "full", conflicts_with = "measure")]
-    level: LevelArg,
+    /// Who changes the model: vidc (nothing of ONNX Runtime's rewrites), layouts (vidc, then all of them but constant folding), both,
+    /// runtime. The usual one is layouts on a CPU, vidc on a GPU.
+    #[arg(long, value_name = "FORM", value_parser = FORMS.map(|f| f.key), conflicts_with = "measure")]
+    form: Option<String>,
+    /// How much vidc changes, with nothing of the runtime's rewrites: none, basic (constants, common and dead nodes), full. Every level
+    /// computes the same.
+    #[arg(long, value_enum, conflicts_with_all = ["measure", "form"])]
+    level: Option<LevelArg>,
     /// Measure the forms of the model on this machine and keep the fastest; never one slower than ONNX Runtime's default.
     #[arg(long)]
     measure: bool,
@@ -81,12 +85,10 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let model = read_model(&args.model, &args.dims.bindings())?;
     let read = start.elapsed();
     let chosen = if args.measure { Some(measure(args, &model, &machine)?) } else { None };
-    let (level, options) = match &chosen {
-        Some(chosen) => (FORMS[chosen.form].level, FORMS[chosen.form].options(args.threads)),
-        None => (args.level.into(), SessionOptions::default()),
-    };
+    let form = chosen.as_ref().map_or_else(|| form(args, &machine), |c| FORMS[c.form]);
+    let options = form.options(args.threads);
     let begin = start.elapsed();
-    let compiled = optimize(&model, &machine, &args.choose.choices(), level, &Debugging::default())?;
+    let compiled = optimize(&model, &machine, &args.choose.choices(), form.level, &form.debugging())?;
     let passes = start.elapsed().saturating_sub(begin);
     let written = write(&compiled.graph, &style(&model, &machine, &options), metadata_of(&options), &args.output)?;
     let done = Optimized {
@@ -94,12 +96,22 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         after: live(&compiled.graph).len(),
         model: &model,
         trace: &compiled.trace,
+        options: metadata_of(&options).into_iter().map(|e| (e.key, e.value)).collect(),
         written: &written,
         seconds: [read, passes, start.elapsed().saturating_sub(begin + passes)].map(|d| d.as_secs_f64()),
         chosen: chosen.as_ref(),
     };
     out.result(|| done.text(), || done.json());
     Ok(())
+}
+
+/// The form that was asked for, or the usual one.
+fn form(args: &Args, machine: &Machine) -> Form {
+    match (args.level, args.form.as_deref().and_then(Form::of_key)) {
+        (Some(level), _) => Form { level: level.into(), ..FORMS[0] },
+        (None, Some(form)) => form,
+        (None, None) => Form::usual(machine.kind),
+    }
 }
 
 /// How the model is written for its session: a runtime that does not fold constants needs to know no shapes, and then holds fewer
@@ -118,7 +130,7 @@ fn measure(args: &Args, model: &Imported, machine: &Machine) -> Result<Chosen, F
     let mut files = Vec::new();
     for (i, form) in FORMS.iter().enumerate() {
         let file = temporary.path().join(format!("{i}.onnx"));
-        let compiled = optimize(model, machine, &args.choose.choices(), form.level, &Debugging::default())?;
+        let compiled = optimize(model, machine, &args.choose.choices(), form.level, &form.debugging())?;
         let options = form.options(args.threads);
         write(&compiled.graph, &style(model, machine, &options), metadata_of(&options), &file)?;
         files.push(file);
@@ -134,6 +146,8 @@ struct Optimized<'a> {
     after: usize,
     model: &'a Imported,
     trace: &'a Trace,
+    /// Session options that the model was made for, as they stand in its metadata.
+    options: Vec<(String, String)>,
     written: &'a Written,
     /// Reading, passes, writing.
     seconds: [f64; 3],
@@ -154,12 +168,14 @@ impl Optimized<'_> {
         let rows: Vec<Vec<String>> = self.trace.records.iter().map(row).collect();
         let hint = open_dims(&self.model.open_dims());
         let [read, passes, write] = self.seconds;
+        let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let measured = self.chosen.map_or_else(String::new, measured_text);
         format!(
-            "{}\n{measured}{hint}{} operators -> {}; read {read:.2} s, passes {passes:.2} s, written {write:.2} s\nwrote {} ({} with weights)\n",
+            "{}\n{measured}{hint}{} operators -> {}; read {read:.2} s, passes {passes:.2} s, written {write:.2} s\nsession options: {}\nwrote {} ({} with weights)\n",
             table(&["pass", "nodes", "applied", "s"], &rows),
             self.before,
             self.after,
+            options.join(" "),
             self.written.model.display(),
             Bytes(self.written.bytes),
         )
@@ -172,6 +188,7 @@ impl Optimized<'_> {
             "bytes": self.written.bytes,
             "operators": { "before": self.before, "after": self.after, "written": self.written.nodes },
             "dims": self.model.dims,
+            "options": self.options.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "seconds": { "read": self.seconds[0], "passes": self.seconds[1], "write": self.seconds[2] },
             "passes": self.trace.records,
             "measured": self.chosen,
