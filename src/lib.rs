@@ -30,3 +30,6 @@ pub mod runtime;
 
 pub mod optimize;
 pub mod tuner;
+
+#[cfg(test)]
+mod skipped;

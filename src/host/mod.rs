@@ -46,13 +46,8 @@ mod testing {
 
     impl Reference {
         /// `None`, said on stderr, where `VIDC_SHARED` is not set.
-        #[expect(clippy::print_stderr, reason = "a skipped test must say so")]
         pub(super) fn open(test: &str) -> Option<Self> {
-            let Some(shared) = std::env::var_os("VIDC_SHARED") else {
-                eprintln!("{test}: skipped, VIDC_SHARED does not name a folder of references");
-                return None;
-            };
-            let path = Path::new(&shared).join("data/svd_tiny/ref.npz");
+            let path = crate::skipped::shared(test)?.join("data/svd_tiny/ref.npz");
             Some(Self(zip::ZipArchive::new(File::open(path).unwrap()).unwrap()))
         }
 

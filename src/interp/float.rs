@@ -1,6 +1,5 @@
 //! The two number types of the evaluator, and rounding to the others.
 
-use half::{bf16, f16};
 use ndarray::{ArrayD, LinalgScalar};
 
 use crate::ir::DType;
@@ -92,8 +91,8 @@ pub(super) fn settle<T: Float>(x: ArrayD<T>, dtype: DType, rounding: Rounding) -
     let f: fn(f64) -> f64 = match (dtype, rounding) {
         (DType::Bool, _) => |x| f64::from(u8::from(x != 0.0)),
         (d, _) if !d.is_float() => f64::trunc,
-        (DType::F16, Rounding::AsTyped) => |x| f16::from_f64(x).to_f64(),
-        (DType::BF16, Rounding::AsTyped) => |x| bf16::from_f64(x).to_f64(),
+        (DType::F16, Rounding::AsTyped) => |x| DType::F16.rounded(x),
+        (DType::BF16, Rounding::AsTyped) => |x| DType::BF16.rounded(x),
         (DType::F32, Rounding::AsTyped) if size_of::<T>() == 8 => |x| f64::from(x as f32),
         _ => return x,
     };

@@ -114,8 +114,9 @@ fn encode(dtype: DType, x: f64, out: &mut Vec<u8>) -> bool {
     };
     match dtype {
         DType::F32 => out.extend((x as f32).to_le_bytes()),
-        DType::F16 => out.extend(f16::from_f64(x).to_le_bytes()),
-        DType::BF16 => out.extend(bf16::from_f64(x).to_le_bytes()),
+        // Exact: the number is one that the type holds.
+        DType::F16 => out.extend(f16::from_f64(dtype.rounded(x)).to_le_bytes()),
+        DType::BF16 => out.extend(bf16::from_f64(dtype.rounded(x)).to_le_bytes()),
         DType::F64 => out.extend(x.to_le_bytes()),
         DType::I64 => out.extend((x as i64).to_le_bytes()),
         DType::I32 => out.extend((x as i32).to_le_bytes()),

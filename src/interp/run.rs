@@ -81,10 +81,12 @@ impl<T: Float> Machine<'_, T> {
         }
         for id in self.graph.inputs() {
             let node = self.graph.node(*id);
-            let Some((_, value)) = inputs.iter().find(|(n, _)| *n == node.name) else {
-                return Err(Diagnostic::new("model/evaluate", format!("the input `{}` was not given", node.name)).into());
+            let value = match (inputs.iter().find(|(n, _)| *n == node.name), self.graph.default_of(&node.name)) {
+                (Some((_, value)), _) => value.clone(),
+                (None, Some(default)) => (self.weights)(default)?,
+                (None, None) => return Err(Diagnostic::new("model/evaluate", format!("the input `{}` was not given", node.name)).into()),
             };
-            self.store(Outlet { node: *id, slot: 0 }, value.clone())?;
+            self.store(Outlet { node: *id, slot: 0 }, value)?;
         }
         Ok(())
     }

@@ -84,6 +84,8 @@ pub struct OpGraph {
     pub(crate) graph: StableDiGraph<Node, Wire>,
     pub(crate) inputs: Vec<NodeId>,
     pub(crate) outputs: Vec<(String, Outlet)>,
+    /// Inputs that the caller may leave out, with the values that they have then.
+    defaults: BTreeMap<String, WeightExpr>,
     /// The model's config says that its activations leave the range of fp16 (`force_upcast`).
     pub needs_f32: bool,
     next: u32,
@@ -98,7 +100,15 @@ impl PartialEq for OpGraph {
 impl OpGraph {
     /// An empty graph.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), graph: StableDiGraph::new(), inputs: Vec::new(), outputs: Vec::new(), needs_f32: false, next: 0 }
+        Self {
+            name: name.into(),
+            graph: StableDiGraph::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+            defaults: BTreeMap::new(),
+            needs_f32: false,
+            next: 0,
+        }
     }
 
     /// Declares an input.
@@ -108,6 +118,13 @@ impl OpGraph {
         let node = self.insert(Node { op: Op::Input, name: name.into(), group: "".into(), order, knob: None, outs: vec![ty] }, &[]);
         self.inputs.push(node);
         Outlet { node, slot: 0 }
+    }
+
+    /// Declares an input that the caller may leave out: it is `default` then.
+    pub fn input_with_default(&mut self, name: impl Into<String>, ty: TensorType, default: WeightExpr) -> Outlet {
+        let name = name.into();
+        self.defaults.insert(name.clone(), default);
+        self.input(name, ty)
     }
 
     /// Declares an output.
@@ -239,6 +256,11 @@ impl OpGraph {
         &self.inputs
     }
 
+    /// What an input is where the caller leaves it out, if the caller may.
+    pub fn default_of(&self, input: &str) -> Option<&WeightExpr> {
+        self.defaults.get(input)
+    }
+
     /// Output names and tensors in declaration order.
     pub fn outputs(&self) -> &[(String, Outlet)] {
         &self.outputs
@@ -293,6 +315,7 @@ impl OpGraph {
         let mut out = Self::new(self.name.clone());
         out.next = self.next;
         out.needs_f32 = self.needs_f32;
+        out.defaults.clone_from(&self.defaults);
         let mut map: BTreeMap<NodeId, NodeId> = BTreeMap::new();
         for id in self.nodes() {
             let node = self.node(id);

@@ -116,8 +116,17 @@ impl<'a> Reader<'a> {
         }
         c.expect("model ")?;
         let mut scope = Scope { graph: OpGraph::new(c.name()?), inputs: BTreeMap::new(), constants: BTreeMap::new(), nodes: Vec::new() };
-        for (name, ty) in c.list("(", ")", |c| Ok((c.name()?, c.colon_type()?)))? {
-            let outlet = scope.graph.input(name.clone(), ty);
+        let input = |c: &mut Cursor<'a>| {
+            let (name, ty) = (c.name()?, c.colon_type()?);
+            let default = if c.eat(" = ") { Some(self.reference(c)?) } else { None };
+            Ok((name, ty, default))
+        };
+        for (name, ty, default) in c.list("(", ")", input)? {
+            let outlet = match default {
+                None => scope.graph.input(name.clone(), ty),
+                Some(Reference::Constant(expr)) => scope.graph.input_with_default(name.clone(), ty, expr),
+                Some(_) => return c.fail(&format!("the default of the input `{name}` is no constant")),
+            };
             if scope.inputs.insert(name.clone(), outlet).is_some() {
                 return c.fail(&format!("the input `{name}` stands twice"));
             }

@@ -65,7 +65,7 @@ fn write_graph(out: &mut String, graph: &OpGraph, indent: &str, names: bool) -> 
     let ids = graph.nodes();
     let number: BTreeMap<NodeId, usize> =
         ids.iter().filter(|id| !matches!(graph.node(**id).op, Op::Input | Op::Weight(_))).enumerate().map(|(i, id)| (*id, i)).collect();
-    let inputs = list(graph.inputs().iter().map(|i| format!("{}: {}", quoted(&graph.node(*i).name), graph.node(*i).outs[0])));
+    let inputs = list(graph.inputs().iter().map(|i| input(graph, *i)));
     let outputs = list(graph.outputs().iter().map(|(n, o)| format!("{}: {} = {}", quoted(n), graph.ty(*o), reference(graph, &number, *o))));
     let flag = if graph.needs_f32 { " needs-f32" } else { "" };
     writeln!(out, "model {}({inputs}) -> {outputs}{flag}", quoted(&graph.name))?;
@@ -91,6 +91,12 @@ fn write_graph(out: &mut String, graph: &OpGraph, indent: &str, names: bool) -> 
         }
     }
     Ok(())
+}
+
+fn input(graph: &OpGraph, id: NodeId) -> String {
+    let node = graph.node(id);
+    let default = graph.default_of(&node.name).map(|d| format!(" = {{{}}}", constant(d))).unwrap_or_default();
+    format!("{}: {}{default}", quoted(&node.name), node.outs[0])
 }
 
 fn word(op: &Op) -> String {

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::model::live_part;
 use crate::diag::{Diagnostic, Result};
 use crate::files;
 use crate::ir::{OpGraph, verify};
@@ -28,7 +29,7 @@ pub struct Written {
     pub nodes: usize,
 }
 
-/// Writes a lowered graph to `path`, weights to `path` with `.data` behind it. Weights that nobody changed stay in the file that they
+/// Writes what the outputs of a lowered graph depend on to `path`, weights to `path` with `.data` behind it. Weights that nobody changed stay in the file that they
 /// are in if that lies in the same folder.
 ///
 /// # Errors
@@ -42,7 +43,8 @@ pub fn write(graph: &OpGraph, style: &Style, metadata: Vec<StringStringEntryProt
     let source = Source::Files(BTreeMap::new());
     let mut store = Store::create(temporary.path().join(&own), &own, &source, true)?;
     let home = std::fs::canonicalize(folder).map_err(|e| unwritable(&e))?;
-    let mut proto = emit(verify(graph)?, style, &mut |expr| match beside(expr, &home, &own) {
+    let graph = live_part(graph);
+    let mut proto = emit(verify(&graph)?, style, &mut |expr| match beside(expr, &home, &own) {
         Some(placed) => Ok(placed),
         None => store.place(expr),
     })?;

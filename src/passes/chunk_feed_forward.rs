@@ -56,6 +56,7 @@ impl Pass for ChunkFeedForward {
             id,
             scope: Scope::Segment,
             domain: counts(extent, MOST).iter().map(ToString::to_string).collect(),
+            on_request: Vec::new(),
             effect: Effect::Exact,
             about: "pieces in which feed-forward blocks are computed".into(),
         };

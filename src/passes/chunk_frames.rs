@@ -57,6 +57,7 @@ impl Pass for ChunkFrames {
             id,
             scope: Scope::Segment,
             domain: counts(extent, MOST).iter().map(ToString::to_string).collect(),
+            on_request: Vec::new(),
             effect: Effect::Exact,
             about: "pieces of the frames axis in which spatial blocks are computed".into(),
         };

@@ -20,6 +20,7 @@ impl Guidance {
             id: Self::knob_id(model),
             scope: Scope::Global,
             domain: vec!["batched".into(), "serial".into()],
+            on_request: Vec::new(),
             effect: Effect::Exact,
             about: "the halves of guidance in one call, or one after the other".into(),
         })

@@ -37,6 +37,9 @@ pub struct Knob {
     pub scope: Scope,
     /// The possible answers in order; the first is the plain one, which the reference uses.
     pub domain: Vec<String>,
+    /// Further answers that only the user gives: no search tries them, for they gain nothing on this device.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on_request: Vec<String>,
     /// The strongest effect of an answer.
     pub effect: Effect,
     /// One line for people.
@@ -81,9 +84,10 @@ impl Choices {
                 Diagnostic::new("tune/unknown-knob", format!("there is no knob `{id}` for this graph on this device"))
                     .help(suggest(id, knobs.iter().map(|k| k.id.as_str())))
             })?;
-            if !knob.domain.contains(answer) {
+            if !knob.domain.contains(answer) && !knob.on_request.contains(answer) {
                 let d = Diagnostic::new("tune/not-in-domain", format!("the knob `{id}` cannot be `{answer}`"));
-                return Err(Box::new(d.help(format!("its answers are: {}", knob.domain.join(", ")))));
+                let answers: Vec<&str> = knob.domain.iter().chain(&knob.on_request).map(String::as_str).collect();
+                return Err(Box::new(d.help(format!("its answers are: {}", answers.join(", ")))));
             }
         }
         Ok(())

@@ -200,7 +200,7 @@ pub fn offered_knobs(graph: &OpGraph, machine: &Machine) -> Result<Vec<Knob>> {
     let mut knobs = Vec::new();
     for pass in pipeline() {
         for knob in pass.knobs(&out.graph, machine) {
-            if knob.domain.len() > 1 && knobs.iter().all(|k: &Knob| k.id != knob.id) {
+            if knob.domain.len() + knob.on_request.len() > 1 && knobs.iter().all(|k: &Knob| k.id != knob.id) {
                 knobs.push(knob);
             }
         }

@@ -52,6 +52,7 @@ impl Pass for SelectKernels {
             id,
             scope: Scope::Segment,
             domain: vec!["conv3d".into(), "conv2d".into()],
+            on_request: Vec::new(),
             effect: Effect::Exact,
             about: "convolution over frames as a 3-D or a 2-D kernel".into(),
         };

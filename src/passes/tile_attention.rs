@@ -66,6 +66,7 @@ impl Pass for TileAttention {
             id,
             scope: Scope::Segment,
             domain: std::iter::once("fused".into()).chain(tiles(lq).map(|t| format!("tile-{t}"))).collect(),
+            on_request: Vec::new(),
             effect: Effect::Exact,
             about: "the provider's fused kernel, or tiles of queries".into(),
         };

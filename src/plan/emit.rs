@@ -52,6 +52,9 @@ pub fn emit(graph: Verified<'_>, style: &Style, place: Place<'_>) -> Result<Mode
     for input in graph.inputs() {
         let name = graph.node(*input).name.clone();
         e.proto.input.push(e.value_info(&name, &graph.node(*input).outs[0]));
+        if let Some(default) = graph.default_of(&name) {
+            e.proto.initializer.push(initializer(&name, default, place(default)?));
+        }
         e.names.insert(Outlet { node: *input, slot: 0 }, name);
     }
     e.body(place)?;

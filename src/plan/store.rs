@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::emit::Placed;
 use crate::diag::{Diagnostic, Result};
-use crate::weights::{Source, WeightExpr, WeightOp, evaluate};
+use crate::weights::{DType, Narrowing, Source, TensorBytes, WeightExpr, WeightOp, evaluate, narrowing};
 
 /// The plan's own file of derived weights.
 pub(super) const DERIVED: &str = "derived.bin";
@@ -107,6 +107,7 @@ impl<'a> Store<'a> {
 
     fn derive(&mut self, expr: &WeightExpr) -> Result<Placed> {
         let tensor = evaluate(expr)?;
+        stays_finite(expr, &tensor)?;
         let padding = self.at.next_multiple_of(ALIGN) - self.at;
         self.write(&vec![0; padding as usize])?;
         let offset = self.at;
@@ -135,6 +136,21 @@ impl<'a> Store<'a> {
     }
 }
 
+/// Refuses a weight that is written in f16 and holds numbers which f16 does not have: a model would give black frames without a word.
+fn stays_finite(expr: &WeightExpr, written: &TensorBytes) -> Result<()> {
+    let infinite = |b: &[u8; 2]| u16::from_le_bytes(*b) & 0x7fff == 0x7c00;
+    let WeightOp::Cast { of } = expr.op() else { return Ok(()) };
+    if written.dtype != DType::F16
+        || !written.bytes.as_chunks::<2>().0.iter().any(infinite)
+        || narrowing(of, DType::F16)? != Narrowing::Infinite
+    {
+        return Ok(());
+    }
+    let message = format!("a weight does not fit into f16, whose largest number is 65504: {of}");
+    let help = "choose bf16 or f32 for its model, as in `--choose MODEL.precision=bf16`";
+    Err(Diagnostic::new("weights/beyond-f16", message).help(help).into())
+}
+
 /// Bytes as hex.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
@@ -147,4 +163,22 @@ pub fn hex(bytes: &[u8]) -> String {
 fn unwritable(path: &Path, why: &std::io::Error) -> Diagnostic {
     Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {why}", path.display()))
         .help("free some disk, or choose another folder")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weight_beyond_f16_is_not_written_as_infinite() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = Source::Files(BTreeMap::new());
+        let mut store = Store::create(folder.path().join(DERIVED), DERIVED, &source, true).unwrap();
+        let narrow = |values: &[f32]| WeightExpr::literal_f32(&[values.len() as u64], values).unwrap().cast(DType::F16).unwrap();
+        assert_eq!(store.place(&narrow(&[1.0, -70_000.0])).unwrap_err().code, "weights/beyond-f16");
+        // What was infinite before is no fault of the type.
+        store.place(&narrow(&[1.0, f32::INFINITY])).unwrap();
+        store.place(&narrow(&[1.0, 65_504.0])).unwrap();
+    }
 }

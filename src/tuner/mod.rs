@@ -127,6 +127,9 @@ pub enum Objective {
     Throughput,
 }
 
+/// The usual [`Request::tolerance`]: less than what runs of one plan differ by.
+pub const TOLERANCE: f64 = 0.01;
+
 /// What is asked of the search.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Request {
@@ -138,6 +141,9 @@ pub struct Request {
     pub min_psnr: Option<f64>,
     /// Answers that are given.
     pub fixed: Choices,
+    /// How much worse than the best the figure of the objective may be, as a share of it, for the sake of quality, memory and plain
+    /// answers: 0.01 is 1 %.
+    pub tolerance: f64,
     /// Time for the search itself; the tables that every bound rests on are always made.
     pub time_limit: Option<Duration>,
 }
@@ -153,10 +159,17 @@ impl Request {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Certificate {
-    /// No other answers are better under the cost model.
+    /// No other answers are better under the cost model: none has a better figure than `best_…`, and none within the tolerance of it
+    /// has less noise, then less memory, then fewer answers that are not the plain ones.
     pub optimal: bool,
     /// How much better the best could be, as a share of the chosen plan's figure; 0 if optimal.
     pub gap: f64,
+    /// How much worse than the best the chosen plan's figure may be, as a share of it.
+    pub tolerance: f64,
+    /// Seconds of the plan with the best figure: the fastest, or the smallest where memory is asked for.
+    pub best_latency_s: f64,
+    /// Bytes of device memory of that plan.
+    pub best_peak_bytes: u64,
     /// How many combinations of answers there are.
     pub combinations: f64,
     /// Seconds for everything. Not part of a tuning record, which is the same whenever it is made.
@@ -212,10 +225,11 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
     let limits = Limits {
         peak: Some(budget),
         noise: request.min_psnr.map(Noise::at_least_db),
+        tolerance: request.tolerance,
         deadline: request.time_limit.map(|limit| Instant::now() + limit),
     };
     let found = search::search(&problem, request.objective, &limits);
-    let best = found.best.as_ref().ok_or_else(|| nothing(&found, request, budget))?;
+    let (Some(best), Some(first)) = (&found.best, &found.first) else { return Err(nothing(&found, request, budget).into()) };
     let choices = tables.choices(&space, &problem, best);
     let predicted = predict(stages, machine, &choices)?;
     same_figures(best, &predicted)?;
@@ -229,10 +243,13 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
     Ok(Outcome {
         effects: effects(&space, &choices),
         front: knees::pick(&found.front).into_iter().map(point).collect(),
-        one_gib_more: one_gib_more(&found.front, best, budget).map(point),
+        one_gib_more: one_gib_more(&found.front, first, budget).map(point),
         certificate: Certificate {
             optimal: found.gap == 0.0,
             gap: found.gap,
+            tolerance: request.tolerance,
+            best_latency_s: Time(first.time).secs(),
+            best_peak_bytes: first.peak,
             combinations: space.combinations() as f64,
             elapsed_s: Some(start.elapsed().as_secs_f64()),
         },

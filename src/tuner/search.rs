@@ -11,8 +11,9 @@
 //! transient as a maximum.
 //!
 //! Two rounds. The first finds every efficient (time, memory, noise): the front, the least figure of the objective under the
-//! limits, the smallest plan. The second, which knows that figure, looks only at partial plans that can still reach it and
-//! settles ties: less noise, then less memory, then fewer answers that are not the plain ones.
+//! limits, the smallest plan. The second, which knows that figure, looks only at partial plans that can still come within the
+//! tolerance of it and takes the one with less noise, then less memory, then fewer answers that are not the plain ones: figure by
+//! figure, each capped at what the plan at hand has, so that few partial plans stay.
 //!
 //! *Anytime*: when the deadline comes, the best complete plan of a greedy scan is given with a lower bound from the partial
 //! plans that are still open: completed by the least of everything that remains, none can be better than that.
@@ -94,6 +95,8 @@ pub struct Limits {
     pub peak: Option<Bytes>,
     /// Most noise.
     pub noise: Option<Noise>,
+    /// How much worse than the best the figure of the objective may be for the sake of the others, as a share of it.
+    pub tolerance: f64,
     /// When to stop.
     pub deadline: Option<Instant>,
 }
@@ -128,8 +131,10 @@ pub struct Plan {
 /// What the search found.
 #[derive(Clone, Debug)]
 pub struct Found {
-    /// The best plan within the limits.
+    /// The chosen plan: within the limits and the tolerance.
     pub best: Option<Plan>,
+    /// The plan within the limits with the least figure of the objective.
+    pub first: Option<Plan>,
     /// How much better the best could be, as a share of its figure.
     pub gap: f64,
     /// Was everything looked at?
@@ -352,8 +357,8 @@ pub fn search(problem: &Problem<'_>, objective: Objective, limits: &Limits) -> F
     let first = fitting.min_by_key(|p| figure(p.time, p.peak)).cloned();
     let open = rounds.iter().flat_map(|r| &r.open).filter(|(_, peak)| limits.fits(*peak)).map(|(t, p)| figure(*t, *p).0).min();
     let gap = first.as_ref().map_or(0.0, |best| gap(figure(best.time, best.peak).0, open));
-    let best = if complete { first.map(|b| settle_ties(problem, &b, objective, limits)) } else { first };
-    Found { best, gap, complete, least: front.first().cloned(), front }
+    let best = if complete { first.as_ref().map(|b| settle(problem, b, objective, limits)) } else { first.clone() };
+    Found { best, first, gap, complete, least: front.first().cloned(), front }
 }
 
 fn gap(found: u64, open: Option<u64>) -> f64 {
@@ -443,29 +448,99 @@ fn greedy(problem: &Problem<'_>, residency: Residency, units: &[Vec<Label>], mos
     plans
 }
 
-/// Among plans as good as `best`: the least noise, then the least memory, then the fewest departures.
-fn settle_ties(problem: &Problem<'_>, best: &Plan, objective: Objective, limits: &Limits) -> Plan {
-    let most_noise = limits.noise.map_or(u64::MAX, |n| n.0);
-    let fits = |peak: u64| if objective == Objective::Memory { peak <= best.peak } else { limits.fits(peak) };
+/// What a plan of the second round may have at most.
+#[derive(Clone, Copy, Debug)]
+struct Caps {
+    time: u64,
+    peak: u64,
+    noise: u64,
+    departures: u32,
+}
+
+/// A figure that decides between plans.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Figure {
+    Time,
+    Peak,
+    Noise,
+    Departures,
+}
+
+impl Figure {
+    fn of(self, p: &Plan) -> u64 {
+        match self {
+            Self::Time => p.time,
+            Self::Peak => p.peak,
+            Self::Noise => p.noise,
+            Self::Departures => u64::from(p.departures),
+        }
+    }
+
+    fn cap(self, caps: &mut Caps, most: u64) {
+        match self {
+            Self::Time => caps.time = most,
+            Self::Peak => caps.peak = most,
+            Self::Noise => caps.noise = most,
+            Self::Departures => caps.departures = most as u32,
+        }
+    }
+}
+
+/// Among plans within the tolerance of `best` the one with the least noise, then the least memory, then the fewest departures, then
+/// the least time. Where memory is the objective, time has the same tolerance before noise is looked at: a plan as small as the
+/// smallest is not worth many times its time.
+fn settle(problem: &Problem<'_>, best: &Plan, objective: Objective, limits: &Limits) -> Plan {
+    let mut caps = Caps { time: u64::MAX, peak: u64::MAX, noise: limits.noise.map_or(u64::MAX, |n| n.0), departures: u32::MAX };
+    let within = |least: u64| least.saturating_add((least as f64 * limits.tolerance) as u64);
+    let order: &[Figure] = match objective {
+        Objective::Latency | Objective::Throughput => {
+            caps.time = within(best.time);
+            &[Figure::Noise, Figure::Peak, Figure::Departures, Figure::Time]
+        }
+        Objective::Memory => {
+            caps.peak = within(best.peak);
+            &[Figure::Time, Figure::Noise, Figure::Peak, Figure::Departures, Figure::Time]
+        }
+    };
     let mut found = best.clone();
+    for (i, figure) in order.iter().enumerate() {
+        // Nothing beyond what is at hand is looked at.
+        let known = figure.of(&found);
+        figure.cap(&mut caps, known);
+        let rest = &order[i..];
+        found = least(problem, &found, caps, rest, limits);
+        let most = if *figure == Figure::Time && i == 0 { within(found.time) } else { figure.of(&found) };
+        figure.cap(&mut caps, most);
+    }
+    found
+}
+
+/// The first by these figures among `known` and the plans that keep to the caps.
+fn least(problem: &Problem<'_>, known: &Plan, caps: Caps, order: &[Figure], limits: &Limits) -> Plan {
+    let by_departures = order[0] == Figure::Departures;
+    // A figure that is looked at later decides nothing yet, and a component less means far fewer labels.
+    let with_noise = order[0] == Figure::Noise || caps.noise != u64::MAX;
+    let figures = |p: &Plan| order.iter().map(|f| f.of(p)).collect::<Vec<u64>>();
+    let mut found = known.clone();
     for residency in &problem.residencies {
         let memory = Memory { machine: problem.machine, residency: *residency };
-        let units = problem.labels(*residency);
-        let fold = Fold { rests: rests(&units), units: &units, by_departures: true, limits };
-        let levels = fold.run(|l| l.time <= best.time && l.noise <= most_noise && fits(memory.peak(Bytes(l.sum), Bytes(l.max)).0));
+        let labels = |unit: Vec<Label>| unit.into_iter().map(|l| Label { noise: if with_noise { l.noise } else { 0 }, ..l }).collect();
+        let units: Vec<Vec<Label>> = problem.labels(*residency).into_iter().map(|u| pruned(labels(u), by_departures)).collect();
+        let fold = Fold { rests: rests(&units), units: &units, by_departures, limits };
+        let levels = fold.run(|l| {
+            let peak = memory.peak(Bytes(l.sum), Bytes(l.max)).0;
+            l.time <= caps.time && l.noise <= caps.noise && l.departures <= caps.departures && peak <= caps.peak && limits.fits(peak)
+        });
         if levels.len() > units.len() {
             let last = levels.len() - 1;
             let plans = (0..levels[last].len()).map(|i| plan(problem, *residency, picks(&levels, i)));
-            found = plans.chain(std::iter::once(found)).min_by_key(tie_key).unwrap_or_else(|| best.clone());
+            let key = |p: &Plan| (figures(p), p.residency, p.alternatives.clone());
+            found = plans.chain(std::iter::once(found)).min_by_key(key).unwrap_or_else(|| known.clone());
         }
     }
     found
 }
 
-fn tie_key(p: &Plan) -> (u64, u64, u64, u32, Residency, Vec<u32>) {
-    (p.time, p.noise, p.peak, p.departures, p.residency, p.alternatives.clone())
-}
-
 #[cfg(test)]
 #[path = "search_tests.rs"]
-mod tests;
+pub(super) mod tests;

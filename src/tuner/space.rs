@@ -71,7 +71,7 @@ impl Space {
                 names.push(&s.site.instance);
             }
         }
-        let models: Result<Vec<ModelSpace>> = names.par_iter().map(|name| model_space(stages, name, machine)).collect();
+        let models: Result<Vec<ModelSpace>> = names.par_iter().map(|name| model_space(stages, name, machine, fixed)).collect();
         let mut space = Self { residencies: Residency::ALL.to_vec(), models: models? };
         fixed.check(&space.knobs())?;
         space.fix(fixed)?;
@@ -123,17 +123,19 @@ pub fn residency_knob() -> Knob {
         id: RESIDENCY.into(),
         scope: Scope::Global,
         domain: Residency::ALL.iter().map(|r| r.name().into()).collect(),
+        on_request: Vec::new(),
         effect: Effect::Exact,
         about: "every model loaded for the whole run, or only the one that runs".into(),
     }
 }
 
-fn model_space(stages: &Stages<'_>, model: &str, machine: &Machine) -> Result<ModelSpace> {
+fn model_space(stages: &Stages<'_>, model: &str, machine: &Machine, fixed: &Choices) -> Result<ModelSpace> {
     let mine: Vec<(usize, &Stage)> = stages.stages.iter().enumerate().filter(|(_, s)| s.site.instance == model).collect();
     let batch = mine.iter().map(|(_, s)| s.site.batch).max().unwrap_or(1);
     let guidance = Guidance::knob(model, batch);
     let answers: Vec<Choices> = combinations(guidance.as_slice());
-    let parts: Result<Vec<(Vec<Knob>, Vec<Variant>)>> = answers.into_par_iter().map(|g| variants(stages, &mine, &g, machine)).collect();
+    let parts: Result<Vec<(Vec<Knob>, Vec<Variant>)>> =
+        answers.into_par_iter().map(|g| variants(stages, &mine, &g, machine, fixed)).collect();
     let mut out = ModelSpace { model: model.into(), knobs: guidance.into_iter().collect(), variants: Vec::new() };
     for (knobs, variants) in parts? {
         out.variants.extend(variants);
@@ -148,12 +150,20 @@ fn model_space(stages: &Stages<'_>, model: &str, machine: &Machine) -> Result<Mo
 }
 
 /// The variants under one answer to guidance, with all knobs that are offered there.
-fn variants(stages: &Stages<'_>, mine: &[(usize, &Stage)], guidance: &Choices, machine: &Machine) -> Result<(Vec<Knob>, Vec<Variant>)> {
+fn variants(
+    stages: &Stages<'_>,
+    mine: &[(usize, &Stage)],
+    guidance: &Choices,
+    machine: &Machine,
+    fixed: &Choices,
+) -> Result<(Vec<Knob>, Vec<Variant>)> {
     let mut bound = Vec::new();
     let mut knobs = Vec::new();
     for (index, stage) in mine {
         let (graph, pieces) = stages.bound(stage, guidance)?;
-        for knob in offered_knobs(&graph, machine)? {
+        for mut knob in offered_knobs(&graph, machine)? {
+            let asked = fixed.get(&knob.id).filter(|a| knob.on_request.iter().any(|o| o == a));
+            knob.domain.extend(asked.map(str::to_owned));
             unite(&mut knobs, knob);
         }
         bound.push((*index, graph, pieces));

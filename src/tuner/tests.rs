@@ -6,6 +6,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 use super::record::{TuningRecord, json_schema};
+use super::search::tests::chosen;
 use super::search::{Found, Problem};
 use super::*;
 use crate::hwdb;
@@ -103,12 +104,8 @@ fn answered(variant: &space::Variant) -> Vec<Choices> {
 fn best(points: &[Point], objective: Objective, limits: &Limits) -> Option<(u64, u64, u64, u32)> {
     let fits =
         |p: &&Point| limits.peak.is_none_or(|b| p.predicted.peak_bytes_hi <= b.0) && limits.noise.is_none_or(|most| p.noise <= most.0);
-    let key = |p: &Point| {
-        let (t, m) = (p.predicted.latency_ps, p.predicted.peak_bytes);
-        if objective == Objective::Memory { (m, t, p.noise, 0, p.departures) } else { (t, p.noise, m, 0, p.departures) }
-    };
-    let best = points.iter().filter(fits).min_by_key(|p| key(p))?;
-    Some((best.predicted.latency_ps, best.predicted.peak_bytes, best.noise, best.departures))
+    let figures = |p: &Point| (p.predicted.latency_ps, p.predicted.peak_bytes, p.noise, p.departures);
+    chosen(&points.iter().filter(fits).map(figures).collect::<Vec<_>>(), objective, limits.tolerance)
 }
 
 #[test]
@@ -128,13 +125,13 @@ fn the_search_agrees_with_brute_force_through_compiles() {
     peaks.sort_unstable();
     let budgets = [None, Some(peaks[0]), Some(peaks[0] - 1), Some(peaks[points.len() / 20]), Some(peaks[points.len() / 3])];
     let floors = [None, Some(60.0), Some(65.0), Some(100.0)];
-    for (objective, budget, floor) in
-        [Objective::Latency, Objective::Memory].into_iter().flat_map(|o| budgets.into_iter().flat_map(move |b| floors.map(|f| (o, b, f))))
-    {
-        let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), deadline: None };
+    let asked =
+        [Objective::Latency, Objective::Memory].into_iter().flat_map(|o| budgets.into_iter().flat_map(move |b| floors.map(|f| (o, b, f))));
+    for ((objective, budget, floor), tolerance) in asked.flat_map(|a| [0.0, TOLERANCE, 0.2].map(|t| (a, t))) {
+        let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), tolerance, deadline: None };
         let found = search::search(&problem, objective, &limits);
         let got = found.best.as_ref().map(|p| (p.time, p.peak, p.noise, p.departures));
-        assert_eq!(got, best(&points, objective, &limits), "{objective:?} {budget:?} {floor:?}");
+        assert_eq!(got, best(&points, objective, &limits), "{objective:?} {budget:?} {floor:?} {tolerance}");
         assert!(found.complete && found.gap == 0.0);
     }
     // The whole way, with the check of the last digit.
@@ -171,8 +168,14 @@ fn the_search_agrees_with_brute_force_where_a_model_was_cut() {
         let mut peaks: Vec<u64> = points.iter().map(|p| p.predicted.peak_bytes_hi).collect();
         peaks.sort_unstable();
         for budget in [None, Some(peaks[0]), Some(peaks[points.len() / 20]), Some(peaks[points.len() / 3])] {
-            for (objective, floor) in [(Objective::Latency, None), (Objective::Latency, Some(62.0)), (Objective::Memory, Some(65.0))] {
-                let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), deadline: None };
+            let asked = [
+                (Objective::Latency, None, 0.0),
+                (Objective::Latency, None, TOLERANCE),
+                (Objective::Latency, Some(62.0), 0.1),
+                (Objective::Memory, Some(65.0), 0.1),
+            ];
+            for (objective, floor, tolerance) in asked {
+                let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), tolerance, deadline: None };
                 let found = search::search(&problem, objective, &limits);
                 let got = found.best.as_ref().map(|p| (p.time, p.peak, p.noise, p.departures));
                 assert_eq!(got, best(&points, objective, &limits), "{key} {objective:?} {budget:?} {floor:?}");

@@ -65,6 +65,18 @@ pub(super) fn from_f64(dtype: DType, values: &[f64], out: &mut [u8]) {
     }
 }
 
+impl DType {
+    /// The nearest number that the type holds, ties to even; of floats only, others are as they are.
+    pub fn rounded(self, value: f64) -> f64 {
+        match self {
+            Self::F32 => f64::from(value as f32),
+            Self::F16 => f64::from(f16::from_f32(odd_f32(value)).to_f32()),
+            Self::BF16 => f64::from(bf16::from_f32(odd_f32(value)).to_f32()),
+            _ => value,
+        }
+    }
+}
+
 /// `value` as f32, rounded to odd: if it does not fit, the neighbour with an odd last bit. Rounding that to a format with at
 /// least two bits less is rounding `value` once (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", 2008).
 fn odd_f32(value: f64) -> f32 {

@@ -51,7 +51,7 @@ fn library() -> Option<PathBuf> {
         Ok(located) => Some(located.path),
         Err(d) if std::env::var_os("VIDC_REQUIRE_ORT").is_some_and(|v| v == "1") => panic!("{d:?}"),
         Err(d) => {
-            eprintln!("skipped: {d}");
+            crate::skipped::skipped("a test of the command line", &d.to_string());
             None
         }
     }

@@ -5,11 +5,14 @@
 mod cli;
 mod cli_cases;
 mod examples;
+mod folding;
 mod fuzz;
 mod layering;
 mod onnx_backend;
 mod order;
 mod reference;
 mod repo;
+#[path = "../../src/skipped.rs"]
+mod skipped;
 mod source;
 mod third_party;

@@ -29,7 +29,7 @@ pub(crate) fn runtime() -> Option<Runtime> {
         Ok(located) => Some(Runtime::load(&located.path).unwrap_or_else(|d| panic!("{d:?}"))),
         Err(d) if std::env::var_os("VIDC_REQUIRE_ORT").is_some_and(|v| v == "1") => panic!("{d:?}"),
         Err(d) => {
-            eprintln!("skipped, there is no ONNX Runtime here: {d}");
+            crate::skipped::skipped("a test that runs models", &format!("no ONNX Runtime: {d}"));
             None
         }
     }
@@ -41,8 +41,7 @@ fn reference(name: &str) -> ArrayD<f32> {
 
 /// `VIDC_SHARED/data/svd_tiny/ref.npz`, if there is one: it has the inputs of the first stages as well.
 fn whole_reference() -> Option<PathBuf> {
-    let found = std::env::var_os("VIDC_SHARED").map(|p| PathBuf::from(p).join("data/svd_tiny/ref.npz"));
-    found.filter(|p| p.is_file())
+    Some(crate::skipped::shared("the encoders against the whole reference")?.join("data/svd_tiny/ref.npz"))
 }
 
 /// The arrays one above the other, with a leading axis of steps.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, WeightsArgs, size};
+use crate::common::args::{ChooseArgs, GraphArgs, ToleranceArgs, WeightsArgs, size};
 use crate::common::planning::{self, Chosen, effects_text};
 use crate::common::weights::weights;
 use crate::common::{Done, Failure, Out, target};
@@ -22,7 +22,7 @@ pub(crate) struct Args {
     #[command(flatten)]
     graph: GraphArgs,
     /// A tuning record that `vidc tune` wrote.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "choose"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["memory", "choose", "tolerance"])]
     tuning: Option<PathBuf>,
     /// The device to tune for first: a key of `vidc hw list`, or cpu for this machine.
     #[arg(long, value_name = "KEY")]
@@ -30,6 +30,8 @@ pub(crate) struct Args {
     /// Most device memory, such as 12GiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
+    #[command(flatten)]
+    tolerance: ToleranceArgs,
     #[command(flatten)]
     choose: ChooseArgs,
     #[command(flatten)]
@@ -51,7 +53,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let weights = weights(&args.weights, &program)?;
     let chosen = match &record {
         Some(record) => recorded(&program, &machine, record)?,
-        None => planning::search(&program, &machine, args.memory, &args.choose.choices())?,
+        None => planning::search(&program, &machine, args.memory, args.tolerance.share(), &args.choose.choices())?,
     };
     let manifest = planning::write(&program, &machine, &chosen, &weights, args.bundle, &args.output)?;
     out.result(|| text(args, &manifest, &chosen), || result_json(args, &manifest, &chosen, &machine));

@@ -165,7 +165,14 @@ impl Shown<'_> {
             let _ = write!(out, "\n{}", self.rules());
         }
         out += &open_dims(&self.explained.open);
-        let knob = |k: &Knob| vec![k.id.clone(), k.domain.join(" | "), effect(k).into(), k.about.clone()];
+        let knob = |k: &Knob| {
+            vec![
+                k.id.clone(),
+                k.domain.iter().chain(&k.on_request).map(String::as_str).collect::<Vec<_>>().join(" | "),
+                effect(k).into(),
+                k.about.clone(),
+            ]
+        };
         let knobs: Vec<Vec<String>> = self.explained.knobs.iter().map(knob).collect();
         if !knobs.is_empty() {
             let _ = write!(out, "\n{}", table(&["knob", "answers, the plain one first", "effect", "what it decides"], &knobs));

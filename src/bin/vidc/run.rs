@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::common::args::{ChooseArgs, Pair, WeightsArgs, pair, size};
+use crate::common::args::{ChooseArgs, Pair, ToleranceArgs, WeightsArgs, pair, size};
 use crate::common::progress::Progress;
 use crate::common::{Done, Failure, Out, say};
 use prepare::Ready;
@@ -46,6 +46,8 @@ pub(crate) struct Args {
     /// Most memory, such as 12GiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
+    #[command(flatten)]
+    tolerance: ToleranceArgs,
     #[command(flatten)]
     choose: ChooseArgs,
     /// A picture for an input of the graph.

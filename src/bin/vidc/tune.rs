@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, size};
+use crate::common::args::{ChooseArgs, GraphArgs, ToleranceArgs, size};
 use crate::common::planning::{certificate_text, effects, effects_text, predicted_text};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
@@ -57,6 +57,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DB")]
     min_psnr: Option<f64>,
     #[command(flatten)]
+    tolerance: ToleranceArgs,
+    #[command(flatten)]
     choose: ChooseArgs,
     /// Seconds that the search may take; what it found by then comes with the remaining gap.
     #[arg(long, value_name = "S")]
@@ -94,6 +96,7 @@ fn request(args: &Args) -> Result<Request, Failure> {
         memory: args.memory,
         min_psnr: args.min_psnr,
         fixed: args.choose.choices(),
+        tolerance: args.tolerance.share(),
         time_limit: limit.map_err(|_| Failure::Usage("--time-limit is a number of seconds from 0".into()))?,
     })
 }

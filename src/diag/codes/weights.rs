@@ -73,6 +73,10 @@ pub(super) const CODES: &[Code] = &[
         "weights/dtype-mismatch",
         "A tensor of integers is stored where the model needs floats, or the other way round. The weights and the configuration do not belong together.",
     ),
+    input(
+        "weights/beyond-f16",
+        "A weight holds numbers beyond 65504, the largest of f16, for which the model was to be written; they would become infinite, and the pictures black. Choose bf16 or f32 for that model with --choose.",
+    ),
     bug("weights/expression", "A weight expression was built from parts that do not fit: a pass computed a wrong shape, axis or type."),
     bug("weights/unbound", "A weight expression was evaluated before its parameters were bound to a file or a seed."),
 ];

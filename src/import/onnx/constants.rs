@@ -110,8 +110,8 @@ fn integer(dtype: DType, n: i64) -> Option<Vec<u8>> {
 fn float(dtype: DType, x: f64) -> Vec<u8> {
     match dtype {
         DType::F64 => x.to_le_bytes().into(),
-        DType::F16 => half::f16::from_f64(x).to_le_bytes().into(),
-        DType::BF16 => half::bf16::from_f64(x).to_le_bytes().into(),
+        DType::F16 => half::f16::from_f64(dtype.rounded(x)).to_le_bytes().into(),
+        DType::BF16 => half::bf16::from_f64(dtype.rounded(x)).to_le_bytes().into(),
         _ => (x as f32).to_le_bytes().into(),
     }
 }

@@ -77,7 +77,7 @@ pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<Importe
     check_bindings(dims)?;
     let mut shared = Shared::new(functions, Folder::new(dir), dims);
     let mut reader = Reader::new(&proto.name, &mut shared);
-    reader.inputs(proto)?;
+    reader.inputs(proto, model.ir_version)?;
     reader.content(proto)?;
     let outputs = reader.outputs(proto)?;
     let mut graph = reader.graph;

@@ -68,6 +68,8 @@ pub(super) struct Reader<'s, 'm> {
     names: HashMap<String, Outlet>,
     facts: HashMap<Outlet, Fact>,
     declared: HashMap<String, Fact>,
+    /// Inputs that took an initialiser as their default.
+    defaulted: BTreeSet<String>,
 }
 
 /// A node as the rules of [`lift`] see it: at the meaning of opset 21.
@@ -85,15 +87,37 @@ pub(super) struct Site<'a> {
 
 impl<'s, 'm> Reader<'s, 'm> {
     pub(super) fn new(name: &str, shared: &'s mut Shared<'m>) -> Self {
-        Self { graph: OpGraph::new(name), shared, names: HashMap::new(), facts: HashMap::new(), declared: HashMap::new() }
+        Self {
+            graph: OpGraph::new(name),
+            shared,
+            names: HashMap::new(),
+            facts: HashMap::new(),
+            declared: HashMap::new(),
+            defaulted: BTreeSet::new(),
+        }
     }
 
-    /// Inputs of the model; those that have a default among the initialisers are taken at it.
-    pub(super) fn inputs(&mut self, graph: &GraphProto) -> Result<()> {
-        let stored: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-        for input in graph.input.iter().filter(|i| !stored.contains(i.name.as_str())) {
-            let fact = self.declaration(input, true)?;
-            self.declare(&input.name, fact)?;
+    /// Inputs of the model. One among the initialisers has a default, which the caller may replace; in a file of an `ir_version`
+    /// before 4 every initialiser had to be declared as an input, and none of them may be replaced.
+    pub(super) fn inputs(&mut self, graph: &GraphProto, ir_version: i64) -> Result<()> {
+        let stored: BTreeMap<&str, &TensorProto> = graph.initializer.iter().map(|t| (t.name.as_str(), t)).collect();
+        for input in &graph.input {
+            match stored.get(input.name.as_str()) {
+                None => {
+                    let fact = self.declaration(input, true)?;
+                    self.declare(&input.name, fact)?;
+                }
+                Some(default) if ir_version >= 4 => {
+                    let Some(expr) = self.shared.folder.expression(default)? else { continue };
+                    let mut fact = self.declaration(input, true)?;
+                    fill(&mut fact, &Fact { value: None, ..Fact::of_tensor(default) });
+                    let ty = self.tensor_type(&fact);
+                    let outlet = self.graph.input_with_default(&input.name, ty, expr);
+                    self.define(&input.name, outlet, fact)?;
+                    self.defaulted.insert(input.name.clone());
+                }
+                Some(_) => {}
+            }
         }
         Ok(())
     }
@@ -190,6 +214,9 @@ impl<'s, 'm> Reader<'s, 'm> {
             self.declared.insert(value.name.clone(), fact);
         }
         for t in &graph.initializer {
+            if self.defaulted.remove(&t.name) {
+                continue;
+            }
             let outlet = self.stored(t)?;
             self.define(&t.name, outlet, Fact::of_tensor(t))?;
         }

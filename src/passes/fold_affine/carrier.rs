@@ -27,7 +27,7 @@ pub(super) struct Carrier {
     /// The axis of the channels in its output.
     pub(super) out_axis: usize,
     /// The axis of the weight that runs over the output's channels.
-    weight_out: usize,
+    pub(super) weight_out: usize,
     /// The axis of the channels in its input, and the axis of the weight that runs over them; of products only.
     input: Option<(usize, Option<usize>)>,
     /// Is a bias possible?

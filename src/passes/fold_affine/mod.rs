@@ -12,7 +12,7 @@
 //! channels stay one axis. The tensor that changes has no other reader and is no output of the graph. Gain: a pass over an
 //! activation each. Cost: a changed weight is stored with the plan instead of used where it lies, so a weight with other readers
 //! is left, and so are weights of more than [`LARGE`] bytes for an operator that moves less than an eighth ([`NEGLIGIBLE`]) of them.
-//! Always exact; no knob.
+//! A product that a 16-bit weight holds less well than a normal number is left too. Always exact; no knob.
 
 mod carrier;
 
@@ -25,7 +25,7 @@ use crate::ir::dim::product;
 use crate::ir::op::{Attention, Binary, Unary};
 use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
 use crate::units::Bytes;
-use crate::weights::{Arithmetic, WeightExpr, WeightOp};
+use crate::weights::{Arithmetic, WeightExpr, WeightOp, products_stay_normal};
 
 pub(super) struct FoldAffine;
 
@@ -192,7 +192,7 @@ fn behind(rw: &mut Rewriter<'_>, site: &Site, change: &Change, axis: Option<usiz
         Ok(new) => new,
         Err(why) => return Ok(Err(why)),
     };
-    if let Some(why) = refused(graph, &[(id, &params, &new)], site.out()) {
+    if let Some(why) = refused(graph, &[(id, &params, &new)], site.out())? {
         return Ok(Err(why));
     }
     let why = Why::new("into-the-producer").with("operator", graph.node(id).op.name()).with("weights", stored(&[(&params, &new)]));
@@ -218,7 +218,7 @@ fn in_front(rw: &mut Rewriter<'_>, site: &Site, change: &Change, axis: Option<us
         }
     }
     let each: Vec<_> = found.iter().zip(&news).map(|((id, _, old), new)| (*id, old, new)).collect();
-    if let Some(why) = refused(graph, &each, site.out()) {
+    if let Some(why) = refused(graph, &each, site.out())? {
         return Ok(Err(why));
     }
     let pairs: Vec<_> = each.iter().map(|(_, old, new)| (*old, *new)).collect();
@@ -305,19 +305,31 @@ fn stored(pairs: &[(&Params, &Params)]) -> Bytes {
 }
 
 /// Why these carriers are not given new parameters to save an operator that yields `out`, if so.
-fn refused(graph: &OpGraph, each: &[(NodeId, &Params, &Params)], out: Outlet) -> Option<&'static str> {
+///
+/// # Errors
+/// Those of reading a constant of 16 bits.
+fn refused(graph: &OpGraph, each: &[(NodeId, &Params, &Params)], out: Outlet) -> Result<Option<&'static str>> {
     for (id, old, new) in each {
         let weight = graph.inputs_of(*id)[1];
         if old.weight != new.weight && old.weight.byte_len() > SMALL && graph.user_count(weight) > 1 {
-            return Some("weight-has-other-readers");
+            return Ok(Some("weight-has-other-readers"));
         }
         if new.weight.byte_len() > old.weight.byte_len() {
-            return Some("weight-would-grow");
+            return Ok(Some("weight-would-grow"));
+        }
+        let axis = carrier(graph, *id).map_or(0, |(c, _)| c.weight_out);
+        if old.weight != new.weight && !products_stay_normal(&new.weight, axis)? {
+            return Ok(Some("products-leave-the-normal-range"));
+        }
+        if let Some(bias) = new.bias.as_ref().filter(|b| old.bias.as_ref() != Some(b))
+            && !products_stay_normal(bias, usize::MAX)?
+        {
+            return Ok(Some("products-leave-the-normal-range"));
         }
     }
     let pairs: Vec<_> = each.iter().map(|(_, old, new)| (*old, *new)).collect();
     let (weights, moved) = (stored(&pairs).0, graph.ty(out).bytes().map(|b| b.saturating_mul(2)));
-    (weights > LARGE && moved.is_some_and(|m| m.saturating_mul(NEGLIGIBLE) < weights)).then_some("large-weight-for-little")
+    Ok((weights > LARGE && moved.is_some_and(|m| m.saturating_mul(NEGLIGIBLE) < weights)).then_some("large-weight-for-little"))
 }
 
 /// A factor on all queries or all keys goes into the scale of attention where that holds the product exactly.
@@ -435,7 +447,7 @@ fn norm_affine(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<Out
         }
     }
     let each: Vec<_> = found.iter().zip(&news).map(|((id, _, old), new)| (*id, old, new)).collect();
-    if let Some(why) = refused(graph, &each, out) {
+    if let Some(why) = refused(graph, &each, out)? {
         return declined(why);
     }
     let idle = |value: f32| WeightExpr::literal_f32(params.weight.shape(), &vec![value; params.weight.elements() as usize]);

@@ -13,7 +13,7 @@ pub(crate) fn test_runtime() -> Option<Runtime> {
         Ok(runtime) => Some(runtime),
         Err(d) if std::env::var_os("VIDC_REQUIRE_ORT").is_some_and(|v| v == "1") => panic!("{}: {d} {:?}", d.code, d.notes),
         Err(d) => {
-            eprintln!("skipped: no ONNX Runtime library ({}: {d})", d.code);
+            crate::skipped::skipped("a test of sessions", &format!("no ONNX Runtime library ({}: {d})", d.code));
             None
         }
     }

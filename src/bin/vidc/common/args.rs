@@ -61,6 +61,29 @@ pub(crate) fn settings(set: &[Pair]) -> Vec<(String, String)> {
     set.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
 }
 
+/// How much of the objective may be given for other virtues of a plan.
+#[derive(clap::Args, Debug)]
+pub(crate) struct ToleranceArgs {
+    /// Among plans within this share of the best time (or memory), take the one with less loss of quality, then less memory; 1% if
+    /// not given.
+    #[arg(long, value_name = "SHARE%", value_parser = share)]
+    pub(crate) tolerance: Option<f64>,
+}
+
+impl ToleranceArgs {
+    /// What was given, or the usual.
+    pub(crate) fn share(&self) -> f64 {
+        self.tolerance.unwrap_or(vidc::tuner::TOLERANCE)
+    }
+}
+
+/// Reads `1%` as 0.01.
+fn share(text: &str) -> Result<f64, String> {
+    let percent = text.strip_suffix('%').and_then(|n| n.trim().parse::<f64>().ok());
+    let share = percent.map(|n| n / 100.0).filter(|s| (0.0..=1.0).contains(s));
+    share.ok_or_else(|| "a share between 0% and 100% is wanted, such as 1%".into())
+}
+
 /// Answers that the user gives.
 #[derive(clap::Args, Debug)]
 pub(crate) struct ChooseArgs {

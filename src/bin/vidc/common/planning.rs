@@ -19,7 +19,7 @@ use vidc::plan::{self, Manifest, Provenance, hex};
 use vidc::runtime::provision;
 use vidc::tuner::space::Space;
 use vidc::tuner::{self, Certificate, Request, Stages};
-use vidc::units::Bytes;
+use vidc::units::{Bytes, Time};
 use vidc::weights::Source;
 
 /// Answers with their figures.
@@ -35,9 +35,15 @@ pub(crate) struct Chosen {
 }
 
 /// The best answers within a budget; `fixed` ones are kept.
-pub(crate) fn search(program: &Program, machine: &Machine, memory: Option<Bytes>, fixed: &Choices) -> Result<Chosen, Failure> {
+pub(crate) fn search(
+    program: &Program,
+    machine: &Machine,
+    memory: Option<Bytes>,
+    tolerance: f64,
+    fixed: &Choices,
+) -> Result<Chosen, Failure> {
     let stages = Stages::of(program);
-    let request = Request { memory, fixed: fixed.clone(), ..Request::default() };
+    let request = Request { memory, tolerance, fixed: fixed.clone(), ..Request::default() };
     let outcome = tuner::tune(&stages, machine, &request)?;
     let space = Space::of(&stages, machine, fixed)?;
     Ok(Chosen {
@@ -113,7 +119,6 @@ pub(crate) fn cached_folder(program: &Program, machine: &Machine, weights: &Weig
 
 /// The figures of a prediction in words.
 pub(crate) fn predicted_text(p: &Predicted) -> String {
-    use vidc::units::Time;
     let time = |s: f64| Time::from_secs(s).to_string();
     let mut rows = vec![
         vec!["latency".into(), time(p.latency_s), format!("{} to {}", time(p.latency_s_lo), time(p.latency_s_hi))],
@@ -136,7 +141,7 @@ fn stage_row(s: &vidc::cost::pipeline::PredictedStage) -> Vec<String> {
     vec![
         s.model.clone(),
         s.executions.to_string(),
-        vidc::units::Time::from_secs(s.latency_s).to_string(),
+        Time::from_secs(s.latency_s).to_string(),
         Bytes(s.weight_bytes).to_string(),
         Bytes(s.transient_bytes).to_string(),
         vidc::units::Flop(s.flop).to_string(),
@@ -164,7 +169,12 @@ fn effect_word(effect: Effect) -> &'static str {
 pub(crate) fn certificate_text(c: &Certificate) -> String {
     let proof = if c.optimal { "optimal under the model".into() } else { format!("within {:.2} % of the best", c.gap * 100.0) };
     let elapsed = c.elapsed_s.map_or_else(String::new, |s| format!(", {s:.2} s"));
-    format!("certificate: {proof}; {:.3e} combinations{elapsed}\n", c.combinations)
+    let best = format!("the best figure is {} with {}", Time::from_secs(c.best_latency_s), Bytes(c.best_peak_bytes));
+    format!(
+        "certificate: {proof}; {:.3e} combinations{elapsed}\n{best}; up to {} % of it given for quality, memory and plain answers\n",
+        c.combinations,
+        c.tolerance * 100.0
+    )
 }
 
 /// The JSON fields of a choice.

@@ -83,13 +83,13 @@ fn of_graph(args: &Args, source: &std::sync::Arc<Source>) -> Result<PathBuf, Fai
     let weights = weights(&args.weights, &program)?;
     let fixed = args.choose.choices();
     let memory = args.memory.map_or_else(|| "all".into(), |m| m.0.to_string());
-    let asked = [memory, serde_json::to_string(&fixed).unwrap_or_default()];
+    let asked = [memory, args.tolerance.share().to_string(), serde_json::to_string(&fixed).unwrap_or_default()];
     let folder = cached_folder(&program, &machine, &weights, &asked)?;
     if Manifest::read(&folder).and_then(|m| check_files(&folder, &m)).is_ok() {
         return Ok(folder);
     }
     say(&format!("tuning and compiling {} for {} (once; kept in {})", program.pipeline.name, machine.key, folder.display()));
-    let chosen = planning::search(&program, &machine, args.memory, &fixed)?;
+    let chosen = planning::search(&program, &machine, args.memory, args.tolerance.share(), &fixed)?;
     if folder.exists() && !folder.join(FILE).exists() {
         // A plan that somebody broke; `plan::write` replaces only what is a plan.
         std::fs::remove_dir_all(&folder)
@@ -128,6 +128,7 @@ fn of_plan(args: &Args, folder: PathBuf) -> Result<PathBuf, Failure> {
         ("--hw", args.hw.is_some()),
         ("--weights", args.weights.weights.is_some()),
         ("--memory", args.memory.is_some()),
+        ("--tolerance", args.tolerance.tolerance.is_some()),
         ("--choose", !args.choose.choose.is_empty()),
     ];
     match given.iter().find(|(_, given)| *given) {

@@ -4,7 +4,7 @@ use super::{Lifted, one};
 use crate::import::onnx::read::{Reader, Site};
 use crate::ir::op::{Binary, Conv, GroupNorm, Unary};
 use crate::ir::{DType, Dim, Op, Outlet};
-use crate::weights::WeightExpr;
+use crate::weights::{WeightExpr, products_stay_normal};
 
 const UNARY: [Unary; 8] = [Unary::Sigmoid, Unary::Tanh, Unary::Erf, Unary::Exp, Unary::Sqrt, Unary::Sin, Unary::Cos, Unary::Neg];
 const BINARY: [Binary; 5] = [Binary::Add, Binary::Sub, Binary::Mul, Binary::Div, Binary::Pow];
@@ -57,7 +57,8 @@ pub(super) fn matmul(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     one(r.add(site, Op::MatMul, &[x, y])?)
 }
 
-/// `alpha · x · w + beta · b`: factors go into constants, a transposed or broadcast operand needs one too.
+/// `alpha · x · w + beta · b`: factors go into constants, a transposed or broadcast operand needs one too. A `beta` of 0 means no bias,
+/// whatever is in it. Factors that 16-bit constants cannot take up stay with the node.
 pub(super) fn gemm(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     let (x, mut w, bias) = (site.input(0)?, site.input(1)?, site.input(2));
     if !r.is_float(x) || site.int("transA", 0) != 0 {
@@ -65,26 +66,32 @@ pub(super) fn gemm(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     }
     let (alpha, beta) = (site.float("alpha", 1.0), site.float("beta", 1.0));
     if alpha != 1.0 {
-        let scaled = r.graph.as_weight(w)?.scale(f64::from(alpha)).ok()?;
+        let scaled = scaled(r.graph.as_weight(w)?, alpha)?;
         w = r.constant(scaled);
     }
     let trans_b = site.int("transB", 0) != 0;
     let mut inputs = vec![x, w];
-    if let Some(bias) = bias {
+    if let Some(bias) = bias.filter(|_| beta != 0.0) {
         let n = r.graph.ty(w).shape.get(usize::from(!trans_b))?.clone();
-        inputs.push(row_bias(r, bias, &n, f64::from(beta))?);
+        inputs.push(row_bias(r, bias, &n, beta)?);
     }
     one(r.add(site, Op::Gemm { trans_b }, &inputs)?)
 }
 
+/// A constant times a factor, unless it is of 16 bits and the products leave the normal numbers of its type.
+fn scaled(expr: &WeightExpr, factor: f32) -> Option<WeightExpr> {
+    let scaled = expr.scale(f64::from(factor)).ok()?;
+    products_stay_normal(&scaled, 0).ok()?.then_some(scaled)
+}
+
 /// A bias as a vector of `n`.
-fn row_bias(r: &mut Reader<'_, '_>, bias: Outlet, n: &Dim, beta: f64) -> Option<Outlet> {
+fn row_bias(r: &mut Reader<'_, '_>, bias: Outlet, n: &Dim, beta: f32) -> Option<Outlet> {
     if beta == 1.0 && r.graph.ty(bias).shape == [n.clone()] {
         return Some(bias);
     }
     let n = u64::try_from(n.as_const()?).ok()?;
     let expr = r.graph.as_weight(bias).filter(|e| e.elements() == n)?.reshape(&[n]).ok()?;
-    let expr = if beta == 1.0 { expr } else { expr.scale(beta).ok()? };
+    let expr = if beta == 1.0 { expr } else { scaled(&expr, beta)? };
     Some(r.constant(expr))
 }
 

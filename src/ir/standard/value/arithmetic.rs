@@ -21,7 +21,7 @@ const UNARY: &[(&str, OfNumber)] = &[
     ("Exp", f64::exp),
     ("Log", f64::ln),
     ("Reciprocal", |x| 1.0 / x),
-    ("Relu", |x| x.max(0.0)),
+    ("Relu", |x| larger(x, 0.0)),
     ("Sigmoid", |x| 1.0 / (1.0 + (-x).exp())),
     ("Tanh", f64::tanh),
     ("Sin", f64::sin),
@@ -38,8 +38,8 @@ const BINARY: &[(&str, OfNumbers)] = &[
     ("Div", |a, b| a / b),
     ("Pow", f64::powf),
     ("Sum", |a, b| a + b),
-    ("Min", |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }),
-    ("Max", |a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }),
+    ("Min", smaller),
+    ("Max", larger),
 ];
 
 /// Comparisons of two floats.
@@ -50,6 +50,16 @@ const COMPARE: &[(&str, fn(f64, f64) -> bool)] = &[
     ("Greater", |a, b| a > b),
     ("GreaterOrEqual", |a, b| a >= b),
 ];
+
+/// The larger of two numbers; NaN if one of them is, as the kernels have it.
+pub(super) fn larger(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+}
+
+/// The smaller of two numbers; NaN if one of them is, as the kernels have it.
+pub(super) fn smaller(a: f64, b: f64) -> f64 {
+    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+}
 
 fn row<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
     table.iter().find(|(n, _)| *n == name).map(|(_, f)| *f)

@@ -11,10 +11,8 @@ pub(super) mod layout;
 pub(super) mod reduction;
 pub(super) mod tensor;
 
-use half::{bf16, f16};
-
 use super::{Call, Elements, Fact, Fresh, MAX_ELEMENTS, MAX_RANK, ShapeValue, dtype};
-use crate::ir::Dim;
+use crate::ir::{DType, Dim};
 
 /// Adds the elements of the outputs, where they can be computed, to facts that have their types.
 pub(super) fn attach(call: &Call<'_>, facts: &mut [Fact], fresh: Fresh<'_>) {
@@ -101,12 +99,7 @@ pub(super) fn range_of(number: i32) -> Option<(i128, i128)> {
 
 /// A number as the type holds it.
 pub(super) fn rounded(n: f64, number: i32) -> f64 {
-    match number {
-        dtype::FLOAT => f64::from(n as f32),
-        dtype::FLOAT16 => f16::from_f64(n).to_f64(),
-        dtype::BFLOAT16 => bf16::from_f64(n).to_f64(),
-        _ => n,
-    }
+    DType::from_onnx(number).map_or(n, |dtype| dtype.rounded(n))
 }
 
 impl Elements {

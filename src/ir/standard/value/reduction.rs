@@ -30,8 +30,8 @@ fn joined(call: &Call<'_>, op: &str, group: &[usize], n: &[f64]) -> Option<f64> 
     match op {
         "ReduceSum" => Some(numbers.fold(0.0, |s, x| round(s + x))),
         "ReduceProd" => Some(numbers.fold(1.0, |p, x| round(p * x))),
-        "ReduceMax" => numbers.reduce(f64::max),
-        "ReduceMin" => numbers.reduce(f64::min),
+        "ReduceMax" => numbers.reduce(arithmetic::larger),
+        "ReduceMin" => numbers.reduce(arithmetic::smaller),
         _ => None,
     }
 }

@@ -2,10 +2,15 @@
 //!
 //! The interface stays fp32: a cast stands behind every input and before every output. Weights become cast expressions, which
 //! cost nothing at run time. Norms whose kernel does not sum in fp32 by itself get a cast to fp32 before and one back behind
-//! (an *island*); softmax gets its island where attention is written out (`tile-attention`) and has it inside the fused kernel.
+//! (an *island*); softmax gets its island where attention is written out (`tile-attention`) and has it inside the fused kernel. What
+//! 16 bits cannot hold stays fp32 by rule (`wide`): arguments of Sin and Cos, floats that become whole numbers, constants out of range.
 //! Effect: rounding. One knob per model: its type changes every tensor that crosses segments.
 
+mod wide;
+
 use std::collections::{BTreeMap, BTreeSet};
+
+use wide::Wide;
 
 use super::select_kernels::sums_in_f32;
 use super::{Edit, Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
@@ -68,18 +73,22 @@ impl Pass for AssignPrecision {
     }
 
     fn knobs(&self, graph: &OpGraph, machine: &Machine) -> Vec<Knob> {
-        // 16-bit floats on the CPU provider are fp32 kernels between casts: never faster, so not on offer (docs/facts/ort.md 4).
-        if machine.engine == Engine::OnnxRuntimeCpu {
-            return Vec::new();
-        }
         let offered = [("tf32", Precision::Tf32), ("f16", Precision::F16), ("bf16", Precision::Bf16)];
-        let fits = |p: Precision| machine.peaks.supports(p) && !(graph.needs_f32 && p == Precision::F16);
-        let domain = std::iter::once("f32".into()).chain(offered.iter().filter(|(_, p)| fits(*p)).map(|(w, _)| (*w).into())).collect();
+        let words = |fits: &dyn Fn(Precision) -> bool| offered.iter().filter(|(_, p)| fits(*p)).map(|(w, _)| (*w).to_owned()).collect();
+        let holds = |p: Precision| !(graph.needs_f32 && p == Precision::F16);
+        // 16-bit floats on the CPU provider are fp32 kernels between casts: never faster, so nobody searches them (docs/facts/ort.md 4).
+        let (mut domain, on_request): (Vec<String>, Vec<String>) = if machine.engine == Engine::OnnxRuntimeCpu {
+            (Vec::new(), words(&|p| p != Precision::Tf32 && holds(p)))
+        } else {
+            (words(&|p| machine.peaks.supports(p) && holds(p)), Vec::new())
+        };
+        domain.insert(0, "f32".into());
         let id = knob_id(&graph.name);
         vec![Knob {
             id,
             scope: Scope::Global,
             domain,
+            on_request,
             effect: Effect::Rounding,
             about: "element type of the model, fp32 islands kept".into(),
         }]
@@ -91,11 +100,14 @@ impl Pass for AssignPrecision {
         if ty == DType::F32 {
             return Ok(());
         }
-        let before = Before::of(rw.graph(), ty);
+        let before = Before::of(rw.graph(), ty)?;
         narrow_constants(rw, &before, &knob, ty)?;
         narrow_inputs(rw, &before, &knob, ty)?;
         for id in rw.graph().nodes() {
-            visit(rw, cx, &before, &knob, id, ty)?;
+            match before.wide_nodes.get(&id) {
+                Some(rule) => keep_wide(rw, &before, &knob, id, rule, ty)?,
+                None => visit(rw, cx, &before, &knob, id, ty)?,
+            }
         }
         widen_outputs(rw, &before, &knob)
     }
@@ -103,8 +115,11 @@ impl Pass for AssignPrecision {
 
 /// What the model looked like, as far as it must stay so.
 struct Before {
-    /// Norms that have their island already, and the casts to fp32 that lead into one or to an output and nowhere else.
+    /// What stays fp32: norms that have their island already, the casts to fp32 that lead into one or to an output and nowhere else,
+    /// and what does so by rule.
     islands: BTreeSet<NodeId>,
+    /// What stays fp32 by rule.
+    wide_nodes: Wide,
     /// The types that unknown operators read: what they do with others is not known.
     foreign: BTreeMap<NodeId, Vec<DType>>,
     /// The fp32 outputs by place.
@@ -112,7 +127,8 @@ struct Before {
 }
 
 impl Before {
-    fn of(graph: &OpGraph, ty: DType) -> Self {
+    fn of(graph: &OpGraph, ty: DType) -> Result<Self> {
+        let wide_nodes = wide::wide(graph, ty)?;
         let mut islands: BTreeSet<NodeId> = graph.nodes().into_iter().filter(|id| is_island(graph, *id, ty)).collect();
         let inward = |id: &NodeId| {
             let out = Outlet { node: *id, slot: 0 };
@@ -120,11 +136,17 @@ impl Before {
         };
         let casts: Vec<NodeId> = graph.nodes().into_iter().filter(inward).collect();
         islands.extend(casts);
+        islands.extend(wide_nodes.keys());
         let reads = |id: NodeId| graph.inputs_of(id).iter().map(|o| graph.ty(*o).dtype).collect();
         let foreign =
             graph.nodes().into_iter().filter(|id| matches!(graph.node(*id).op, Op::Foreign(_))).map(|id| (id, reads(id))).collect();
         let f32s = graph.outputs().iter().enumerate().filter(|(_, (_, o))| graph.ty(*o).dtype == DType::F32);
-        Self { islands, foreign, wide: f32s.map(|(i, _)| i).collect() }
+        Ok(Self { islands, wide_nodes, foreign, wide: f32s.map(|(i, _)| i).collect() })
+    }
+
+    /// The islands that read a tensor.
+    fn readers(&self, graph: &OpGraph, outlet: Outlet) -> Vec<NodeId> {
+        graph.users(outlet).into_iter().map(|(user, _)| user).filter(|user| self.islands.contains(user)).collect()
     }
 
     /// Does nobody but islands read the tensor?
@@ -152,11 +174,12 @@ fn narrow_constants(rw: &mut Rewriter<'_>, before: &Before, knob: &str, ty: DTyp
         if before.only_islands_read(rw.graph(), at) {
             continue;
         }
+        let islands = before.readers(rw.graph(), at);
         let bytes = rw.graph().ty(at).bytes().unwrap_or(0) / 2;
         rw.apply(id, Some(knob), Why::new("stored-narrow").with("bytes", Bytes(bytes)), |e| {
             let narrow = e.weight(expr.cast(ty)?);
-            e.redirect(at, narrow, &[]);
-            e.remove(id)
+            e.redirect(at, narrow, &islands);
+            if islands.is_empty() { e.remove(id) } else { Ok(()) }
         })?;
     }
     Ok(())
@@ -168,9 +191,11 @@ fn narrow_inputs(rw: &mut Rewriter<'_>, before: &Before, knob: &str, ty: DType) 
         let narrowed = |user: &(NodeId, u16)| rw.graph().node(user.0).op == Op::Cast { to: ty } || before.islands.contains(&user.0);
         let done = rw.graph().users(at).iter().all(narrowed);
         if rw.graph().ty(at).dtype == DType::F32 && !done {
+            let mut keep = before.readers(rw.graph(), at);
             rw.apply(id, Some(knob), Why::new("interface-stays-f32"), |e| {
                 let narrow = e.add(Op::Cast { to: ty }, &[at], "narrow")?;
-                e.redirect(at, narrow, &[narrow.node]);
+                keep.push(narrow.node);
+                e.redirect(at, narrow, &keep);
                 Ok(())
             })?;
         }
@@ -202,6 +227,41 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, before: &Before, knob: &str, id
         e.redirect(Outlet { node: id, slot: 0 }, narrow, &[]);
         e.remove(id)
     })
+}
+
+/// Lets a node read and write fp32: what it reads was narrowed, what others read of it is.
+fn keep_wide(rw: &mut Rewriter<'_>, before: &Before, knob: &str, id: NodeId, rule: &'static str, ty: DType) -> Result<()> {
+    rw.decline(id, Some(knob), Why::new(rule).with("operator", rw.graph().node(id).op.name()));
+    let narrowed: Vec<(u16, Outlet)> = (0..).zip(rw.graph().inputs_of(id)).filter(|(_, input)| rw.graph().ty(*input).dtype == ty).collect();
+    let reads_wide = !matches!(rw.graph().node(id).op, Op::Cast { .. });
+    rw.apply(id, Some(knob), Why::new(rule), |e| {
+        let replaced = reads_wide && !narrowed.is_empty();
+        let node = if replaced { with_wide_inputs(e, id, &narrowed)? } else { id };
+        for slot in 0..e.graph().node(id).outs.len() as u16 {
+            let (old, out) = (Outlet { node: id, slot }, Outlet { node, slot });
+            let reads = |(user, _): &(NodeId, u16)| !before.islands.contains(user) && e.graph().node(*user).op != Op::Cast { to: ty };
+            let others: Vec<(NodeId, u16)> = e.graph().users(old).into_iter().filter(reads).collect();
+            if replaced {
+                e.redirect(old, out, &[]);
+            }
+            if e.graph().ty(out).dtype == DType::F32 && !others.is_empty() {
+                let cast = Op::Cast { to: ty };
+                let narrow = if replaced { e.add(cast, &[out], "narrow")? } else { e.add_behind(cast, &[out], "narrow")? };
+                others.into_iter().for_each(|(user, slot)| e.rewire_input(user, slot, narrow));
+            }
+        }
+        if replaced { e.remove(id) } else { Ok(()) }
+    })
+}
+
+/// The node once more, with these inputs in fp32.
+fn with_wide_inputs(e: &mut Edit<'_>, id: NodeId, narrowed: &[(u16, Outlet)]) -> Result<NodeId> {
+    let mut inputs = e.graph().inputs_of(id);
+    for (slot, input) in narrowed {
+        inputs[usize::from(*slot)] = widened(e, *input)?;
+    }
+    let op = e.graph().node(id).op.clone();
+    Ok(e.add(op, &inputs, "")?.node)
 }
 
 /// The tensor in fp32; a constant as it was stored, not rounded and widened again.
