@@ -9,6 +9,7 @@ mod fuzz;
 mod layering;
 mod onnx_backend;
 mod order;
+mod outputs;
 mod reference;
 mod repo;
 mod source;
