@@ -1,12 +1,17 @@
 //! Files: bounded reading, names confined to a folder, output that appears whole or not at all.
 //!
 //! A file name that stands *inside* another file (external data of an ONNX model, the shards of a safetensors index) was
-//! written by somebody else; [`confined`] is the one rule for what such a name may reach.
+//! written by somebody else; [`confined`] is the one rule for what such a name may reach, and [`word`] makes a file name of any
+//! text. What a command writes for its user, and what that may replace, is the business of [`output`].
+
+pub mod output;
 
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
 
 use crate::diag::{Diagnostic, Result};
 
@@ -17,6 +22,8 @@ pub enum Refusal {
     NotAName,
     /// There is no such file.
     Missing,
+    /// A symbolic link to something that is not there; to what.
+    Dangling(PathBuf),
     /// A symbolic link that leads out of the folder; where to.
     Outside(PathBuf),
     /// A folder, device, socket or pipe.
@@ -28,6 +35,7 @@ impl fmt::Display for Refusal {
         match self {
             Self::NotAName => f.write_str("it is not one plain file name"),
             Self::Missing => f.write_str("there is no such file"),
+            Self::Dangling(to) => write!(f, "it is a link to {}, which is not there", to.display()),
             Self::Outside(to) => write!(f, "it is a link that leads out of the folder, to {}", to.display()),
             Self::NotRegular => f.write_str("it is not a regular file"),
         }
@@ -47,7 +55,8 @@ pub fn confined(folder: &Path, name: &str) -> std::result::Result<PathBuf, Refus
         return Err(Refusal::NotAName);
     }
     let home = folder.canonicalize().map_err(|_| Refusal::Missing)?;
-    let real = home.join(name).canonicalize().map_err(|_| Refusal::Missing)?;
+    let path = home.join(name);
+    let real = path.canonicalize().map_err(|_| dangling(&path).map_or(Refusal::Missing, Refusal::Dangling))?;
     let inside = real.starts_with(&home) || blobs(&home).is_some_and(|blobs| real.starts_with(blobs));
     if !inside {
         return Err(Refusal::Outside(real));
@@ -58,8 +67,42 @@ pub fn confined(folder: &Path, name: &str) -> std::result::Result<PathBuf, Refus
     Ok(real)
 }
 
-fn is_bare(name: &str) -> bool {
+/// Is it one file name, by the rules of every platform at once?
+pub fn is_bare(name: &str) -> bool {
     !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
+}
+
+/// Where a symbolic link leads that leads to nothing.
+pub fn dangling(path: &Path) -> Option<PathBuf> {
+    let to = fs::read_link(path).ok()?;
+    (!path.exists()).then_some(to)
+}
+
+/// The longest name that [`word`] makes of a text.
+const LONGEST_WORD: usize = 64;
+
+/// A text of somebody else's (the name of a graph, a model, a value) as one file name: letters, digits, `-`, `_` and `.` within. A
+/// text that is such a name stays as it is; any other gets a part of its hash, so that two texts never share a name.
+pub fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let ends = |c: char| "-.".contains(c);
+    let device = |name: &str| {
+        let stem = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
+        ["con", "prn", "aux", "nul"].contains(&stem.as_str())
+            || (stem.len() == 4 && (stem.starts_with("com") || stem.starts_with("lpt")) && stem.ends_with(|c: char| c.is_ascii_digit()))
+    };
+    let fits = !text.is_empty() && text.len() <= LONGEST_WORD && text.chars().all(plain);
+    if fits && !text.starts_with(ends) && !text.ends_with(ends) && !device(text) {
+        return text.into();
+    }
+    let hash = Sha256::digest(text.as_bytes());
+    let cleaned: String = text.chars().map(|c| if plain(c) { c } else { '-' }).take(LONGEST_WORD - 10).collect();
+    let cleaned = match cleaned.trim_matches(ends) {
+        "" => "unnamed",
+        cleaned => cleaned,
+    };
+    // In front, as Windows looks at a name only up to its first dot.
+    format!("{:02x}{:02x}{:02x}{:02x}-{cleaned}", hash[0], hash[1], hash[2], hash[3])
 }
 
 /// The `blobs` folder of the hub cache that `folder` is a snapshot of.
@@ -109,6 +152,17 @@ pub fn write_atomic(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Res
     })
 }
 
+/// How names of files begin that are still being written.
+pub const TEMPORARY: &str = ".vidc-";
+
+/// A file without a name of its own yet, in the folder where it will get one; its temporary name ends in `suffix`.
+///
+/// # Errors
+/// What making it returns.
+pub fn temporary(folder: &Path, suffix: &str) -> io::Result<tempfile::NamedTempFile> {
+    new_file(tempfile::Builder::new().suffix(suffix), folder)
+}
+
 fn try_write_atomic(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temporary = new_file(&mut tempfile::Builder::new(), folder)?;
@@ -124,13 +178,13 @@ fn try_write_atomic(path: &Path, content: impl FnOnce(&mut dyn Write) -> io::Res
 #[cfg(unix)]
 fn new_file(builder: &mut tempfile::Builder<'_, '_>, folder: &Path) -> io::Result<tempfile::NamedTempFile> {
     use std::os::unix::fs::PermissionsExt;
-    builder.prefix(".vidc-").permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
+    builder.prefix(TEMPORARY).permissions(fs::Permissions::from_mode(0o666)).tempfile_in(folder)
 }
 
 /// A temporary file in `folder`.
 #[cfg(not(unix))]
 fn new_file(builder: &mut tempfile::Builder<'_, '_>, folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    builder.prefix(".vidc-").tempfile_in(folder)
+    builder.prefix(TEMPORARY).tempfile_in(folder)
 }
 
 #[cfg(test)]
@@ -158,6 +212,42 @@ mod tests {
         assert_eq!(confined(&home, "sub"), Err(Refusal::NotRegular));
     }
 
+    #[test]
+    fn any_text_becomes_one_file_name() {
+        for name in ["svd-xt", "unet.once", "a_b", "X1"] {
+            assert_eq!(word(name), name);
+        }
+        let long = "x".repeat(4000);
+        let texts = [
+            "",
+            ".",
+            "..",
+            "../../x",
+            "/etc/passwd",
+            "a/b",
+            "a b",
+            "a\\b",
+            "c:x",
+            "nul",
+            "COM1.txt",
+            "-o",
+            ".hidden",
+            "x.",
+            "ä",
+            "a\0b",
+            "a\nb",
+            &long,
+        ];
+        let mut names: Vec<String> = texts.iter().map(|t| word(t)).collect();
+        for (text, name) in texts.iter().zip(&names) {
+            assert!(is_bare(name) && name.len() <= 64 && !name.starts_with(['.', '-']) && name.is_ascii(), "{text:?}: {name}");
+            assert_eq!(word(name), *name, "a made name is one");
+        }
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), texts.len(), "two texts share a name");
+    }
+
     #[cfg(unix)]
     #[test]
     fn a_link_stays_inside_or_leads_into_the_hub_cache() {
@@ -167,6 +257,8 @@ mod tests {
         symlink("a.bin", home.join("in")).unwrap();
         symlink("../secret", home.join("out")).unwrap();
         symlink("/dev/zero", home.join("zero")).unwrap();
+        symlink("gone", home.join("dangling")).unwrap();
+        assert_eq!(confined(&home, "dangling"), Err(Refusal::Dangling("gone".into())));
         assert!(confined(&home, "in").is_ok());
         assert!(matches!(confined(&home, "out"), Err(Refusal::Outside(_))));
         assert!(matches!(confined(&home, "zero"), Err(Refusal::Outside(_))));

@@ -94,11 +94,35 @@ impl Database {
     fn unknown(&self, key: &str) -> Diagnostic {
         let keys = self.keys();
         let known = keys.iter().map(String::as_str).chain(THIS_MACHINE);
-        let help = suggest(&key.to_lowercase().replace([' ', '_'], "-"), known);
+        let help = match alike(key, &keys)[..] {
+            [] => suggest(&key.to_lowercase().replace([' ', '_'], "-"), known),
+            [only] => format!("did you mean `{only}`?"),
+            ref several => format!("did you mean one of these? {}", several.join(", ")),
+        };
         Diagnostic::new("hwdb/unknown-device", format!("there is no hardware profile `{key}`"))
             .help(help)
             .note("`vidc hw list` prints every key; `cpu` means this machine")
     }
+}
+
+/// The keys that a wrong one begins or is a part of, or that stand in it (`NVIDIA GeForce RTX 4090`); the best kind of these only.
+/// Letters and digits count, nothing else.
+fn alike<'k>(wrong: &str, keys: &'k [String]) -> Vec<&'k str> {
+    let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
+    let wrong = plain(wrong);
+    if wrong.len() < 2 {
+        return Vec::new();
+    }
+    let of = |fits: &dyn Fn(&str) -> bool| keys.iter().map(String::as_str).filter(|k| fits(&plain(k))).collect::<Vec<_>>();
+    let begins = of(&|key| key.starts_with(&wrong));
+    let within = if begins.is_empty() { of(&|key| key.contains(&wrong)) } else { begins };
+    if !within.is_empty() {
+        return within;
+    }
+    // `rtx3090` stands in `rtx3090ti` too; the longest is meant.
+    let inside = of(&|key| wrong.contains(key));
+    let longest = inside.iter().map(|k| plain(k).len()).max().unwrap_or(0);
+    inside.into_iter().filter(|k| plain(k).len() == longest).collect()
 }
 
 fn read_file(path: &Path) -> std::result::Result<Profile, Diagnostics> {

@@ -32,6 +32,27 @@ fn every_embedded_profile_is_sound_and_resolves() {
 }
 
 #[test]
+fn an_unknown_device_names_every_key_that_it_may_mean() {
+    let help = |key: &str| {
+        let Diagnostics(found) = Database::default().load(key).unwrap_err();
+        assert_eq!(found[0].code, "hwdb/unknown-device");
+        found[0].help.clone().unwrap()
+    };
+    for (key, want) in [
+        ("rtx3060", "did you mean `rtx3060-12gb`?"),
+        ("RTX 3060", "did you mean `rtx3060-12gb`?"),
+        ("4090", "did you mean `rtx4090`?"),
+        ("h200", "did you mean `h200-sxm`?"),
+        ("a100", "did you mean one of these? a100-pcie-40gb, a100-pcie-80gb, a100-sxm-40gb, a100-sxm-80gb"),
+        ("rtx309", "did you mean one of these? rtx3090, rtx3090ti"),
+        ("NVIDIA GeForce RTX 3090 Ti", "did you mean `rtx3090ti`?"),
+        ("rtx3o90", "did you mean `rtx3090`?"),
+    ] {
+        assert_eq!(help(key), want, "{key}");
+    }
+}
+
+#[test]
 fn figures_resolve_to_si_units() {
     let m = Machine::new(&Database::default().load("rtx3090").unwrap());
     assert_eq!((m.dram, m.units, m.l2, m.compute_capability), (936e9, 82.0, 6e6, Some((8, 6))));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::not_a_folder;
 use crate::diag::{Diagnostic, Result, Source, Span};
 use crate::files::{self, Refusal};
 
@@ -30,12 +31,11 @@ impl Folder {
             let d = Diagnostic::new("import/folder-name", format!("the name of the folder {} is not UTF-8", dir.display()));
             return Err(d.help("rename it, or link to it under another name").into());
         };
-        let not = |why: &str| {
-            let d = Diagnostic::new("import/not-a-pipeline", format!("{} {why}", dir.display()));
-            d.help("name the folder that holds model_index.json")
-        };
-        let home = dir.canonicalize().map_err(|e| not(&format!("cannot be opened: {e}")))?;
-        if home.is_dir() { Ok(Self { home, shown: shown.to_owned() }) } else { Err(not("is not a folder").into()) }
+        match dir.canonicalize() {
+            Ok(home) if home.is_dir() => Ok(Self { home, shown: shown.to_owned() }),
+            Ok(file) => Err(not_a_folder::file(dir, &file).into()),
+            Err(e) => Err(not_a_folder::nothing(dir, shown, &e).into()),
+        }
     }
 
     /// `model_index.json`.
@@ -93,7 +93,9 @@ impl Folder {
 
     /// The real folder of a component, which lies in the pipeline's.
     pub(super) fn component(&self, name: &str) -> Result<PathBuf> {
-        let real = self.home.join(name).canonicalize().map_err(|_| self.refused(name, &Refusal::Missing))?;
+        let path = self.home.join(name);
+        let missing = || files::dangling(&path).map_or(Refusal::Missing, Refusal::Dangling);
+        let real = path.canonicalize().map_err(|_| self.refused(name, &missing()))?;
         if !real.starts_with(&self.home) {
             return Err(self.refused(name, &Refusal::Outside(real)).into());
         }
@@ -104,7 +106,7 @@ impl Folder {
     pub(super) fn confine_weights(&self, component: &str, dir: &Path) -> Result<()> {
         for name in listing(dir).iter().filter(|n| n.contains(".safetensors")) {
             match files::confined(dir, name) {
-                Ok(_) | Err(Refusal::Missing) => {}
+                Ok(_) | Err(Refusal::Missing | Refusal::Dangling(_)) => {}
                 Err(why) => return Err(self.refused(&format!("{component}/{name}"), &why).into()),
             }
         }
@@ -114,7 +116,7 @@ impl Folder {
     fn refused(&self, name: &str, why: &Refusal) -> Diagnostic {
         let message = format!("{} cannot be read: {why}", self.show(name));
         match why {
-            Refusal::Missing => {
+            Refusal::Missing | Refusal::Dangling(_) => {
                 Diagnostic::new("import/missing-file", message).help("the download is not complete; fetch the folder again")
             }
             _ => Diagnostic::new("import/path-escape", message).help("copy what the link leads to into the folder"),
@@ -132,6 +134,14 @@ impl Folder {
         let trimmed = safe.trim_matches(['-', '.']);
         if trimmed.is_empty() { "imported".into() } else { trimmed.to_owned() }
     }
+}
+
+/// The files of a pipeline's folder and of its components, whatever they are.
+pub fn files(dir: &Path) -> Vec<PathBuf> {
+    let within = |dir: &Path| listing(dir).into_iter().map(|name| dir.join(name)).collect::<Vec<_>>();
+    let (folders, mut files): (Vec<PathBuf>, Vec<PathBuf>) = within(dir).into_iter().partition(|p| p.is_dir());
+    files.extend(folders.iter().flat_map(|folder| within(folder)));
+    files
 }
 
 /// Names in a folder, sorted.

@@ -12,10 +12,10 @@
 mod fill;
 mod folder;
 mod models;
+mod not_a_folder;
 pub mod onnx;
 mod pictures;
 mod sampler;
-mod save;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -28,12 +28,11 @@ use crate::diag::{self, Diagnostic, Diagnostics, Source};
 use crate::ir::{self, pipeline};
 use crate::models::build;
 use crate::spec::{self, ModelDecl, Spec, WeightsFolder};
+pub use folder::files;
 use folder::{Folder, Json};
 use models::Models;
 use pictures::Pictures;
 use sampler::Sampler;
-
-pub use save::{Saved, save};
 
 /// What a folder became.
 #[derive(Clone, Debug)]

@@ -74,14 +74,29 @@ impl OutputKind {
 /// `media/unknown-output`, `media/unwritable-video`, `io/unwritable`, `media/encoder-failed`.
 pub fn write_video(path: &Path, frames: ArrayView4<'_, u8>, fps: u32) -> Result<Vec<PathBuf>> {
     let kind = OutputKind::from_path(path)?;
+    let files = files(kind, path, frames.len_of(Axis(0)));
+    write_files(kind, &files, frames, fps)?;
+    Ok(files)
+}
+
+/// Writes `frames` u8 [frames, height, width, 3] at `fps` frames a second as `kind` into what [`files`] says of them.
+///
+/// # Errors
+/// As [`write_video`].
+pub fn write_files(kind: OutputKind, files: &[PathBuf], frames: ArrayView4<'_, u8>, fps: u32) -> Result<()> {
     check_size(kind, frames.dim(), fps)?;
-    match kind {
-        OutputKind::Mp4 => write_mp4(path, frames, fps)?,
-        OutputKind::Gif => write_gif(path, frames, fps)?,
-        OutputKind::Npy => write_npy(path, frames.into_dyn())?,
-        OutputKind::Png => return write_pngs(path, frames),
+    match (kind, files) {
+        (OutputKind::Png, files) => write_pngs(files, frames),
+        (OutputKind::Mp4, [path]) => write_mp4(path, frames, fps),
+        (OutputKind::Gif, [path]) => write_gif(path, frames, fps),
+        (OutputKind::Npy, [path]) => write_npy(path, frames.into_dyn()),
+        _ => Err(Diagnostic::new("internal/bug", "a video of one file has another number of names").into()),
     }
-    Ok(vec![path.to_owned()])
+}
+
+/// The files that a video of `frames` frames becomes.
+pub fn files(kind: OutputKind, path: &Path, frames: usize) -> Vec<PathBuf> {
+    if kind == OutputKind::Png { (0..frames).map(|i| numbered(path, i)).collect() } else { vec![path.to_owned()] }
 }
 
 /// Whether a video of `(frames, height, width, 3)` at `fps` can be written as `kind`; worth asking before a long run.
@@ -232,17 +247,15 @@ fn gif_delay(i: usize, fps: u32) -> u16 {
     (at(i as u64 + 1) - at(i as u64)).clamp(2, u64::from(u16::MAX)) as u16
 }
 
-fn write_pngs(path: &Path, frames: ArrayView4<'_, u8>) -> Result<Vec<PathBuf>> {
-    let (f, h, w, _) = frames.dim();
-    let paths: Vec<PathBuf> = (0..f).map(|i| numbered(path, i)).collect();
+fn write_pngs(paths: &[PathBuf], frames: ArrayView4<'_, u8>) -> Result<()> {
+    let (_, h, w, _) = frames.dim();
     let jobs: Vec<_> = paths.iter().zip(frames.outer_iter()).collect();
     jobs.into_par_iter().try_for_each(|(path, frame)| {
         let pixels = pixels(frame);
         write_atomic(path, |out| {
             PngEncoder::new(out).write_image(&pixels, w as u32, h as u32, ExtendedColorType::Rgb8).map_err(std::io::Error::other)
         })
-    })?;
-    Ok(paths)
+    })
 }
 
 /// `folder/out.png`, 7 is `folder/out-0007.png`.

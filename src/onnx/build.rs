@@ -60,11 +60,14 @@ pub mod attr {
     }
 }
 
+/// What models that vidc writes call their producer.
+pub const PRODUCER: &str = "vidc";
+
 /// A model of one graph for the operator set `opset` of ONNX, written by vidc. Further domains: push to `opset_import`.
 pub fn model(graph: GraphProto, opset: i64) -> ModelProto {
     ModelProto {
         ir_version: IR_VERSION,
-        producer_name: "vidc".into(),
+        producer_name: PRODUCER.into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: Some(graph),
         opset_import: vec![self::opset("", opset)],

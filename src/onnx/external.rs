@@ -179,7 +179,7 @@ fn malformed(t: &TensorProto, what: &str) -> Diagnostic {
 
 fn refused(t: &TensorProto, location: &str, why: &Refusal) -> Diagnostic {
     let message = format!("tensor `{}` wants its data from `{}`: {why}", t.name, location.escape_debug());
-    if *why == Refusal::Missing {
+    if matches!(why, Refusal::Missing | Refusal::Dangling(_)) {
         return Diagnostic::new("onnx/external-missing", message).help("copy the file into the model's folder");
     }
     Diagnostic::new("onnx/external-path-escape", message)

@@ -8,6 +8,7 @@
 pub mod build;
 pub mod dtype;
 mod external;
+pub mod owner;
 pub mod proto;
 mod reader;
 mod scan;

@@ -2,7 +2,6 @@
 //!
 //! The options that a model was made for travel with it as `metadata_props` (`vidc.session.*`), see [`options_of`].
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -41,12 +40,7 @@ impl Model {
     pub fn mapped(path: &Path) -> Result<Self> {
         let model = onnx::read(path)?;
         onnx::check_external_data(&model, folder(path))?;
-        let mut locations = BTreeSet::new();
-        onnx::for_each_tensor(&model, &mut |tensor, _| {
-            locations.extend(tensor.external_data.iter().filter(|p| p.key == "location").map(|p| p.value.clone()));
-            Ok(())
-        })?;
-        let weights = locations.into_iter().map(|name| {
+        let weights = onnx::owner::locations(&model).into_iter().map(|name| {
             let file = folder(path).join(&name);
             (name, file)
         });

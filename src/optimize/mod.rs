@@ -4,6 +4,7 @@
 //! process of its own needs, [`site`] times small graphs, [`cache`] keeps those times by machine. [`inspect`] and [`diff`] say what is
 //! in a model without running it.
 
+pub mod answers;
 pub mod cache;
 pub mod candidate;
 pub mod choose;

@@ -228,7 +228,7 @@ impl Manifest {
     }
 
     fn check(&self) -> std::result::Result<(), String> {
-        let bare = |name: &str| Path::new(name).file_name().is_some_and(|f| f == name);
+        let bare = crate::files::is_bare;
         if let Some(s) = self.sessions.iter().find(|s| !bare(&s.file)) {
             return Err(format!("the file `{}` leaves the folder", s.file));
         }

@@ -8,6 +8,7 @@
 //! ```
 
 mod emit;
+mod folder;
 pub mod manifest;
 mod steps;
 mod store;
@@ -17,10 +18,12 @@ use std::path::Path;
 use indexmap::IndexMap;
 
 pub use emit::{Placed, emit};
+pub use folder::check_output;
 pub use manifest::{Manifest, Step};
 pub use store::{Store, WeightsEntry, hex};
 
 use crate::diag::{Diagnostic, Result};
+use crate::files::output::folder_of;
 use crate::hwdb::Machine;
 use crate::ir::{CallSite, OpGraph, Program, verify};
 use crate::onnx;
@@ -94,8 +97,8 @@ pub struct Provenance {
     pub predicted: Option<serde_json::Value>,
 }
 
-/// Writes a plan: into a temporary folder beside `folder`, renamed when it is whole. An existing plan there is replaced, anything
-/// else is refused.
+/// Writes a plan: into a temporary folder beside `folder`, renamed when it is whole. A plan there is replaced, anything else is
+/// refused.
 ///
 /// # Errors
 /// `plan/exists`, `io/unwritable`, and what weights and operators return.
@@ -107,19 +110,15 @@ pub fn write(
     bundle: bool,
     folder: &Path,
 ) -> Result<Manifest> {
-    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    check_output(folder)?;
+    let parent = folder_of(folder);
     let unwritable = |e: std::io::Error| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", folder.display()));
-    if folder.exists() && !folder.join(manifest::FILE).is_file() && folder.read_dir().map_err(unwritable)?.next().is_some() {
-        let d = Diagnostic::new("plan/exists", format!("`{}` is there and is no plan", folder.display()));
-        return Err(Box::new(d.help("name another folder with -o, or empty it")));
-    }
     std::fs::create_dir_all(parent).map_err(unwritable)?;
     let temp = tempfile::Builder::new().prefix(".vidc-plan-").tempdir_in(parent).map_err(unwritable)?;
-    let manifest = write_files(compiled, machine, source, provenance, bundle, temp.path())?;
-    if folder.exists() {
-        std::fs::remove_dir_all(folder).map_err(unwritable)?;
-    }
-    std::fs::rename(temp.keep(), folder).map_err(unwritable)?;
+    let whole = temp.path().join("plan");
+    std::fs::create_dir(&whole).map_err(unwritable)?;
+    let manifest = write_files(compiled, machine, source, provenance, bundle, &whole)?;
+    folder::replace(whole, folder).map_err(unwritable)?;
     Ok(manifest)
 }
 
@@ -145,7 +144,7 @@ fn write_files(
             Ok(placed)
         })?;
         let bytes = onnx::encode(&proto)?;
-        let file = format!("{name}.onnx");
+        let file = format!("{}.onnx", crate::files::word(name));
         crate::files::write_atomic(&folder.join(&file), |w| w.write_all(&bytes))?;
         sessions.push(SessionEntry { name: name.clone(), file, sha256: hex(&Sha256::digest(&bytes)), weights: used });
     }

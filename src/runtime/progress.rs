@@ -1,6 +1,6 @@
 //! The state of a loop on disk, so that a stopped run can go on: carried values and finished steps, one file, written whole.
 
-use std::io::Write;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
@@ -47,6 +47,22 @@ pub fn plan_id(manifest: &Manifest) -> String {
         h.update(part.as_bytes());
     }
     hex(&h.finalize())
+}
+
+/// Longest header of saved progress.
+const MAX_HEADER: u64 = 1 << 20;
+
+/// Did vidc write this file as saved progress, of whatever plan?
+///
+/// # Errors
+/// Why it counts as somebody else's.
+pub fn written_here(path: &Path) -> std::result::Result<(), String> {
+    let header = crate::files::open_regular(path).ok().and_then(|(file, _)| {
+        let mut line = Vec::new();
+        BufReader::new(file.take(MAX_HEADER)).read_until(b'\n', &mut line).ok()?;
+        serde_json::from_slice::<Header>(&line).ok()
+    });
+    header.map(drop).ok_or_else(|| "it is no saved progress".into())
 }
 
 impl SavedLoop {

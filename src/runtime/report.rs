@@ -169,6 +169,39 @@ impl RunReport {
     }
 }
 
+/// A run report has some kilobytes; what is larger is none.
+const LARGEST: u64 = 16 << 20;
+
+/// Did vidc write this run report?
+///
+/// # Errors
+/// Why it counts as somebody else's.
+pub fn written_here(path: &Path) -> std::result::Result<(), String> {
+    read(path).map(drop).ok_or_else(|| "it is no run report".into())
+}
+
+/// Did vidc write this file? The run report beside the output of that run says so if it names the file with the hash that it has now.
+///
+/// # Errors
+/// Why it counts as somebody else's.
+pub fn output_written_here(report: &Path, path: &Path) -> std::result::Result<(), String> {
+    let entries = read(report).and_then(|r| r.get("outputs").and_then(Value::as_array).cloned()).unwrap_or_default();
+    let named = |entry: &&Value| {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str);
+        text("path").is_some_and(|p| Path::new(p).file_name() == path.file_name())
+    };
+    let hashes: Vec<&str> = entries.iter().filter(named).filter_map(|e| e.get("sha256")?.as_str()).collect();
+    let same = !hashes.is_empty() && hashed(path).is_ok_and(|(_, sha256)| hashes.contains(&sha256.as_str()));
+    if same { Ok(()) } else { Err("no run report beside it says that vidc wrote it".into()) }
+}
+
+fn read(path: &Path) -> Option<serde_json::Map<String, Value>> {
+    let (mut file, len) = crate::files::open_regular(path).ok()?;
+    let bytes = crate::files::read_start(path, &mut file, (len <= LARGEST).then_some(len)?).ok()?;
+    let Ok(Value::Object(raw)) = serde_json::from_slice(&bytes) else { return None };
+    ["version", "vidc", "graph", "outputs", "measured"].iter().all(|key| raw.contains_key(*key)).then_some(raw)
+}
+
 /// `OUT.report.json`, `OUT.progress`: a file beside an output, with a word behind the whole name.
 pub fn beside(output: &Path, word: &str) -> PathBuf {
     let mut name = output.as_os_str().to_owned();
@@ -194,6 +227,22 @@ mod tests {
     #[test]
     fn names_beside_an_output_keep_its_extension() {
         assert_eq!(beside(Path::new("a/out.mp4"), "report.json"), Path::new("a/out.mp4.report.json"));
+    }
+
+    #[test]
+    fn an_output_is_vidcs_while_its_report_knows_its_hash() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, report) = (dir.path().join("o.gif"), dir.path().join("o.gif.report.json"));
+        std::fs::write(&out, "frames").unwrap();
+        assert!(output_written_here(&report, &out).is_err() && written_here(&report).is_err());
+        let entry = FileEntry::of("video", &out).unwrap();
+        let text = serde_json::json!({ "version": 1, "vidc": "0", "graph": "g", "measured": {}, "outputs": [entry] }).to_string();
+        std::fs::write(&report, text).unwrap();
+        assert_eq!((written_here(&report), output_written_here(&report, &out)), (Ok(()), Ok(())));
+        std::fs::write(&out, "frames, edited").unwrap();
+        assert!(output_written_here(&report, &out).is_err());
+        std::fs::write(&report, "{\"outputs\": []}").unwrap();
+        assert!(written_here(&report).is_err());
     }
 
     #[test]

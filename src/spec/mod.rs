@@ -315,6 +315,15 @@ fn check_names(spec: &Spec, found: &mut Diagnostics) {
         let d = Diagnostic::new("spec/name", format!("`{}` cannot be a name", name.value)).at(&name.span, "not a name");
         found.push(d.help("a name is letters, digits and `_`, at most 64 of them, and does not start with a digit"));
     }
+    for folder in spec.models.iter().filter_map(|(_, m)| m.weights.as_ref()) {
+        if !folder.value.split('/').all(crate::files::is_bare) {
+            let d = Diagnostic::new("spec/weights", format!("`{}` is no folder inside the weights folder", folder.value.escape_debug()));
+            found.push(
+                d.at(&folder.span, "leads elsewhere")
+                    .help("name a folder below the one that --weights or `weights:` names, such as `unet`"),
+            );
+        }
+    }
 }
 
 fn collect_names<'a>(ops: &'a Entries<Spanned<Op>>, names: &mut Vec<&'a Spanned<String>>) {

@@ -205,7 +205,7 @@ pub struct Outcome {
     pub certificate: Certificate,
     /// At most twelve points between the smallest and the fastest plan, smallest first.
     pub front: Vec<FrontPoint>,
-    /// The best plan if there were 1 GiB more, if that is a better one.
+    /// The best plan if 1 GiB more were allowed, as far as the device has it, if that is a better one.
     pub one_gib_more: Option<FrontPoint>,
     /// Answers other than the plain ones, with what they do to the function.
     pub effects: Vec<(String, Effect)>,
@@ -229,7 +229,7 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
         deadline: request.time_limit.map(|limit| Instant::now() + limit),
     };
     let found = search::search(&problem, request.objective, &limits);
-    let (Some(best), Some(first)) = (&found.best, &found.first) else { return Err(nothing(&found, request, budget).into()) };
+    let (Some(best), Some(first)) = (&found.best, &found.first) else { return Err(nothing(&found, request, machine).into()) };
     let choices = tables.choices(&space, &problem, best);
     let predicted = predict(stages, machine, &choices)?;
     same_figures(best, &predicted)?;
@@ -243,7 +243,7 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
     Ok(Outcome {
         effects: effects(&space, &choices),
         front: knees::pick(&found.front).into_iter().map(point).collect(),
-        one_gib_more: one_gib_more(&found.front, first, budget).map(point),
+        one_gib_more: one_gib_more(&found.front, first, budget, machine.memory).map(point),
         certificate: Certificate {
             optimal: found.gap == 0.0,
             gap: found.gap,
@@ -307,20 +307,29 @@ fn effects(space: &Space, choices: &Choices) -> Vec<(String, Effect)> {
     space.knobs().into_iter().filter(departs).map(|k| (k.id, k.effect)).collect()
 }
 
-fn one_gib_more<'a>(front: &'a [Plan], best: &Plan, budget: Bytes) -> Option<&'a Plan> {
-    let more = Bytes(budget.0.saturating_add(1 << 30));
+/// The best plan with 1 GiB more, or with what the device has if that is less.
+fn one_gib_more<'a>(front: &'a [Plan], best: &Plan, budget: Bytes, memory: Bytes) -> Option<&'a Plan> {
+    let more = Bytes(budget.0.saturating_add(1 << 30)).min(memory);
     front.iter().filter(|p| upper(Bytes(p.peak)) <= more && p.time < best.time).min_by_key(|p| (p.time, p.peak))
 }
 
 /// Why there is no plan.
-fn nothing(found: &search::Found, request: &Request, budget: Bytes) -> Diagnostic {
+fn nothing(found: &search::Found, request: &Request, machine: &Machine) -> Diagnostic {
+    let budget = request.budget(machine);
     let db = request.min_psnr.unwrap_or(0.0);
     match (&found.least, found.complete) {
         (Some(least), _) if upper(Bytes(least.peak)) > budget && found.complete => {
             let needs = upper(Bytes(least.peak));
             let time = Time(least.time);
             Diagnostic::new("tune/no-plan-fits", format!("no plan fits into {budget}; the smallest needs {needs} and would take {time}"))
-                .help(format!("allow {needs}, or ask for fewer frames or a smaller picture"))
+                .help(if needs <= machine.memory {
+                    format!("allow {needs}, or ask for fewer frames or a smaller picture")
+                } else {
+                    format!(
+                        "{} has {} in all: ask for fewer frames or a smaller picture, or name a device with {needs}",
+                        machine.key, machine.memory
+                    )
+                })
         }
         (None, true) => Diagnostic::new("tune/quality-not-reached", format!("no plan with these answers reaches {db} dB"))
             .help("ask for less, or do not fix answers that round"),

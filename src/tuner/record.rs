@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 use super::{Certificate, FrontPoint, Objective, Outcome, Request, Stages};
 use crate::cost::pipeline::Predicted;
 use crate::diag::{Diagnostic, Result, Source, Span};
-use crate::files::{open_regular, read_start, write_atomic};
+use crate::files::output::{Saved, folder_of, save};
+use crate::files::{open_regular, read_start};
 use crate::hwdb::Machine;
 use crate::ir::text;
 use crate::passes::Choices;
@@ -138,19 +139,18 @@ impl TuningRecord {
         Self::parse(&name, &text)
     }
 
-    /// Writes the record whole or not at all. A different file that is there keeps its content under the returned name.
+    /// Writes the record whole or not at all, into a folder that is made if it is missing. A different file that is there keeps its content under the returned name.
     ///
     /// # Errors
     /// `io/unwritable`.
     pub fn write(&self, path: &Path) -> Result<Option<PathBuf>> {
-        let text = self.to_yaml();
-        let kept = match std::fs::read(path) {
-            Ok(before) if before == text.as_bytes() => return Ok(None),
-            Ok(before) => Some(keep(path, &before)?),
-            Err(_) => None,
-        };
-        write_atomic(path, |out| out.write_all(text.as_bytes()))?;
-        Ok(kept)
+        let folder = folder_of(path);
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Diagnostic::new("io/unwritable", format!("the folder `{}` cannot be made: {e}", folder.display())))?;
+        Ok(match save(path, &self.to_yaml())? {
+            Saved::New | Saved::Unchanged => None,
+            Saved::Replaced(old) => Some(old),
+        })
     }
 
     /// Is this record about this pipeline on this machine?
@@ -199,14 +199,6 @@ impl Identity {
             parameters: pipeline.params.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
         }
     }
-}
-
-fn keep(path: &Path, before: &[u8]) -> Result<PathBuf> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".old");
-    let old = PathBuf::from(name);
-    write_atomic(&old, |out| out.write_all(before))?;
-    Ok(old)
 }
 
 fn bad(name: &str, why: &str) -> Diagnostic {

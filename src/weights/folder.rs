@@ -26,7 +26,7 @@ const MAX_SHARDS: usize = 4096;
 /// Opens the weights in `dir`, reading headers only. `variant` is the part of the file names that diffusers calls so.
 ///
 /// # Errors
-/// `weights/not-found` with what there is, `weights/pickle` if there are only pickles, and those of [`super::open_file`] and
+/// `weights/not-found` with what there is, `weights/dangling-link`, `weights/pickle` if there are only pickles, and those of [`super::open_file`] and
 /// [`open_index`].
 pub fn open_folder(dir: &Path, variant: Option<&str>) -> Result<Stored> {
     let variant_is_name = variant.is_none_or(|v| !v.is_empty() && v.bytes().all(|b| b.is_ascii_alphanumeric() || b"_-".contains(&b)));
@@ -36,17 +36,32 @@ pub fn open_folder(dir: &Path, variant: Option<&str>) -> Result<Stored> {
     for name in NAMES {
         let dotted = variant.map_or(String::new(), |v| format!(".{v}"));
         let single = dir.join(format!("{name}{dotted}.safetensors"));
-        if single.is_file() {
+        if is_there(&single)? {
             return open_file(&single);
         }
         for index in [format!("{name}.safetensors.index{dotted}.json"), format!("{name}{dotted}.safetensors.index.json")] {
             let index = dir.join(index);
-            if index.is_file() {
+            if is_there(&index)? {
                 return open_index(&index);
             }
         }
     }
     Err(nothing(dir, variant).into())
+}
+
+/// Is there such a file? A link to nothing is none, and no reason to look for another either.
+fn is_there(path: &Path) -> Result<bool> {
+    match files::dangling(path) {
+        Some(to) => Err(dangling(&path.display().to_string(), &to).into()),
+        None => Ok(path.is_file()),
+    }
+}
+
+/// A link of a hub cache whose file was not fetched, or was removed.
+fn dangling(name: &str, to: &Path) -> Diagnostic {
+    let message = format!("`{name}` is a link to `{}`, which is not there", to.display());
+    let help = "in a hub cache this is a download that did not finish, or a file that was removed: fetch the model again";
+    Diagnostic::new("weights/dangling-link", message).help(help)
 }
 
 /// Opens the shards that an index names. Only the tensors of its `weight_map` are taken.
@@ -151,7 +166,7 @@ fn bad_index(why: &str) -> Diagnostic {
 
 fn refused(shard: &str, why: &Refusal) -> Diagnostic {
     let message = format!("the index names the file `{}`: {why}", shard.escape_debug());
-    if *why == Refusal::Missing {
+    if matches!(why, Refusal::Missing | Refusal::Dangling(_)) {
         return Diagnostic::new("weights/shard-missing", message).help("the download is not complete; fetch the folder again");
     }
     Diagnostic::new("weights/path-escape", message).help("an index may only name files directly in its own folder")

@@ -46,7 +46,7 @@ fn temporary() -> tempfile::TempDir {
 }
 
 /// The library of this machine; without one the test says that it is skipped, unless it must not be.
-fn library() -> Option<PathBuf> {
+pub(crate) fn library() -> Option<PathBuf> {
     match vidc::runtime::provision::locate(None, &mut |line| eprintln!("{line}")) {
         Ok(located) => Some(located.path),
         Err(d) if std::env::var_os("VIDC_REQUIRE_ORT").is_some_and(|v| v == "1") => panic!("{d:?}"),
@@ -201,7 +201,7 @@ fn a_model_is_inspected_compared_and_explained() {
     assert!(!raise["remarks"].as_array().unwrap().is_empty());
 }
 
-fn picture() -> String {
+pub(crate) fn picture() -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/boat.png").to_str().unwrap().to_owned()
 }
 

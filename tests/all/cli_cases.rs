@@ -1,5 +1,5 @@
 //! Bad input on the command line, one file of `tests/cases/cli` each: what is typed, what lies in the folder, the exit status, and
-//! words that stderr must hold. `{dir}` is a fresh folder.
+//! words that stderr must hold. `{dir}` is a fresh folder. A command that is refused changes no file there and leaves none behind.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -48,6 +48,21 @@ enum Content {
     Long(usize),
     /// An empty folder.
     Folder,
+    /// An ONNX model that multiplies by 64 x 64 weights, and its weights.
+    Onnx(OnnxCase),
+    /// A symbolic link to this.
+    Link(String),
+    /// A second name of this file of the case.
+    Hardlink(String),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OnnxCase {
+    /// Who made it.
+    producer: String,
+    /// The file of the weights, in the folder of the model.
+    data: String,
 }
 
 impl Content {
@@ -74,8 +89,74 @@ impl Content {
             }
             Self::Long(n) => std::fs::write(path, "a".repeat(*n)).unwrap(),
             Self::Folder => std::fs::create_dir_all(path).unwrap(),
+            Self::Onnx(case) => write_model(path, &case.producer, Some(&case.data)),
+            Self::Link(to) => link(to, path),
+            Self::Hardlink(to) => std::fs::hard_link(path.with_file_name(to), path).unwrap(),
         }
     }
+}
+
+#[cfg(unix)]
+fn link(to: &str, path: &Path) {
+    std::os::unix::fs::symlink(to, path).unwrap();
+}
+
+#[cfg(not(unix))]
+fn link(_: &str, _: &Path) {
+    panic!("the cases with links run on Unix");
+}
+
+/// y = x w of x f32[n, 64], w f32[64, 64] in a file of its own if that is named.
+pub(crate) fn write_model(path: &Path, producer: &str, data: Option<&str>) {
+    use vidc::onnx::build::{model, node, value_info};
+    use vidc::onnx::proto::{GraphProto, StringStringEntryProto, TensorProto};
+    let weights: Vec<u8> = (0..64 * 64u16).flat_map(|i| (f32::from(i) / 4096.0).to_le_bytes()).collect();
+    let mut w = TensorProto { name: "w".into(), dims: vec![64, 64], data_type: 1, ..Default::default() };
+    if let Some(data) = data {
+        std::fs::write(path.with_file_name(data), &weights).unwrap();
+        w.data_location = Some(1);
+        w.external_data = vec![StringStringEntryProto { key: "location".into(), value: data.into() }];
+    } else {
+        w.raw_data = Some(weights.into());
+    }
+    let float = |name: &str| value_info(name, 1, &["n".into(), 64.into()]);
+    let graph = GraphProto {
+        name: "../../torch graph".into(),
+        node: vec![node("MatMul", "product", &["x", "w"], &["z"]), node("Exp", "exp", &["z"], &["y"])],
+        initializer: vec![w],
+        input: vec![float("x")],
+        output: vec![float("y")],
+        ..Default::default()
+    };
+    let mut proto = model(graph, 17);
+    proto.producer_name = producer.into();
+    std::fs::write(path, vidc::onnx::encode(&proto).unwrap()).unwrap();
+}
+
+/// Every file, folder and link below a folder with what it holds, but what the binary keeps for itself.
+pub(crate) fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(at) = folders.pop() {
+        for entry in std::fs::read_dir(&at).unwrap().map(|e| e.unwrap()) {
+            let path = entry.path();
+            let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+            let kind = entry.file_type().unwrap();
+            if ["cache", "config"].contains(&name.as_str()) {
+                continue;
+            }
+            let held = if kind.is_dir() {
+                folders.push(path);
+                b"folder".to_vec()
+            } else if kind.is_symlink() {
+                std::fs::read_link(&path).unwrap().to_string_lossy().into_owned().into_bytes()
+            } else {
+                std::fs::read(&path).unwrap()
+            };
+            found.insert(name, held);
+        }
+    }
+    found
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -88,12 +169,21 @@ fn run(path: &Path) -> Result<(), String> {
     let case: Case = serde_saphyr::from_str(&text).map_err(|e| e.to_string())?;
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().to_str().unwrap();
-    for (name, content) in &case.files {
+    let is_link = |c: &Content| matches!(c, Content::Link(_) | Content::Hardlink(_));
+    let (links, files): (Vec<_>, Vec<_>) = case.files.iter().partition(|(_, c)| is_link(c));
+    for (name, content) in files.into_iter().chain(links) {
         content.write(&folder.path().join(name));
     }
+    let before = contents(folder.path());
     let args: Vec<String> = case.command.split_whitespace().map(|w| w.replace("{dir}", dir)).collect();
     let variables = case.environment.iter().map(|(k, v)| (k, v.replace("{dir}", dir)));
     let out = vidc(folder.path()).args(&args).envs(variables).output().unwrap();
+    let after = contents(folder.path());
+    if before != after {
+        let changed = after.iter().filter(|(name, held)| before.get(*name) != Some(held)).map(|(name, _)| name);
+        let gone = before.keys().filter(|name| !after.contains_key(*name));
+        return Err(format!("changed {:?}", changed.chain(gone).collect::<Vec<_>>()));
+    }
     let said = String::from_utf8_lossy(&out.stderr).replace(dir, "{dir}");
     // Words may stand on two lines.
     let flat: String = said.replace('│', " ").split_whitespace().collect::<Vec<_>>().join(" ");

@@ -128,6 +128,10 @@ fn ints(name: &str, values: &[i64]) -> TensorProto {
     build::tensor(name, DType::I64.onnx(), &[values.len() as i64], values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<_>>())
 }
 
+fn scalar(name: &str, value: f32) -> TensorProto {
+    build::tensor(name, DType::F32.onnx(), &[], value.to_le_bytes().to_vec())
+}
+
 fn table() -> Vec<Row> {
     let mut rows = Vec::new();
     for name in ["Abs", "Neg", "Relu", "Sign"] {
@@ -164,7 +168,7 @@ fn table() -> Vec<Row> {
         rows.push(Row { columns: Some(4), extra: vec![ints("axes", &[1])], near: Near::Within(1e-6, 0.0), ..row(name) });
     }
     rows.push(Row { columns: Some(4), attributes: vec![attr::int("axis", 1)], near: APPROXIMATE, ..row("Softmax") });
-    rows.push(Row { columns: Some(4), operands: 2, near: Near::Within(1e-6, 0.0), ..row("MatMul") });
+    rows.push(Row { columns: Some(4), operands: 2, near: Near::Within(1e-6, 1e-12), ..row("MatMul") });
     let gemm = |alpha, beta| vec![attr::float("alpha", alpha), attr::float("beta", beta), attr::int("transB", 1)];
     rows.push(Row {
         op: "Gemm",
@@ -183,7 +187,8 @@ fn table() -> Vec<Row> {
         ..row("GemmBeta2")
     });
     rows.push(Row { columns: Some(4), attributes: vec![attr::ints("perm", &[1, 0])], ..row("Transpose") });
-    rows.push(Row { op: "Clip", operands: 1, ..row("ClipOpen") });
+    rows.push(Row { op: "Clip", ..row("ClipOpen") });
+    rows.push(Row { extra: vec![scalar("low", -1.0)], types: &[DType::F32], ..row("Clip") });
     rows
 }
 

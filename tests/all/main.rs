@@ -10,6 +10,7 @@ mod fuzz;
 mod layering;
 mod onnx_backend;
 mod order;
+mod outputs;
 mod reference;
 mod repo;
 #[path = "../../src/skipped.rs"]

@@ -56,6 +56,56 @@ fn every_module_says_what_it_is() {
     }
 }
 
+/// Files that write, each with what it writes. Whatever is written for the user goes through `files::output` first.
+const WRITERS: &[(&str, &str)] = &[
+    ("src/files.rs", "temporary files that take a name when they are whole"),
+    ("src/files/output.rs", "decides for all others"),
+    ("src/media/npy.rs", "one array, for callers that asked `files::output`"),
+    ("src/media/video.rs", "one video, for callers that asked `files::output`"),
+    ("src/onnx/writer.rs", "one model, for callers that asked `files::output`"),
+    ("src/optimize/cache.rs", "times of sites, in the cache of this user"),
+    ("src/optimize/write.rs", "model and weights, after `files::output`"),
+    ("src/plan/folder.rs", "decides for folders of plans"),
+    ("src/plan/mod.rs", "a plan, into a temporary folder"),
+    ("src/plan/store.rs", "derived weights, into a temporary folder or file"),
+    ("src/runtime/progress.rs", "saved progress, of which `run` asked `files::output`"),
+    ("src/runtime/provision.rs", "ONNX Runtime, in the cache of this user"),
+    ("src/runtime/report.rs", "a run report, of which `run` asked `files::output`"),
+    ("src/runtime/session.rs", "placeholders in a temporary folder"),
+    ("src/tuner/record.rs", "the folder of a record, before `files::output`"),
+    ("src/bin/vidc/cache.rs", "removes plans from the cache of this user"),
+    ("src/bin/vidc/explain.rs", "the folder of `--dump-dir`, before `files::output`"),
+    ("src/bin/vidc/run/prepare.rs", "removes a broken plan from the cache of this user"),
+    ("src/bin/vidc/run/write.rs", "removes saved progress, of which `run` asked `files::output`"),
+];
+
+#[test]
+fn only_a_few_files_write() {
+    let calls = [
+        "fs::write(",
+        "File::create",
+        "fs::rename(",
+        "fs::copy(",
+        "fs::remove_",
+        "fs::create_dir",
+        "fs::hard_link(",
+        "OpenOptions",
+        "write_atomic(",
+    ];
+    let mut wrong = Vec::new();
+    let mut used = BTreeSet::new();
+    for file in sources().iter().filter(|f| !f.is_test && f.path != "src/import/tiny_folder.rs") {
+        if let Some(call) = calls.iter().find(|call| file.bare.contains(**call)) {
+            used.insert(file.path.clone());
+            if WRITERS.iter().all(|(path, _)| *path != file.path) {
+                wrong.push(format!("{}: `{call}…` writes; go through `files::output`, or say why not in `WRITERS`", file.path));
+            }
+        }
+    }
+    wrong.extend(WRITERS.iter().filter(|(path, _)| !used.contains(*path)).map(|(path, _)| format!("{path} writes nothing any more")));
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
 /// Every literal `area/slug` of a known area has a row, and every row is used.
 #[test]
 fn diagnostic_codes_and_their_table_agree() {
@@ -144,7 +194,7 @@ fn page_of_passes() -> String {
          What is asked for `graphs/svd-tiny.yaml` on an RTX 3090: of the pipeline, then of each model. The first answer is the plain one.\n\n\
          | knob | answers | scope | effect | what it asks |\n| --- | --- | --- | --- | --- |\n",
     );
-    for Knob { id, scope, domain, effect, about } in knobs_of("svd-tiny", "rtx3090") {
+    for Knob { id, scope, domain, on_request: _, effect, about } in knobs_of("svd-tiny", "rtx3090") {
         writeln!(page, "| `{id}` | {} | {} | {} | {about} |", domain.join(", "), word(&scope), word(&effect)).unwrap();
     }
     page.push_str("\n## Examples\n\nEach is also a test: the graph `before` becomes the graph `after`.\n");

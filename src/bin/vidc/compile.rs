@@ -8,9 +8,10 @@ use crate::common::args::{ChooseArgs, GraphArgs, ToleranceArgs, WeightsArgs, siz
 use crate::common::planning::{self, Chosen, effects_text};
 use crate::common::weights::weights;
 use crate::common::{Done, Failure, Out, target};
+use vidc::files::output::spare_folder;
 use vidc::hwdb::Machine;
 use vidc::ir::Program;
-use vidc::plan::Manifest;
+use vidc::plan::{Manifest, check_output};
 use vidc::tuner::Stages;
 use vidc::tuner::record::TuningRecord;
 use vidc::units::Bytes;
@@ -46,11 +47,17 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
+    check_output(&args.output)?;
+    let mut reads = target::named_files(&args.graph.graph, args.hw.as_deref());
+    reads.extend(args.tuning.clone());
+    spare_folder(&args.output, &reads)?;
     let record = args.tuning.as_deref().map(TuningRecord::read).transpose()?;
     let key = args.hw.as_deref().or(record.as_ref().map(|r| r.hw.as_str())).unwrap_or("cpu");
     let machine = target::machine(key)?;
+    target::note_memory(args.memory, &machine);
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let weights = weights(&args.weights, &program)?;
+    spare_folder(&args.output, weights.files())?;
     let chosen = match &record {
         Some(record) => recorded(&program, &machine, record)?,
         None => planning::search(&program, &machine, args.memory, args.tolerance.share(), &args.choose.choices())?,

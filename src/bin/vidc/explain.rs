@@ -9,16 +9,19 @@ use serde_json::{Value, json};
 use crate::common::args::{ChooseArgs, DimArgs, GraphArgs, any_pass, pass};
 use crate::common::render::{open_dims, peak_text};
 use crate::common::table::table;
-use crate::common::{Done, Failure, Out, target};
+use crate::common::{Done, Failure, Out, say, target};
 use vidc::diag::Diagnostic;
+use vidc::files::output::{check_new_folder, put};
+use vidc::files::{open_regular, read_start, word};
 use vidc::hwdb::Machine;
 use vidc::import::onnx::read_model;
 use vidc::ir::{OpGraph, text};
+use vidc::optimize::answers::{answers, knobs, left_out};
 use vidc::optimize::inspect::{Peak, peak};
 use vidc::optimize::model::{Level, live_part, optimize};
 use vidc::passes::hoist::{self, Hoisted};
 use vidc::passes::manager::{Debugging, is_bound};
-use vidc::passes::{Knob, PassCx, PassRecord, Property, Remark, Rewriter, Status, offered_knobs, pipeline};
+use vidc::passes::{Knob, PassCx, PassRecord, Property, Remark, Rewriter, Status, pipeline};
 use vidc::plan;
 use vidc::tuner::Stages;
 use vidc::tuner::space::Space;
@@ -58,6 +61,9 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
+    if let Some(folder) = &args.dump_dir {
+        check_new_folder(folder, folder)?;
+    }
     let model = target::model(&args.graph.graph);
     target::check_kind(model.is_some(), &args.graph.set, &args.dims)?;
     let explained = match model {
@@ -106,14 +112,14 @@ fn of_graph(args: &Args, machine: &Machine) -> Result<Explained, Failure> {
 
 fn of_model(args: &Args, path: &Path, machine: &Machine) -> Result<Explained, Failure> {
     let model = read_model(path, &args.dims.bindings())?;
-    let choices = args.choose.choices();
+    let choices = answers(&model, path, machine, &args.choose.choices())?;
     let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     if let Some(folder) = &args.dump_dir {
         // What the file calls its graph may be no name of a folder.
         dump(&name, model.graph.clone(), &PassCx { machine, choices: &choices }, &debugging(args), folder)?;
     }
     let bound = is_bound(&live_part(&model.graph));
-    let knobs = if is_bound(&model.graph) { offered_knobs(&model.graph, machine)? } else { Vec::new() };
+    let knobs = knobs(&model, machine)?;
     let compiled = optimize(&model, machine, &choices, Level::Full, &debugging(args))?;
     let peaks = if args.memory && bound { vec![peak(&name, &live_part(&compiled.graph))?] } else { Vec::new() };
     let open = model.open_dims();
@@ -164,7 +170,7 @@ impl Shown<'_> {
         if self.args.verbose {
             let _ = write!(out, "\n{}", self.rules());
         }
-        out += &open_dims(&self.explained.open);
+        out += &open_dims(&self.explained.open, &left_out(&self.explained.records));
         let knob = |k: &Knob| {
             vec![
                 k.id.clone(),
@@ -183,7 +189,7 @@ impl Shown<'_> {
     /// Who is alive when memory is at its peak.
     fn peaks(&self) -> String {
         if self.explained.peaks.is_empty() {
-            return format!("{}: unknown\n{}", self.explained.name, open_dims(&self.explained.open));
+            return format!("{}: unknown\n{}", self.explained.name, open_dims(&self.explained.open, &left_out(&self.explained.records)));
         }
         self.explained.peaks.iter().map(peak_text).collect()
     }
@@ -276,12 +282,26 @@ fn effect(k: &Knob) -> &'static str {
     }
 }
 
+/// The first line of the texts in `--dump-dir`, by which they are known as vidc's.
+const HEADER: &str = "# written by `vidc explain --dump-dir`";
+
+/// Did `--dump-dir` write this file?
+fn dumped(path: &Path) -> Result<(), String> {
+    let start = open_regular(path).and_then(|(mut file, len)| read_start(path, &mut file, len.min(HEADER.len() as u64)));
+    if start.is_ok_and(|s| s == HEADER.as_bytes()) { Ok(()) } else { Err("`--dump-dir` did not write it".into()) }
+}
+
 /// Writes `NAME/00-bound.txt` and `NAME/NN-PASS.txt` for each pass that changed the model.
 fn dump(name: &str, mut graph: OpGraph, cx: &PassCx<'_>, debugging: &Debugging, folder: &Path) -> Result<(), Failure> {
-    let home = folder.join(name);
+    let home = folder.join(word(name));
     let unwritable = |e: std::io::Error| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", home.display()));
     std::fs::create_dir_all(&home).map_err(unwritable)?;
-    std::fs::write(home.join("00-bound.txt"), text::annotated(&graph)).map_err(unwritable)?;
+    let write = |name: &str, graph: &OpGraph| -> Result<(), Failure> {
+        let kept = put(&home.join(name), &dumped, |w| write!(w, "{HEADER}\n{}", text::annotated(graph)))?;
+        kept.iter().for_each(|old| say(&format!("note: kept what was there as {}", old.display())));
+        Ok(())
+    };
+    write("00-bound.txt", &graph)?;
     let bound = is_bound(&graph);
     for (i, pass) in pipeline().into_iter().enumerate() {
         let info = pass.info();
@@ -291,7 +311,7 @@ fn dump(name: &str, mut graph: OpGraph, cx: &PassCx<'_>, debugging: &Debugging, 
         let mut rw = Rewriter::new(name, &mut graph);
         pass.run(&mut rw, cx)?;
         if rw.finish().iter().any(|r| r.applied) {
-            std::fs::write(home.join(format!("{:02}-{}.txt", i + 1, info.id)), text::annotated(&graph)).map_err(unwritable)?;
+            write(&format!("{:02}-{}.txt", i + 1, info.id), &graph)?;
         }
         if debugging.stop_after.as_deref() == Some(info.id) {
             break;

@@ -1,11 +1,14 @@
 //! `vidc import`: makes a graph of a diffusers folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::common::render::kept_text;
 use crate::common::{Done, Out, say};
-use vidc::import::{Saved, diffusers, save};
+use vidc::files::output::{Name, Outputs, Saved, check_extension, save, unknown_writer};
+use vidc::files::word;
+use vidc::import::{diffusers, files};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -20,18 +23,31 @@ pub(crate) struct Args {
     output: Option<PathBuf>,
 }
 
+/// Refuses an output that cannot be written, or that the folder needs.
+fn check(path: &Path, reads: &[PathBuf]) -> Done {
+    check_extension(path, &["yaml", "yml"])?;
+    let mut outputs = Outputs::default();
+    outputs.file(path, Name::Given, &unknown_writer)?;
+    Ok(outputs.spare(reads)?)
+}
+
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
+    let reads = files(&args.folder);
+    if let Some(path) = &args.output {
+        check(path, &reads)?;
+    }
     let imported = diffusers(&args.folder, args.variant.as_deref())?;
     imported.notes.iter().for_each(|note| say(&format!("note: {note}")));
     let name = &imported.spec.name.value;
-    let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{name}.yaml")));
+    let path = args.output.clone().unwrap_or_else(|| PathBuf::from(format!("{}.yaml", word(name))));
+    check(&path, &reads)?;
     let (what, kept) = match save(&path, &imported.text)? {
         Saved::New => ("wrote", None),
         Saved::Unchanged => ("unchanged:", None),
         Saved::Replaced(old) => ("wrote", Some(old)),
     };
-    let old = kept.as_ref().map_or_else(String::new, |k| format!("kept what was there as {}\n", k.display()));
+    let old = kept_text(kept.as_slice());
     out.result(
         || format!("{what} {}\n{old}", path.display()),
         || json!({ "graph": name, "path": path, "kept": kept, "notes": imported.notes }),

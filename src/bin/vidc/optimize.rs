@@ -7,19 +7,21 @@ use serde_json::{Value, json};
 
 use crate::bench::load;
 use crate::common::args::{ChooseArgs, DimArgs};
-use crate::common::render::open_dims;
+use crate::common::render::{kept_text, open_dims};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
 use vidc::diag::Diagnostic;
+use vidc::files::output::folder_of;
 use vidc::hwdb::{Kind, Machine};
 use vidc::import::onnx::{Imported, read_model};
 use vidc::onnx::Style;
+use vidc::optimize::answers::{answers, left_out};
 use vidc::optimize::candidate::metadata_of;
 use vidc::optimize::choose::{CONSTANT_FOLDING, Chosen, FORMS, Form, choose};
 use vidc::optimize::model::{Level, live, optimize};
 use vidc::optimize::paired::Effort;
-use vidc::optimize::write::{Written, write};
-use vidc::passes::{PassRecord, Trace};
+use vidc::optimize::write::{Written, outputs, write};
+use vidc::passes::{Choices, PassRecord, Trace};
 use vidc::runtime::session::{Optimization, SessionOptions};
 use vidc::units::Bytes;
 
@@ -81,14 +83,19 @@ impl From<LevelArg> for Level {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let start = Instant::now();
+    let outputs = outputs(&args.output)?;
+    outputs.spare([&args.model])?;
+    outputs.spare(target::named_files("", Some(&args.hw)))?;
     let machine = target::machine(&args.hw)?;
     let model = read_model(&args.model, &args.dims.bindings())?;
+    outputs.spare(&model.files)?;
+    let choices = answers(&model, &args.model, &machine, &args.choose.choices())?;
     let read = start.elapsed();
-    let chosen = if args.measure { Some(measure(args, &model, &machine)?) } else { None };
+    let chosen = if args.measure { Some(measure(args, &model, &machine, &choices)?) } else { None };
     let form = chosen.as_ref().map_or_else(|| form(args, &machine), |c| FORMS[c.form]);
     let options = form.options(args.threads);
     let begin = start.elapsed();
-    let compiled = optimize(&model, &machine, &args.choose.choices(), form.level, &form.debugging())?;
+    let compiled = optimize(&model, &machine, &choices, form.level, &form.debugging())?;
     let passes = start.elapsed().saturating_sub(begin);
     let written = write(&compiled.graph, &style(&model, &machine, &options), metadata_of(&options), &args.output)?;
     let done = Optimized {
@@ -123,14 +130,14 @@ fn style(model: &Imported, machine: &Machine, options: &SessionOptions) -> Style
 }
 
 /// Writes every form into a folder of its own and measures them beside the original.
-fn measure(args: &Args, model: &Imported, machine: &Machine) -> Result<Chosen, Failure> {
-    let folder = args.output.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+fn measure(args: &Args, model: &Imported, machine: &Machine, choices: &Choices) -> Result<Chosen, Failure> {
+    let folder = folder_of(&args.output);
     let unwritable = |e| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", folder.display()));
     let temporary = tempfile::Builder::new().prefix(".vidc-").tempdir_in(folder).map_err(unwritable)?;
     let mut files = Vec::new();
     for (i, form) in FORMS.iter().enumerate() {
         let file = temporary.path().join(format!("{i}.onnx"));
-        let compiled = optimize(model, machine, &args.choose.choices(), form.level, &form.debugging())?;
+        let compiled = optimize(model, machine, choices, form.level, &form.debugging())?;
         let options = form.options(args.threads);
         write(&compiled.graph, &style(model, machine, &options), metadata_of(&options), &file)?;
         files.push(file);
@@ -166,18 +173,19 @@ impl Optimized<'_> {
             ]
         };
         let rows: Vec<Vec<String>> = self.trace.records.iter().map(row).collect();
-        let hint = open_dims(&self.model.open_dims());
+        let hint = open_dims(&self.model.open_dims(), &left_out(&self.trace.records));
         let [read, passes, write] = self.seconds;
         let options: Vec<String> = self.options.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let measured = self.chosen.map_or_else(String::new, measured_text);
         format!(
-            "{}\n{measured}{hint}{} operators -> {}; read {read:.2} s, passes {passes:.2} s, written {write:.2} s\nsession options: {}\nwrote {} ({} with weights)\n",
+            "{}\n{measured}{hint}{} operators -> {}; read {read:.2} s, passes {passes:.2} s, written {write:.2} s\nsession options: {}\nwrote {} ({} with weights)\n{}",
             table(&["pass", "nodes", "applied", "s"], &rows),
             self.before,
             self.after,
             options.join(" "),
             self.written.model.display(),
             Bytes(self.written.bytes),
+            kept_text(self.written.kept.as_slice()),
         )
     }
 
@@ -185,9 +193,11 @@ impl Optimized<'_> {
         json!({
             "output": self.written.model,
             "data": self.written.data,
+            "kept": self.written.kept,
             "bytes": self.written.bytes,
             "operators": { "before": self.before, "after": self.after, "written": self.written.nodes },
             "dims": self.model.dims,
+            "left_out": left_out(&self.trace.records),
             "options": self.options.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
             "seconds": { "read": self.seconds[0], "passes": self.seconds[1], "write": self.seconds[2] },
             "passes": self.trace.records,

@@ -3,6 +3,7 @@
 //! Everything that can be wrong is looked at before the first kernel, cheapest first: the output's format, the graph, pictures and
 //! arrays, weights, the plan, room in memory and on disk. `--dry-run` ends there and says what was found.
 
+mod outputs;
 mod prepare;
 mod write;
 
@@ -14,6 +15,7 @@ use serde_json::json;
 
 use crate::common::args::{ChooseArgs, Pair, ToleranceArgs, WeightsArgs, pair, size};
 use crate::common::progress::Progress;
+use crate::common::render::kept_text;
 use crate::common::{Done, Failure, Out, say};
 use prepare::Ready;
 use vidc::hwdb::Engine;
@@ -103,13 +105,14 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let outcome = executor.run(&ready.request, &mut |event| progress.event(event));
     progress.finish();
     let outcome = outcome.map_err(|d| explain(*d, &ready))?;
-    let report = write::outputs(args, &ready, &outcome, &located, &runtime)?;
+    let (report, kept) = write::outputs(args, &ready, &outcome, &located, &runtime)?;
     out.result(
-        || write::text(&report, &ready),
+        || write::text(&report, &ready) + &kept_text(&kept),
         || {
             json!({
                 "written": report.outputs,
                 "report": ready.report_path(),
+                "kept": kept,
                 "weights": { "source": report.weights.source, "random": report.weights.random },
                 "choices": report.choices,
                 "effects": report.effects,

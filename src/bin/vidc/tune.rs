@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 
 use crate::common::args::{ChooseArgs, GraphArgs, ToleranceArgs, size};
 use crate::common::planning::{certificate_text, effects, effects_text, predicted_text};
+use crate::common::render::kept_text;
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
-use vidc::diag::Diagnostic;
+use vidc::files::output::{Name, Outputs, check_extension, unknown_writer};
+use vidc::files::word;
 use vidc::hwdb::Machine;
+use vidc::ir::Program;
 use vidc::passes::Knob;
 use vidc::plan::manifest::EffectEntry;
 use vidc::tuner::record::TuningRecord;
@@ -72,21 +75,29 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
+    let path = output(args, &program, &machine)?;
     let stages = Stages::of(&program);
     let request = request(args)?;
+    target::note_memory(request.memory, &machine);
     let outcome = tuner::tune(&stages, &machine, &request)?;
     let knobs = Space::of(&stages, &machine, &request.fixed)?.knobs();
     let record = TuningRecord::new(&stages, &machine, &request, &outcome, None);
-    let default = || Path::new("tuning").join(&program.pipeline.name).join(format!("{}.yaml", machine.key));
-    let path = args.output.clone().unwrap_or_else(default);
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| Diagnostic::new("io/unwritable", format!("the folder `{}` cannot be made: {e}", folder.display())))?;
-    }
     let kept = record.write(&path)?;
     let shown = Shown { outcome: &outcome, machine: &machine, request: &request, knobs: &knobs, path: &path, kept: kept.as_deref() };
     out.result(|| shown.text(&program.pipeline.name), || shown.json());
     Ok(())
+}
+
+/// Where the record goes; it is sure that it can go there.
+fn output(args: &Args, program: &Program, machine: &Machine) -> Result<PathBuf, Failure> {
+    // What a graph is called in its file is no path.
+    let default = || Path::new("tuning").join(word(&program.pipeline.name)).join(format!("{}.yaml", word(&machine.key)));
+    let path = args.output.clone().unwrap_or_else(default);
+    check_extension(&path, &["yaml", "yml"])?;
+    let mut outputs = Outputs::default();
+    outputs.file_in_new_folder(&path, Name::Given, &unknown_writer)?;
+    outputs.spare(target::named_files(&args.graph.graph, Some(&args.hw)))?;
+    Ok(path)
 }
 
 fn request(args: &Args) -> Result<Request, Failure> {
@@ -133,10 +144,10 @@ impl Shown<'_> {
         out += &effects_text(&self.effects());
         out += "\n";
         out += &front_table(&o.front);
-        out += &more_line(o);
+        out += &self.more_line();
         out += &format!("\nwrote {}\n", self.path.display());
         if let Some(kept) = self.kept {
-            out += &format!("kept what was there as {}\n", kept.display());
+            out += &kept_text(&[kept.into()]);
         }
         out
     }
@@ -151,6 +162,21 @@ impl Shown<'_> {
             return format!("plan: every one of {} knobs keeps its plain answer\n", self.knobs.len());
         }
         table(&["knob", "answer", "plain", "what it decides"], &rows)
+    }
+
+    /// What more memory would buy on this device.
+    fn more_line(&self) -> String {
+        let budget = self.request.budget(self.machine);
+        let more = (self.machine.memory - budget).min(Bytes(1 << 30));
+        match &self.outcome.one_gib_more {
+            _ if more == Bytes(0) => "more memory than this the device does not have\n".into(),
+            Some(p) => {
+                let now = &self.outcome.predicted;
+                let [saved, then] = [now.latency_s - p.latency_s, p.latency_s].map(Time::from_secs);
+                format!("{more} more would buy {saved}: {then} instead of {}\n", now.latency())
+            }
+            None => format!("{more} more would buy nothing\n"),
+        }
     }
 
     fn json(&self) -> Value {
@@ -178,19 +204,4 @@ fn front_table(front: &[FrontPoint]) -> String {
         vec![Time::from_secs(p.latency_s).to_string(), Bytes(p.peak_bytes).to_string(), Bytes(p.peak_bytes_hi).to_string(), quality]
     };
     table(&["front: latency", "memory", "at most", "quality"], &front.iter().map(row).collect::<Vec<_>>())
-}
-
-fn more_line(o: &Outcome) -> String {
-    match &o.one_gib_more {
-        Some(p) => {
-            let saved = o.predicted.latency_s - p.latency_s;
-            format!(
-                "1 GiB more would buy {}: {} instead of {}\n",
-                Time::from_secs(saved),
-                Time::from_secs(p.latency_s),
-                o.predicted.latency()
-            )
-        }
-        None => "1 GiB more would buy nothing\n".into(),
-    }
 }

@@ -8,6 +8,18 @@ pub(super) const CODES: &[Code] = &[
         "The folder is not a pipeline in the layout of diffusers: a folder with model_index.json and a folder for each component. The help says what the folder seems to be.",
     ),
     input(
+        "import/hub-id",
+        "What was given is the name of a model on the hub, not a folder. vidc downloads no models: fetch it (`hf download OWNER/NAME --local-dir DIR`) and import the folder.",
+    ),
+    input(
+        "import/single-file",
+        "A single safetensors file holds weights and no configurations, so no graph can be made of it. diffusers makes a folder of it (`from_single_file`, `save_pretrained`), which can be imported.",
+    ),
+    input(
+        "import/pickle",
+        "A pickled checkpoint (.bin, .ckpt, .pt) runs code when it is loaded; vidc never loads one. Use the model's safetensors files, or convert it where you trust it.",
+    ),
+    input(
         "import/folder-name",
         "The name of the folder is not UTF-8, so it cannot stand in a graph. Rename the folder or link to it under another name.",
     ),

@@ -86,5 +86,4 @@ pub(super) const CODES: &[Code] = &[
         "run/not-enough-disk",
         "The file system that the plan, the output or the saved progress goes to has not enough room. Nothing was written; free some, or name another place.",
     ),
-    input("run/output-not-a-file", "The name given for an output is an existing folder. Name a file; its extension decides the format."),
 ];

@@ -4,6 +4,11 @@ use super::{Code, environment, input};
 
 pub(super) const CODES: &[Code] = &[
     input(
+        "tune/open-dims",
+        "An answer was given for a model whose sizes are not all bound, so that the pass which would use it cannot run. Bind the sizes with `--dim NAME=N`.",
+    ),
+    input("tune/given-twice", "Two answers were given for one knob, under the name of the graph and under that of the file."),
+    input(
         "tune/unknown-knob",
         "A knob was named that this graph does not offer on this device. `vidc explain GRAPH --hw KEY` lists the knobs with their answers.",
     ),

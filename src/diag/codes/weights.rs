@@ -46,6 +46,10 @@ pub(super) const CODES: &[Code] = &[
         "The index of a sharded model may only name regular files directly in its own folder: no absolute path, no other folder, no `..`, no link that leads out, no device.",
     ),
     environment(
+        "weights/dangling-link",
+        "The weights are a link to a file that is not there, as a hub cache has where a download did not finish or a file was removed. Fetch the model again.",
+    ),
+    environment(
         "weights/shard-missing",
         "A file named by the index of a sharded model is not in the folder. The download is not complete.",
     ),

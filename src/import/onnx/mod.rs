@@ -19,8 +19,8 @@ mod read;
 mod tests;
 mod upgrade;
 
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use crate::diag::{Diagnostic, Result, suggest};
 use crate::ir::{Bindings, OpGraph, verify};
@@ -42,6 +42,8 @@ pub struct Imported {
     pub style: Style,
     /// The operator set of the file.
     pub opset: i64,
+    /// The files that hold its external data.
+    pub files: BTreeSet<PathBuf>,
     /// Names of dims that the inputs declare, with their values where bound.
     pub dims: BTreeMap<String, Option<i64>>,
 }
@@ -69,7 +71,7 @@ pub fn read_model(path: &Path, dims: &Bindings) -> Result<Imported> {
 /// # Errors
 /// As [`read_model`].
 pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<Imported> {
-    onnx::check_external_data(model, dir)?;
+    let files = onnx::check_external_data(model, dir)?.into_iter().map(|t| t.path).collect();
     let proto = model.graph.as_ref().ok_or_else(|| Diagnostic::new("onnx/not-a-model", "the file holds no graph"))?;
     let functions = Functions::new(model);
     let opset = functions.opsets[0].get("").copied().unwrap_or(*OPSETS.start());
@@ -91,7 +93,7 @@ pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<Importe
         check_opset(opset.get("").copied().unwrap_or(style.opset))?;
     }
     let dims = shared.named.iter().map(|(name, dim)| (name.clone(), dim.as_const())).collect();
-    Ok(Imported { graph, style, opset, dims })
+    Ok(Imported { graph, style, opset, files, dims })
 }
 
 fn check_opset(opset: i64) -> Result<()> {

@@ -130,13 +130,13 @@ impl Before {
     fn of(graph: &OpGraph, ty: DType) -> Result<Self> {
         let wide_nodes = wide::wide(graph, ty)?;
         let mut islands: BTreeSet<NodeId> = graph.nodes().into_iter().filter(|id| is_island(graph, *id, ty)).collect();
+        islands.extend(wide_nodes.keys());
         let inward = |id: &NodeId| {
             let out = Outlet { node: *id, slot: 0 };
             graph.node(*id).op == Op::Cast { to: DType::F32 } && graph.users(out).iter().all(|(user, _)| islands.contains(user))
         };
         let casts: Vec<NodeId> = graph.nodes().into_iter().filter(inward).collect();
         islands.extend(casts);
-        islands.extend(wide_nodes.keys());
         let reads = |id: NodeId| graph.inputs_of(id).iter().map(|o| graph.ty(*o).dtype).collect();
         let foreign =
             graph.nodes().into_iter().filter(|id| matches!(graph.node(*id).op, Op::Foreign(_))).map(|id| (id, reads(id))).collect();

@@ -29,9 +29,16 @@ pub(crate) fn pair(text: &str) -> Result<Pair, String> {
     }
 }
 
-/// Reads a size.
+/// Reads a size. A few bytes without a unit are a unit forgotten.
 pub(crate) fn size(text: &str) -> Result<Bytes, String> {
-    parse_bytes(text)
+    const SMALLEST: Bytes = Bytes(1 << 20);
+    let size = parse_bytes(text)?;
+    let bare = text.trim().ends_with(|c: char| c.is_ascii_digit());
+    if bare && size < SMALLEST {
+        let text = text.trim();
+        return Err(format!("`{text}` without a unit is {size}; did you mean {text}GiB?"));
+    }
+    Ok(size)
 }
 
 /// Reads the name of a pass.

@@ -10,6 +10,7 @@ use super::system::{check_disk, folder_of, plans_folder};
 use super::weights::Weights;
 use vidc::cost::pipeline::Predicted;
 use vidc::diag::Diagnostic;
+use vidc::files::word;
 use vidc::hwdb::Machine;
 use vidc::ir::{Op, Program};
 use vidc::passes::manager::Debugging;
@@ -114,7 +115,7 @@ pub(crate) fn cached_folder(program: &Program, machine: &Machine, weights: &Weig
     field(&format!("{machine:?}"));
     weights.identity.iter().chain(asked).for_each(|text| field(text));
     let key = hex(&hash.finalize());
-    Ok(plans_folder()?.join(format!("{}-{}", program.pipeline.name, &key[..24])))
+    Ok(plans_folder()?.join(format!("{}-{}", word(&program.pipeline.name), &key[..24])))
 }
 
 /// The figures of a prediction in words.

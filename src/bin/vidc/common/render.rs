@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, NamedSource, SourceCode};
@@ -220,7 +221,19 @@ pub(crate) fn peak_text(p: &Peak) -> String {
     )
 }
 
-/// A line that names the dims that are not bound, if there are some.
-pub(crate) fn open_dims(open: &[String]) -> String {
-    if open.is_empty() { String::new() } else { format!("dims left open: {} (bind them with --dim NAME=N)\n", open.join(", ")) }
+/// Lines that say where files are kept that stood under the names of outputs.
+pub(crate) fn kept_text(kept: &[PathBuf]) -> String {
+    kept.iter().map(|k| format!("kept what was there as {}\n", k.display())).collect()
+}
+
+/// A line that names the dims that are not bound, if there are some, and one with the passes that were left out for that.
+pub(crate) fn open_dims(open: &[String], left_out: &[&str]) -> String {
+    let mut out = match open {
+        [] => String::new(),
+        open => format!("dims left open: {} (bind them with --dim NAME=N)\n", open.join(", ")),
+    };
+    if !left_out.is_empty() {
+        let _ = writeln!(out, "left out because sizes are open: {}", left_out.join(", "));
+    }
+    out
 }

@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::Failure;
 use super::args::{DimArgs, GraphArgs, Pair, settings};
+use super::{Failure, say};
 use vidc::diag::{Diagnostic, Source};
 use vidc::files::{open_regular, read_start};
 use vidc::hwdb::{Database, Machine};
 use vidc::ir::Program;
 use vidc::passes::hoist::hoist;
+use vidc::units::Bytes;
 
 /// A graph or a plan.
 pub(crate) enum Target {
@@ -71,6 +72,19 @@ pub(crate) fn program(args: &GraphArgs) -> Result<Program, Failure> {
 /// The program of a graph.
 pub(crate) fn load(source: &Arc<Source>, set: &[Pair]) -> Result<Program, Failure> {
     Ok(vidc::models::load(source, &settings(set))?)
+}
+
+/// The files that a graph (or plan, or model) argument and a `--hw` argument name.
+pub(crate) fn named_files(target: &str, hw: Option<&str>) -> Vec<PathBuf> {
+    let profile = hw.filter(|key| Path::new(key).extension().is_some_and(|e| e == "yaml"));
+    [Some(target), profile].into_iter().flatten().map(PathBuf::from).filter(|p| p.is_file()).collect()
+}
+
+/// Says that a device has less memory than was allowed.
+pub(crate) fn note_memory(asked: Option<Bytes>, machine: &Machine) {
+    if let Some(asked) = asked.filter(|asked| *asked > machine.memory) {
+        say(&format!("note: {} has {} of memory, so --memory {asked} allows no more than that", machine.key, machine.memory));
+    }
 }
 
 /// The program as it is planned: what loops need not repeat stands before them.

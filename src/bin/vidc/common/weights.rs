@@ -21,6 +21,16 @@ pub(crate) struct Weights {
     pub(crate) identity: Vec<String>,
 }
 
+impl Weights {
+    /// The files that hold them.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        match &self.source {
+            Source::Random { .. } => Vec::new(),
+            Source::Files(stages) => stages.values().flat_map(Stored::files).map(|f| f.path()).collect(),
+        }
+    }
+}
+
 /// The weights of a program: of the argument, else of the graph.
 pub(crate) fn weights(args: &WeightsArgs, program: &Program) -> Result<Weights, Failure> {
     let source = match &args.weights {

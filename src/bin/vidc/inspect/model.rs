@@ -54,7 +54,7 @@ impl Shown<'_> {
             known(f.flop.map(Flop)),
             known(f.bytes_moved.map(Bytes)),
             peak.map_or_else(|| "unknown: bind dims".into(), |p| format!("{p} beside weights, inputs and outputs")),
-            open_dims(&self.model.open_dims()),
+            open_dims(&self.model.open_dims(), &[]),
             operators(&f.operators),
             widest(&self.widest),
             sites(&self.sites),

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array3, ArrayD};
 use serde_json::{Value, json};
 
-use super::{Args, FitArg};
+use super::{Args, FitArg, outputs};
 use crate::common::planning::{self, cached_folder};
 use crate::common::system::{check_disk, folder_of, free_memory};
-use crate::common::target::{Target, load, machine, planned, target};
+use crate::common::target::{Target, load, machine, note_memory, planned, target};
 use crate::common::weights::weights;
 use crate::common::{Failure, say};
 use crate::runtime::status_text;
@@ -20,7 +20,7 @@ use vidc::media::npy::read_npy;
 use vidc::media::picture::read_picture;
 use vidc::media::video::{OutputKind, check_size};
 use vidc::plan::Manifest;
-use vidc::plan::manifest::{FILE, OutputEntry};
+use vidc::plan::manifest::OutputEntry;
 use vidc::runtime::execute::{RunRequest, check_files};
 use vidc::runtime::progress::SavedLoop;
 use vidc::runtime::provision::Status;
@@ -37,6 +37,10 @@ pub(super) struct Ready {
     pub(super) request: RunRequest,
     /// The output.
     pub(super) output: PathBuf,
+    /// Its format.
+    pub(super) kind: OutputKind,
+    /// The files of each video, in the order of the plan's outputs and of their batch.
+    pub(super) videos: Vec<Vec<PathBuf>>,
     /// Memory that was free, where that is known.
     free: Option<Bytes>,
 }
@@ -44,10 +48,7 @@ pub(super) struct Ready {
 /// Checks everything, and makes the plan of a graph if there is none yet.
 pub(super) fn prepare(args: &Args) -> Result<Ready, Failure> {
     let kind = OutputKind::from_path(&args.output)?;
-    if args.output.is_dir() {
-        let d = Diagnostic::new("run/output-not-a-file", format!("`{}` is a folder", args.output.display()));
-        return Err(d.help("name a file in it").into());
-    }
+    outputs::check(args, [&args.output], &outputs::named(args))?;
     let target = target(&args.target)?;
     let pictures = pictures(args)?;
     let feeds = feeds(args)?;
@@ -59,10 +60,12 @@ pub(super) fn prepare(args: &Args) -> Result<Ready, Failure> {
     check_engine(&manifest)?;
     let request = request(args, &manifest, pictures, feeds)?;
     check_files(&folder, &manifest)?;
+    let videos = outputs::videos(&args.output, kind, &manifest);
+    outputs::check(args, videos.iter().flatten(), &outputs::of_plan(args, &folder, &manifest))?;
     manifest.outputs.iter().try_for_each(|o| check_output(kind, &manifest, o))?;
     check_room(&args.output, &manifest)?;
     let free = check_memory(&manifest)?;
-    Ok(Ready { folder, manifest, request, output: args.output.clone(), free })
+    Ok(Ready { folder, manifest, request, output: args.output.clone(), kind, videos, free })
 }
 
 fn pictures(args: &Args) -> Result<BTreeMap<String, Array3<u8>>, Failure> {
@@ -88,10 +91,11 @@ fn of_graph(args: &Args, source: &std::sync::Arc<Source>) -> Result<PathBuf, Fai
     if Manifest::read(&folder).and_then(|m| check_files(&folder, &m)).is_ok() {
         return Ok(folder);
     }
+    note_memory(args.memory, &machine);
     say(&format!("tuning and compiling {} for {} (once; kept in {})", program.pipeline.name, machine.key, folder.display()));
     let chosen = planning::search(&program, &machine, args.memory, args.tolerance.share(), &fixed)?;
-    if folder.exists() && !folder.join(FILE).exists() {
-        // A plan that somebody broke; `plan::write` replaces only what is a plan.
+    if folder.exists() {
+        // A plan of this cache that is broken; what is kept here is nobody's but vidc's.
         std::fs::remove_dir_all(&folder)
             .map_err(|e| Diagnostic::new("io/unwritable", format!("`{}` cannot be replaced: {e}", folder.display())))?;
     }
@@ -183,7 +187,7 @@ fn check_present(engine: Engine, help: impl FnOnce() -> String) -> Result<(), Fa
 }
 
 /// [frames, height, width, channels] of an output.
-fn output_dim(manifest: &Manifest, output: &OutputEntry) -> (usize, usize, usize, usize) {
+pub(super) fn output_dim(manifest: &Manifest, output: &OutputEntry) -> (usize, usize, usize, usize) {
     let dims: Vec<usize> = manifest.values[output.value].ty.dims().iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect();
     match dims[..] {
         [_, frames, channels, height, width] => (frames, height, width, channels),
@@ -200,13 +204,9 @@ fn check_output(kind: OutputKind, manifest: &Manifest, output: &OutputEntry) -> 
     Ok(check_size(kind, output_dim(manifest, output), rate(output.fps))?)
 }
 
-/// The folder of the output takes a file, and there is room for the raw frames and the saved progress.
+/// There is room for the raw frames and the saved progress.
 fn check_room(output: &Path, manifest: &Manifest) -> Result<(), Failure> {
     let folder = folder_of(output);
-    tempfile::Builder::new().prefix(".vidc-").tempfile_in(folder).map_err(|e| {
-        Diagnostic::new("io/unwritable", format!("nothing can be written to the folder `{}`: {e}", folder.display()))
-            .help("choose a folder that exists, may be written and has room")
-    })?;
     let frames = |o: &OutputEntry| {
         let (f, h, w, c) = output_dim(manifest, o);
         [f, h, w, c].iter().fold(1u64, |n, d| n.saturating_mul(*d as u64))

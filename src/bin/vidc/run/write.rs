@@ -1,29 +1,41 @@
 //! Everything after the last kernel: frames, dumps, the report.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ndarray::{Axis, Ix5};
+use ndarray::Ix5;
 
-use super::Args;
 use super::prepare::{Ready, rate};
+use super::{Args, outputs};
 use crate::common::{Failure, say};
 use vidc::diag::Diagnostic;
+use vidc::files::output::Kept;
 use vidc::host::convert::frames_to_pictures;
 use vidc::media::npy::write_npy;
-use vidc::media::video::write_video;
+use vidc::media::video::write_files;
 use vidc::runtime::execute::RunOutcome;
 use vidc::runtime::provision::Located;
 use vidc::runtime::report::{FileEntry, MeasuredReport, RunReport, RuntimeReport, peak_resident};
 use vidc::runtime::session::Runtime;
 
-/// Writes videos, dumps and the report; removes the saved progress.
+/// Writes videos, dumps and the report; removes the saved progress. Says under which names files are kept that were in their places.
 pub(super) fn outputs(
     args: &Args,
     ready: &Ready,
     outcome: &RunOutcome,
     located: &Located,
     runtime: &Runtime,
-) -> Result<RunReport, Failure> {
+) -> Result<(RunReport, Vec<PathBuf>), Failure> {
+    let kept = outputs::keep_all(args, ready)?;
+    match write(args, ready, outcome, located, runtime) {
+        Ok(report) => Ok((report, kept.into_iter().map(|k| k.path).collect())),
+        Err(failure) => {
+            kept.into_iter().for_each(Kept::undo);
+            Err(failure)
+        }
+    }
+}
+
+fn write(args: &Args, ready: &Ready, outcome: &RunOutcome, located: &Located, runtime: &Runtime) -> Result<RunReport, Failure> {
     let written = videos(ready, outcome)?;
     let non_finite: u64 = outcome.outputs.iter().map(|(_, f)| f.iter().filter(|v| !v.is_finite()).count() as u64).sum();
     if non_finite > 0 {
@@ -59,34 +71,17 @@ pub(super) fn outputs(
 /// One file per output and item of the batch; a single one has the name that was asked for.
 fn videos(ready: &Ready, outcome: &RunOutcome) -> Result<Vec<(String, PathBuf)>, Failure> {
     let mut written = Vec::new();
+    let mut places = ready.videos.iter();
     for ((name, frames), entry) in outcome.outputs.iter().zip(&ready.manifest.outputs) {
         let frames = frames.view().into_dimensionality::<Ix5>();
         let frames = frames.map_err(|e| Diagnostic::new("internal/bug", format!("the output `{name}` is no video: {e}")))?;
-        let batch = frames.len_of(Axis(0));
-        for (i, video) in frames.outer_iter().enumerate() {
-            let mut words = Vec::new();
-            if ready.manifest.outputs.len() > 1 {
-                words.push(name.clone());
-            }
-            if batch > 1 {
-                words.push(i.to_string());
-            }
-            let path = with_words(&ready.output, &words);
+        for (video, files) in frames.outer_iter().zip(&mut places) {
             let pictures = frames_to_pictures(video);
-            written.extend(write_video(&path, pictures.view(), rate(entry.fps))?.into_iter().map(|p| (name.clone(), p)));
+            write_files(ready.kind, files, pictures.view(), rate(entry.fps))?;
+            written.extend(files.iter().map(|p| (name.clone(), p.clone())));
         }
     }
     Ok(written)
-}
-
-/// `out.mp4` with `video` and `1` is `out-video-1.mp4`.
-fn with_words(path: &Path, words: &[String]) -> PathBuf {
-    if words.is_empty() {
-        return path.into();
-    }
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let extension = path.extension().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!("{stem}-{}.{extension}", words.join("-")))
 }
 
 /// What was done, in a line or two.

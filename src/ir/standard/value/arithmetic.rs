@@ -1,7 +1,7 @@
 //! Element by element: integers with symbols, and floats rounded as their type rounds.
 
 use super::super::{Call, Elements, Fresh, ShapeValue, dtype};
-use super::{is_float, layout, range_of};
+use super::{is_float, largest, layout, range_of};
 use crate::ir::Dim;
 
 /// Exponents of integers that are multiplied out.
@@ -27,7 +27,7 @@ const UNARY: &[(&str, OfNumber)] = &[
     ("Sin", f64::sin),
     ("Cos", f64::cos),
     ("Erf", libm::erf),
-    ("Sign", |x| if x == 0.0 || x.is_nan() { x } else { x.signum() }),
+    ("Sign", |x| if x == 0.0 { 0.0 } else { x.signum() }),
 ];
 
 /// Functions of two floats.
@@ -148,6 +148,10 @@ fn unary(op: &str, elements: &Elements, dtype: i32, fresh: Fresh<'_>) -> Option<
     match elements {
         Elements::Numbers(n) => {
             let f = row(UNARY, op)?;
+            // The kernel keeps NaN in 32 bits and makes it 0 in 16.
+            if op == "Sign" && n.iter().any(|x| x.is_nan()) {
+                return None;
+            }
             Some(Elements::Numbers(n.iter().map(|x| f(*x)).collect()))
         }
         Elements::Dims(d) => {
@@ -347,14 +351,14 @@ fn select(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     Some(ShapeValue { shape, elements: Elements::Dims(out?) })
 }
 
-/// `Clip`: bounds as inputs, or as attributes in old versions.
+/// `Clip`: bounds as inputs, or as attributes in old versions; without one the bound is the last finite number of the type.
 fn clip(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     let value = call.value(0)?;
     let bound = |at: usize, name: &str| -> Option<Option<Elements>> {
         match (call.has(at), call.float(name)) {
             (true, _) => Some(Some(call.value(at)?.elements.clone())),
             (false, Some(f)) => Some(Some(Elements::Numbers(vec![f64::from(f)]))),
-            _ => Some(None),
+            _ => Some(call.dtype(0).and_then(largest).map(|most| Elements::Numbers(vec![if name == "min" { -most } else { most }]))),
         }
     };
     let mut elements = value.elements.clone();

@@ -81,6 +81,17 @@ pub(super) fn is_float(number: i32) -> bool {
     matches!(number, dtype::FLOAT | dtype::FLOAT16 | dtype::DOUBLE | dtype::BFLOAT16)
 }
 
+/// The largest finite number of a float type.
+pub(super) fn largest(number: i32) -> Option<f64> {
+    Some(match number {
+        dtype::FLOAT => f64::from(f32::MAX),
+        dtype::FLOAT16 => f64::from(half::f16::MAX.to_f32()),
+        dtype::BFLOAT16 => f64::from(half::bf16::MAX.to_f32()),
+        dtype::DOUBLE => f64::MAX,
+        _ => return None,
+    })
+}
+
 /// The integers of a type.
 pub(super) fn range_of(number: i32) -> Option<(i128, i128)> {
     Some(match number {
