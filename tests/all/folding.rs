@@ -175,7 +175,7 @@ fn table() -> Vec<Row> {
         columns: Some(4),
         operands: 3,
         attributes: gemm(0.5, 0.0),
-        near: Near::Within(1e-6, 0.0),
+        near: Near::Within(1e-6, 1e-12),
         ..row("GemmBeta0")
     });
     rows.push(Row {
@@ -183,7 +183,7 @@ fn table() -> Vec<Row> {
         columns: Some(4),
         operands: 3,
         attributes: gemm(1.0, 2.0),
-        near: Near::Within(1e-6, 0.0),
+        near: Near::Within(1e-6, 1e-12),
         ..row("GemmBeta2")
     });
     rows.push(Row { columns: Some(4), attributes: vec![attr::ints("perm", &[1, 0])], ..row("Transpose") });

@@ -81,7 +81,9 @@ impl Found<'_> {
         while let Some(outlet) = stack.pop() {
             let node = self.graph.node(outlet.node);
             let leads = self.graph.ty(outlet).dtype == DType::F32 && (is_elementwise(&node.op) || self.makes_positions(outlet.node));
-            if leads && self.insert(outlet.node, rule) {
+            // What goes into a softmax is a score like any other.
+            let ends = matches!(node.op, Op::Softmax { .. });
+            if leads && self.insert(outlet.node, rule) && !ends {
                 stack.extend(self.graph.inputs_of(outlet.node));
             }
         }
