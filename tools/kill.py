@@ -157,15 +157,24 @@ def main() -> int:
     parser.add_argument("vidc", type=Path)
     parser.add_argument("--kills", type=int, default=15, help="of each command")
     parser.add_argument("--pipeline", type=Path, metavar="DIR", help="a small diffusers folder of Stable Video Diffusion; import is left out without one")
+    parser.add_argument("--only", metavar="COMMAND")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
     chance, wrong, report = random.Random(args.seed), [], {}
     with tempfile.TemporaryDirectory(prefix="vidc-kill-") as root:
         for case in cases(args.vidc.resolve(), Path(root), args.pipeline):
+            if args.only not in (None, case.name):
+                continue
             seconds = case.whole_run()
+            for _ in range(2 if seconds < 5 else 0):
+                case.clear()
+                seconds = min(seconds, case.whole_run())
             case.clear()
-            running = 0
-            for i in range(args.kills):
+            running = tried = 0
+            # What is over before it is killed does not count.
+            while running < args.kills and tried < 5 * args.kills:
+                i = tried
+                tried += 1
                 # Every third begins with nothing there, every third with a file of the user, every third over what the last kill left.
                 if i % 3 < 2:
                     case.clear()
@@ -177,8 +186,8 @@ def main() -> int:
                 case.look(before, wrong)
             # What the kills left is in nobody's way.
             case.whole_run()
-            report[case.name] = {"kills": args.kills, "still_running": running, "seconds": round(seconds, 2)}
-    print(json.dumps({"commands": report, "kills": args.kills * len(report), "wrong": wrong}, indent=1))
+            report[case.name] = {"kills": running, "tried": tried, "seconds": round(seconds, 2)}
+    print(json.dumps({"commands": report, "kills": sum(r["kills"] for r in report.values()), "wrong": wrong}, indent=1))
     return 1 if wrong else 0
 
 

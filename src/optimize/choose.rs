@@ -39,7 +39,7 @@ pub struct Form {
 /// [`Style::hides_shapes`]: onnx::Style::hides_shapes
 pub const CONSTANT_FOLDING: &str = "ConstantFolding";
 
-/// A fused convolution with a residual is one that the runtime does not turn into its blocked layout (NCHWc), so it is not made for that.
+/// A fused convolution with a residual is one that the runtime does not turn into its blocked layout (`NCHWc`), so it is not made for that.
 const RESIDUALS: &[&str] = &["fuse-residual"];
 
 /// The forms that are compared; the last is what the runtime makes of the original.

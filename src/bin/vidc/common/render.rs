@@ -223,7 +223,10 @@ pub(crate) fn peak_text(p: &Peak) -> String {
 
 /// Lines that say where files are kept that stood under the names of outputs.
 pub(crate) fn kept_text(kept: &[PathBuf]) -> String {
-    kept.iter().map(|k| format!("kept what was there as {}\n", k.display())).collect()
+    kept.iter().fold(String::new(), |mut out, k| {
+        let _ = writeln!(out, "kept what was there as {}", k.display());
+        out
+    })
 }
 
 /// A line that names the dims that are not bound, if there are some, and one with the passes that were left out for that.

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::Args;
 use super::prepare::{Ready, output_dim};
+use crate::common::args::Pair;
 use crate::common::{Failure, target};
 use vidc::files::output::{Kept, Name, Outputs, check_extension, keep};
 use vidc::files::word;
@@ -33,7 +34,7 @@ pub(super) fn check<P: AsRef<Path>>(args: &Args, videos: impl IntoIterator<Item 
 /// The files that the arguments name.
 pub(super) fn named(args: &Args) -> Vec<PathBuf> {
     let mut reads = target::named_files(&args.target, args.hw.as_deref());
-    reads.extend(args.inputs.iter().chain(&args.feeds).map(|p| p.path()));
+    reads.extend(args.inputs.iter().chain(&args.feeds).map(Pair::path));
     reads.extend(args.runtime.clone());
     reads
 }
@@ -81,7 +82,7 @@ fn with_words(path: &Path, words: &[String]) -> PathBuf {
 pub(super) fn keep_all(args: &Args, ready: &Ready) -> Result<Vec<Kept>, Failure> {
     let report = ready.report_path();
     let ours = |path: &Path| output_written_here(&report, path);
-    let dumps: Vec<PathBuf> = args.dumps.iter().map(|d| d.path()).collect();
+    let dumps: Vec<PathBuf> = args.dumps.iter().map(Pair::path).collect();
     let mut kept: Vec<Kept> = Vec::new();
     for path in ready.videos.iter().flatten().chain(&dumps) {
         match keep(path, &ours) {
