@@ -156,3 +156,34 @@ fn beside(expr: &WeightExpr, home: &Path, own: &str) -> Option<Placed> {
     let name = path.file_name()?.to_str().filter(|n| *n != own)?;
     (path.parent()? == home).then(|| Placed::External { location: name.into(), offset: tensor.offset, len: tensor.len })
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::import::onnx::read_model;
+    use crate::ir::Bindings;
+    use crate::onnx::build::{self, attr};
+    use crate::onnx::proto::{GraphProto, NodeProto};
+
+    /// A product with a factor holds its weight once as it was and once scaled while it is read; only one of them is needed.
+    #[test]
+    fn what_no_output_depends_on_is_not_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("m.onnx");
+        let gemm = build::node("Gemm", "gemm", &["x", "w"], &["y"]);
+        let graph = GraphProto {
+            name: "g".into(),
+            node: vec![NodeProto { attribute: vec![attr::float("alpha", 0.5)], ..gemm }],
+            input: vec![build::value_info("x", 1, &[3.into(), 64.into()])],
+            output: vec![build::value_info("y", 1, &[3.into(), 64.into()])],
+            initializer: vec![build::tensor("w", 1, &[64, 64], 1_f32.to_le_bytes().repeat(64 * 64))],
+            ..GraphProto::default()
+        };
+        std::fs::write(&source, onnx::encode(&build::model(graph, 17)).unwrap()).unwrap();
+        let model = read_model(&source, &Bindings::default()).unwrap();
+        let written = write(&model.graph, &model.style, vec![], &folder.path().join("o.onnx")).unwrap();
+        let before = std::fs::metadata(&source).unwrap().len();
+        assert!(written.bytes < before + 1000, "{before} bytes became {}", written.bytes);
+    }
+}

@@ -517,8 +517,8 @@ fn settle(problem: &Problem<'_>, best: &Plan, objective: Objective, limits: &Lim
 
 /// The first by these figures among `known` and the plans that keep to the caps.
 fn least(problem: &Problem<'_>, known: &Plan, caps: Caps, order: &[Figure], limits: &Limits) -> Plan {
-    let by_departures = order[0] == Figure::Departures;
     // A figure that is looked at later decides nothing yet, and a component less means far fewer labels.
+    let by_departures = order[0] == Figure::Departures || caps.departures != u32::MAX;
     let with_noise = order[0] == Figure::Noise || caps.noise != u64::MAX;
     let figures = |p: &Plan| order.iter().map(|f| f.of(p)).collect::<Vec<u64>>();
     let mut found = known.clone();
@@ -533,7 +533,9 @@ fn least(problem: &Problem<'_>, known: &Plan, caps: Caps, order: &[Figure], limi
         });
         if levels.len() > units.len() {
             let last = levels.len() - 1;
-            let plans = (0..levels[last].len()).map(|i| plan(problem, *residency, picks(&levels, i)));
+            // Labels do not know that another residency than the plain one is a departure too.
+            let plans =
+                (0..levels[last].len()).map(|i| plan(problem, *residency, picks(&levels, i))).filter(|p| p.departures <= caps.departures);
             let key = |p: &Plan| (figures(p), p.residency, p.alternatives.clone());
             found = plans.chain(std::iter::once(found)).min_by_key(key).unwrap_or_else(|| known.clone());
         }

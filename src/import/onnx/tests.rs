@@ -110,3 +110,16 @@ fn hidden_shapes_are_seen_through() {
     let again = import(&written, Path::new("/nonexistent"), &Bindings::default()).unwrap();
     assert_eq!(canonical(&again.graph), canonical(&read.graph));
 }
+
+/// The caller of the written model may replace the value as well.
+#[test]
+fn an_input_with_a_default_is_written_with_it() {
+    let (model, dims) = text::model("in x: f32[2]\nin gain: f32[2]\ninit gain: f32[2] = 1 2\nnode Mul(x, gain) -> y\nout y\n");
+    let read = import(&model, Path::new("/nonexistent"), &dims).unwrap();
+    let written = emit(verify(&read.graph).unwrap(), &read.style, &mut literal).unwrap();
+    let graph = written.graph.as_ref().unwrap();
+    assert_eq!(graph.input.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x", "gain"]);
+    assert_eq!(graph.initializer.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["gain"]);
+    let again = import(&written, Path::new("/nonexistent"), &Bindings::default()).unwrap();
+    assert_eq!(canonical(&again.graph), canonical(&read.graph));
+}

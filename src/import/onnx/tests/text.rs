@@ -3,6 +3,7 @@
 //! ```text
 //! opset 13                                   default 21; `opset com.example 1` for other domains
 //! bind n=4                                   a dim to bind
+//! ir 3                                       version of the format, else the newest
 //! in x: f32[2, n, ?]                         f32, f16, i64, bool, u16, string, seq; `x: f32` has no rank
 //! init w: i64[2] = 3 4
 //! node com.example.Op(x, , w) -> y, {axis=1 axes=[1, 2] alpha=0.5 mode="a" to=@ref body=&graph}
@@ -36,6 +37,7 @@ pub(super) fn model(source: &str) -> (ModelProto, Bindings) {
                 Some((domain, version)) => model.opset_import.push(build::opset(domain, version.parse().unwrap())),
                 None => model.opset_import[0].version = rest.parse().unwrap(),
             },
+            "ir" => model.ir_version = rest.parse().unwrap(),
             "bind" => {
                 let (name, value) = rest.rsplit_once('=').unwrap();
                 dims.insert(name.into(), value.parse().unwrap());
