@@ -8,6 +8,7 @@
 //! at an end is larger than anything that fits a machine. Who must know whether a result is right uses [`Dim::checked_add`]
 //! and its like, which also bound the length of the polynomials.
 
+mod carried;
 mod checked;
 
 use std::collections::BTreeMap;

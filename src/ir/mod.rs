@@ -8,6 +8,7 @@ mod cursor;
 pub mod dim;
 pub mod graph;
 pub mod infer;
+pub mod live;
 pub mod op;
 pub mod parse;
 pub mod pipeline;

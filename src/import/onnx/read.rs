@@ -43,9 +43,9 @@ impl<'m> Shared<'m> {
     fn fresh(&mut self) -> Dim {
         loop {
             self.fresh += 1;
-            let word = format!("unknown{}", self.fresh);
-            if !self.computable.contains(&word) {
-                return Dim::symbol(&word);
+            let dim = Dim::unknown(self.fresh);
+            if dim.as_symbol().is_some_and(|word| !self.computable.contains(word)) {
+                return dim;
             }
         }
     }
