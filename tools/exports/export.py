@@ -12,7 +12,7 @@ import subprocess
 import sys
 import traceback
 
-LIMIT = 400
+LIMIT = 1500
 EXPORTERS = ("legacy", "dynamo")
 
 
