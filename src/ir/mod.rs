@@ -6,6 +6,7 @@
 
 mod cursor;
 pub mod dim;
+mod equate;
 pub mod graph;
 pub mod infer;
 pub mod live;

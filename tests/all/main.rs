@@ -5,6 +5,7 @@
 mod cli;
 mod cli_cases;
 mod examples;
+mod extents;
 mod fuzz;
 mod layering;
 mod onnx_backend;
