@@ -8,6 +8,7 @@
 //! at an end is larger than anything that fits a machine. Who must know whether a result is right uses [`Dim::checked_add`]
 //! and its like, which also bound the length of the polynomials.
 
+mod carried;
 mod checked;
 
 use std::collections::BTreeMap;
@@ -145,9 +146,19 @@ impl Dim {
     /// Replaces symbols by numbers; those without a binding stay.
     #[must_use]
     pub fn bind(&self, bindings: &Bindings) -> Self {
+        self.with(&|name| bindings.get(name).map(|v| Self::Const(*v)))
+    }
+
+    /// Replaces one symbol.
+    #[must_use]
+    pub fn replace(&self, symbol: &str, by: &Self) -> Self {
+        self.with(&|name| (name == symbol).then(|| by.clone()))
+    }
+
+    fn with(&self, worth: &dyn Fn(&str) -> Option<Self>) -> Self {
         let Self::Poly(p) = self else { return self.clone() };
         p.0.iter().fold(Self::Const(0), |sum, (monomial, c)| {
-            sum + monomial.iter().fold(Self::Const(*c), |product, atom| &product * &atom.bind(bindings))
+            sum + monomial.iter().fold(Self::Const(*c), |product, atom| &product * &atom.with(worth))
         })
     }
 
@@ -227,10 +238,10 @@ impl Atom {
         }
     }
 
-    fn bind(&self, bindings: &Bindings) -> Dim {
+    fn with(&self, worth: &dyn Fn(&str) -> Option<Dim>) -> Dim {
         match self {
-            Self::Symbol(name) => bindings.get(&**name).map_or_else(|| Dim::symbol(name), |v| Dim::Const(*v)),
-            Self::Floor(p, divisor) => Dim::Poly(p.clone()).bind(bindings).div_floor(*divisor),
+            Self::Symbol(name) => worth(name).unwrap_or_else(|| Dim::symbol(name)),
+            Self::Floor(p, divisor) => Dim::Poly(p.clone()).with(worth).div_floor(*divisor),
         }
     }
 }

@@ -6,8 +6,10 @@
 
 mod cursor;
 pub mod dim;
+mod equate;
 pub mod graph;
 pub mod infer;
+pub mod live;
 pub mod op;
 pub mod parse;
 pub mod pipeline;

@@ -1,7 +1,5 @@
 //! One model through the passes.
 
-use std::collections::BTreeSet;
-
 use serde::Serialize;
 
 use crate::diag::Result;
@@ -49,27 +47,16 @@ pub fn optimize(model: &Imported, machine: &Machine, choices: &Choices, level: L
 
 /// The operators that the outputs depend on, in order.
 pub fn live(graph: &OpGraph) -> Vec<NodeId> {
-    let needed = needed(graph);
+    let needed = crate::ir::live::live(graph);
     graph.nodes().into_iter().filter(|id| needed.contains(id) && !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect()
 }
 
 /// The graph without what no output depends on; inputs stay.
 pub fn live_part(graph: &OpGraph) -> OpGraph {
-    let needed = needed(graph);
+    let needed = crate::ir::live::live(graph);
     let mut part = graph.clone();
     for id in graph.nodes().into_iter().filter(|id| !needed.contains(id) && graph.node(*id).op != Op::Input) {
         part.graph.remove_node(id.0);
     }
     part
-}
-
-fn needed(graph: &OpGraph) -> BTreeSet<NodeId> {
-    let mut needed: BTreeSet<NodeId> = BTreeSet::new();
-    let mut stack: Vec<NodeId> = graph.outputs().iter().map(|(_, o)| o.node).collect();
-    while let Some(id) = stack.pop() {
-        if needed.insert(id) {
-            stack.extend(graph.inputs_of(id).iter().map(|o| o.node));
-        }
-    }
-    needed
 }

@@ -1,15 +1,17 @@
 //! `eliminate`: removes nodes that nobody needs and lets equal nodes be computed once.
 //!
-//! Legal always: an operator has no effect but its outputs. A node is dead if no output of the graph depends on it. Two nodes are
+//! Legal always: an operator has no effect but its outputs. A node is dead if no output of the graph depends on it, nor a shape on
+//! an extent that it alone has (`ir::live`). Two nodes are
 //! common if operator, inputs and types are equal; the later one's readers read the earlier one. A reshape to the same shape, a
 //! cast to the same type, a transposition that moves nothing, a product with ones and a sum with zeros are common with their
 //! input. A constant operand that holds one value many times is that one value. Gain: time and memory; it costs nothing, so there
 //! is no knob.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
+use crate::ir::live::live;
 use crate::ir::op::Binary;
 use crate::ir::{NodeId, Op, OpGraph, Outlet};
 use crate::weights::WeightExpr;
@@ -173,7 +175,7 @@ fn mergeable(op: &Op) -> Option<&'static str> {
 }
 
 fn remove_dead(rw: &mut Rewriter<'_>) -> Result<()> {
-    let live = reachable(rw.graph());
+    let live = live(rw.graph());
     let dead: Vec<NodeId> =
         rw.graph().nodes().into_iter().filter(|id| !live.contains(id) && rw.graph().node(*id).op != Op::Input).collect();
     // Consumers first, and constants after all of them: they stand first in the order.
@@ -181,15 +183,4 @@ fn remove_dead(rw: &mut Rewriter<'_>) -> Result<()> {
         rw.apply(id, None, Why::new("dead"), |e| e.remove(id))?;
     }
     Ok(())
-}
-
-fn reachable(graph: &OpGraph) -> HashSet<NodeId> {
-    let mut stack: Vec<NodeId> = graph.outputs().iter().map(|(_, o)| o.node).collect();
-    let mut seen = HashSet::new();
-    while let Some(id) = stack.pop() {
-        if seen.insert(id) {
-            stack.extend(graph.inputs_of(id).iter().map(|o| o.node));
-        }
-    }
-    seen
 }

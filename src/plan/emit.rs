@@ -4,7 +4,7 @@
 //! node's inputs, the producer that stands later in the list; with the list reversed it runs the planned order
 //! (`docs/facts/ort.md` section 3). A file for others is written in the planned order, as the standard asks ([`Style`]).
 //! IR version 10; contrib kernels from `com.microsoft` 1. Weights are external data by (location, offset, length). A shape with
-//! symbolic dims is written as the arithmetic that computes it from the graph's inputs (`shapes`).
+//! symbolic dims is written as the arithmetic that computes it from the extents of tensors (`shapes`).
 
 mod shapes;
 
@@ -97,6 +97,8 @@ struct Emitter<'a> {
     made: BTreeSet<String>,
     /// The name and axis of the input that gives each symbol.
     symbols: BTreeMap<String, (String, usize)>,
+    /// The other extents, read off the tensors that have them.
+    carried: shapes::Carried,
     /// Shapes that a `Split` at the front gives.
     hidden: Vec<Vec<i64>>,
     /// Domains of the operators written.
@@ -137,6 +139,7 @@ impl<'a> Emitter<'a> {
             proto: GraphProto::default(),
             made: BTreeSet::new(),
             symbols,
+            carried: shapes::Carried::default(),
             hidden: Vec::new(),
             domains: BTreeSet::new(),
         }
@@ -211,6 +214,10 @@ impl<'a> Emitter<'a> {
             attribute: form.attributes,
             ..Default::default()
         });
+        for (slot, ty) in node.outs.iter().enumerate() {
+            let name = self.names[&at(slot as u16)].clone();
+            self.carries(&name, ty);
+        }
         Ok(())
     }
 
@@ -229,6 +236,7 @@ impl<'a> Emitter<'a> {
         let graph = &body.graph;
         let mut e = Emitter::new(graph, self.style, format!("{}{prefix}", self.prefix), self.symbols.clone());
         e.proto.name.clone_from(&graph.name);
+        e.carried.clone_from(&self.carried);
         let formal = graph.inputs().len() - body.captures;
         for (i, input) in graph.inputs().iter().enumerate() {
             let outlet = Outlet { node: *input, slot: 0 };
@@ -237,6 +245,7 @@ impl<'a> Emitter<'a> {
                 e.proto.input.push(e.untyped_if_opaque(&own, graph.ty(outlet)));
             }
             let name = i.checked_sub(formal).map_or(own, |c| captured[c].clone());
+            e.carries(&name, graph.ty(outlet));
             e.names.insert(outlet, name);
         }
         let outputs: Vec<String> = (0..graph.outputs().len()).map(|i| format!("{}o{i}", e.prefix)).collect();

@@ -5,6 +5,7 @@
 mod cli;
 mod cli_cases;
 mod examples;
+mod extents;
 mod folding;
 mod fuzz;
 mod layering;

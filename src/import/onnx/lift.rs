@@ -115,16 +115,21 @@ impl Site<'_> {
         usize::try_from(from_front).ok().filter(|a| *a < rank)
     }
 
-    /// The extents of an output, if all are numbers or can be computed from the inputs of the model.
-    fn extents(&self, r: &Reader<'_, '_>, at: usize) -> Option<Vec<Dim>> {
+    /// The extents of an output, if all are numbers or can be computed from the extents of the model's inputs and of this tensor.
+    fn extents(&self, r: &Reader<'_, '_>, at: usize, from: Outlet) -> Option<Vec<Dim>> {
+        self.known_extents(at)?.into_iter().map(|d| computable(r, &d, from).then_some(d)).collect()
+    }
+
+    /// The extents of an output, if something is known of all.
+    fn known_extents(&self, at: usize) -> Option<Vec<Dim>> {
         let PartialType { shape: Some(shape), .. } = self.facts.get(at)?.ty.as_ref()? else { return None };
-        shape.iter().map(|d| d.clone().filter(|d| computable(r, d))).collect()
+        shape.iter().cloned().collect()
     }
 }
 
-/// Can a written model compute this dim?
-fn computable(r: &Reader<'_, '_>, dim: &Dim) -> bool {
-    dim.as_const().is_some() || dim.symbols().iter().all(|s| r.shared.computable.contains(s))
+/// Can a written model compute this dim where this tensor is at hand?
+fn computable(r: &Reader<'_, '_>, dim: &Dim, from: Outlet) -> bool {
+    dim.as_const().is_some() || dim.follows(|s| r.shared.computable.contains(s), &r.graph.ty(from).shape)
 }
 
 impl Reader<'_, '_> {

@@ -10,6 +10,7 @@
 //! file is dead. Values of other element types, sequences and types that are not known are opaque and only passed on.
 
 mod constants;
+mod extents;
 mod functions;
 mod legacy;
 mod lift;

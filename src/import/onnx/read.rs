@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::constants::{self, Folder};
 use super::functions::{self, Called, Functions, not_a_graph};
-use super::{legacy, lift, upgrade};
+use super::{extents, legacy, lift, upgrade};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::op::{Body, Foreign};
 use crate::ir::standard::{self, Call, Elements, Fact, MAX_RANK, PartialType, ShapeValue};
@@ -30,22 +30,27 @@ pub(super) struct Shared<'m> {
     /// Names of dims in the file → symbols; also those that were bound, for the diagnostic about unknown names.
     pub(super) named: BTreeMap<String, Dim>,
     fresh: usize,
+    /// What was inferred where new symbols were needed, by what it follows from.
+    origins: HashMap<String, Vec<Fact>>,
+    /// Extents of tables that were cut, and the ends that they were cut to.
+    cut: HashMap<String, Dim>,
     taken: usize,
     depth: usize,
 }
 
 impl<'m> Shared<'m> {
     pub(super) fn new(functions: Functions<'m>, folder: Folder, bindings: &'m Bindings) -> Self {
-        Self { functions, folder, bindings, computable: BTreeSet::new(), named: BTreeMap::new(), fresh: 0, taken: 0, depth: 0 }
+        let (computable, named, origins, cut) = (BTreeSet::new(), BTreeMap::new(), HashMap::new(), HashMap::new());
+        Self { functions, folder, bindings, computable, named, fresh: 0, origins, cut, taken: 0, depth: 0 }
     }
 
     /// A symbol that nothing else carries, whatever the file calls its dims.
     fn fresh(&mut self) -> Dim {
         loop {
             self.fresh += 1;
-            let word = format!("unknown{}", self.fresh);
-            if !self.computable.contains(&word) {
-                return Dim::symbol(&word);
+            let dim = Dim::unknown(self.fresh);
+            if dim.as_symbol().is_some_and(|word| !self.computable.contains(word)) {
+                return dim;
             }
         }
     }
@@ -340,6 +345,9 @@ impl<'s, 'm> Reader<'s, 'm> {
         if domain.is_empty() && self.decided(node, &inputs)? {
             return Ok(());
         }
+        if domain.is_empty() {
+            self.equate(node, &inputs);
+        }
         let facts = self.infer(node, domain, version, &inputs)?;
         if let Some(outlets) = self.known(node, &facts) {
             return self.define_all(node, &outlets, facts);
@@ -384,16 +392,40 @@ impl<'s, 'm> Reader<'s, 'm> {
         let call =
             Call { domain, op_type: &node.op_type, version, attributes: &node.attribute, inputs: &given, outputs: node.output.len() };
         let shared = &mut *self.shared;
+        let symbols = shared.fresh;
         let mut facts = standard::infer(&call, &mut || shared.fresh()).map_err(|why| {
             Diagnostic::new("onnx/shape", why)
                 .help("the file contradicts the ONNX standard, or a dim was bound to a value that it cannot have")
         })?;
+        if shared.fresh != symbols
+            && let Some(origin) = extents::origin(&call)
+        {
+            facts.clone_from(shared.origins.entry(origin).or_insert_with(|| facts.clone()));
+        }
+        shared.cut.extend(extents::cut(&call, &facts));
         for (fact, name) in facts.iter_mut().zip(&node.output) {
             if let Some(declared) = self.declared.get(name) {
                 fill(fact, declared);
             }
         }
         Ok(facts)
+    }
+
+    /// What must be equal for a node to run becomes one extent. In bodies extents keep their names: those from around are not theirs.
+    fn equate(&mut self, node: &NodeProto, inputs: &[Option<Outlet>]) {
+        if self.shared.depth > 0 || self.shared.fresh == 0 {
+            return;
+        }
+        let given: Vec<Option<&Fact>> = inputs.iter().map(|o| o.map(|o| &self.facts[&o])).collect();
+        let is_cut = |symbol: &Dim, end: &Dim| symbol.as_symbol().and_then(|s| self.shared.cut.get(s)) == Some(end);
+        let mut pairs = extents::must_be_equal(node, &given, is_cut);
+        while let Some(pair) = pairs.pop() {
+            let Some((symbol, dim)) = extents::replaced(&pair) else { continue };
+            self.graph.equate(&symbol, &dim);
+            let known = self.facts.values_mut().chain(self.shared.origins.values_mut().flatten());
+            known.for_each(|fact| extents::equate(fact, &symbol, &dim));
+            pairs.iter_mut().for_each(|(a, b)| (*a, *b) = (a.replace(&symbol, &dim), b.replace(&symbol, &dim)));
+        }
     }
 
     /// Outputs whose elements are all known numbers are constants.

@@ -76,6 +76,11 @@ fn shape_arithmetic_becomes_attributes() {
 }
 
 #[test]
+fn extents_are_named_or_read_off_tensors() {
+    check_file("extents.txt");
+}
+
+#[test]
 fn bodies_and_functions() {
     check_file("bodies.txt");
 }

@@ -47,8 +47,11 @@ pub(super) fn unify(a: &Extent, b: &Extent) -> Result<Extent, String> {
         (Some(Dim::Const(x)), Some(Dim::Const(y))) if x != y => Err(format!("extents {x} and {y} must be equal")),
         (Some(Dim::Const(_)), _) | (_, None) => Ok(a.clone()),
         (_, Some(Dim::Const(_))) | (None, _) => Ok(b.clone()),
-        // Taken to be equal; the shorter way to say it is the better one.
-        (Some(x), Some(y)) => Ok(Some(if y.symbols().len() < x.symbols().len() { y.clone() } else { x.clone() })),
+        // Taken to be equal; what inputs say is better than what depends on data, and the shorter way to say it is the better one.
+        (Some(x), Some(y)) => {
+            let length = |d: &Dim| (!d.is_named(), d.symbols().len());
+            Ok(Some(if length(y) < length(x) { y.clone() } else { x.clone() }))
+        }
     }
 }
 

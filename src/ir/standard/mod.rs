@@ -6,7 +6,7 @@
 //! for those who hold the bodies; here they are unknown.
 //!
 //! Assumptions about symbols. An extent may be 0, and comparisons of values are decided only if the answer is the same for all
-//! symbols from 0 on. Where an extent depends on whether a slice's bounds lie inside of the axis, symbols are taken to be at least
+//! symbols from 0 on. An integer division, which cuts towards 0, takes extents of inputs to be at least 1: `(h - 1) / 2` is a floor. Where an extent depends on whether a slice's bounds lie inside of the axis, symbols are taken to be at least
 //! 1, so `x[1:]` of `n` elements has `n - 1`. Two symbolic extents that must be equal are taken to be.
 
 mod call;

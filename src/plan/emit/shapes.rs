@@ -1,5 +1,6 @@
 //! Shapes in a written model: constants where they are numbers, the tricks of `Reshape` and `Expand` where these suffice, and
-//! otherwise the integer arithmetic that computes them from the extents of the graph's inputs.
+//! otherwise the integer arithmetic that computes them from the extents of the graph's inputs. An extent that no input gives is read off
+//! a tensor that has it.
 
 use std::collections::BTreeMap;
 
@@ -24,6 +25,14 @@ pub(super) fn symbols(graph: &OpGraph) -> BTreeMap<String, (String, usize)> {
     out
 }
 
+/// Extents that no input gives, each with the name and axis of a tensor that has it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Carried {
+    whole: BTreeMap<Dim, (String, usize)>,
+    /// Symbols that follow from an extent that is linear in them.
+    solved: BTreeMap<String, Dim>,
+}
+
 /// A declaration without extents.
 pub(super) fn of_element_type(name: &str, dtype: DType) -> ValueInfoProto {
     let tensor = TensorTypeProto { elem_type: dtype.onnx(), shape: None };
@@ -32,6 +41,19 @@ pub(super) fn of_element_type(name: &str, dtype: DType) -> ValueInfoProto {
 }
 
 impl Emitter<'_> {
+    /// Remembers the extents of a tensor that stands in the model now.
+    pub(super) fn carries(&mut self, name: &str, ty: &TensorType) {
+        for (axis, dim) in ty.shape.iter().enumerate() {
+            if dim.follows(|s| self.symbols.contains_key(s), []) {
+                continue;
+            }
+            self.carried.whole.entry(dim.clone()).or_insert_with(|| (name.into(), axis));
+            if let Some((symbol, ..)) = dim.linear() {
+                self.carried.solved.entry(symbol.into()).or_insert_with(|| dim.clone());
+            }
+        }
+    }
+
     /// Operators whose shapes are inputs.
     pub(super) fn shaped_form(&mut self, id: NodeId) -> Result<Form> {
         let node = self.graph.node(id);
@@ -127,6 +149,9 @@ impl Emitter<'_> {
         if let Some(n) = dim.as_const() {
             return Ok(self.integers(&[n]));
         }
+        if let Some((tensor, axis)) = self.carried.whole.get(dim).cloned() {
+            return Ok(self.extent(&tensor, axis, &format!("{dim}")));
+        }
         let mut sum: Option<(String, String)> = None;
         for (coefficient, factors) in dim.sum() {
             let (label, product) = self.term(coefficient, &factors)?;
@@ -160,15 +185,7 @@ impl Emitter<'_> {
     /// The label and the name of the value of a factor.
     fn factor(&mut self, factor: &Factor) -> Result<(String, String)> {
         match factor {
-            Factor::Symbol(symbol) => {
-                let source = self.symbols.get(&**symbol).cloned();
-                let (input, axis) = source.ok_or_else(|| {
-                    Diagnostic::new("model/unbound", format!("no input of `{}` has the extent `{symbol}`", self.graph.name))
-                        .help("bind the dims of the inputs with --dim NAME=N")
-                })?;
-                let bounds = vec![attr::int("start", axis as i64), attr::int("end", axis as i64 + 1)];
-                Ok((symbol.to_string(), self.compute("Shape", &format!("dim({symbol})"), &[&input], bounds)))
-            }
+            Factor::Symbol(symbol) => Ok((symbol.to_string(), self.symbol(symbol)?)),
             Factor::Floor(of, divisor) => {
                 // Extents are not negative, so truncation is the floor.
                 let (value, by) = (self.dim(of)?, self.integers(&[*divisor]));
@@ -177,6 +194,34 @@ impl Emitter<'_> {
                 Ok((label, name))
             }
         }
+    }
+
+    /// The name of a symbol's value: an extent of an input, or what follows from the extent of another tensor.
+    fn symbol(&mut self, symbol: &str) -> Result<String> {
+        if let Some((input, axis)) = self.symbols.get(symbol).cloned() {
+            return Ok(self.extent(&input, axis, symbol));
+        }
+        let from = self.carried.solved.get(symbol).and_then(|d| Some((d.clone(), d.linear()?.1, d.linear()?.2)));
+        let Some((extent, coefficient, constant)) = from else {
+            let message = format!("no tensor of `{}` has the extent `{symbol}`", self.graph.name);
+            return Err(Diagnostic::new("model/unbound", message).help("bind the dims of the inputs with --dim NAME=N").into());
+        };
+        let mut value = self.dim(&extent)?;
+        if constant != 0 {
+            let constant = self.integers(&[constant]);
+            value = self.compute("Sub", &format!("dim({symbol}*{coefficient})"), &[&value, &constant], vec![]);
+        }
+        if coefficient != 1 {
+            let coefficient = self.integers(&[coefficient]);
+            value = self.compute("Div", &format!("dim({symbol})"), &[&value, &coefficient], vec![]);
+        }
+        Ok(value)
+    }
+
+    /// The name of an extent of a tensor.
+    fn extent(&mut self, tensor: &str, axis: usize, label: &str) -> String {
+        let bounds = vec![attr::int("start", axis as i64), attr::int("end", axis as i64 + 1)];
+        self.compute("Shape", &format!("dim({label})"), &[tensor], bounds)
     }
 
     /// A small integer node, made once.

@@ -239,6 +239,6 @@ pub(super) fn reduce_mean(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     if site.int("keepdims", 1) != 0 {
         return one(mean);
     }
-    let shape = site.extents(r, 0)?;
+    let shape = site.extents(r, 0, mean)?;
     one(r.add(site, Op::Reshape { shape }, &[mean])?)
 }

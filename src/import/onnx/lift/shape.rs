@@ -28,7 +28,13 @@ pub(super) fn constant(_: &mut Reader<'_, '_>, _: &Site<'_>) -> Lifted {
 /// `Reshape`, `Flatten`, `Squeeze`, `Unsqueeze`: the same elements in the inferred shape.
 pub(super) fn reshaped(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     let x = known(r, site.input(0)?)?;
-    let shape = site.extents(r, 0)?;
+    let shape = site.known_extents(0)?;
+    // One extent may be what remains, so it is written without being known.
+    let kept = |(i, d): (usize, &Dim)| d.as_const().is_some() || r.graph.ty(x).shape.get(i) == Some(d);
+    let open = shape.iter().enumerate().filter(|e| !kept(*e)).count();
+    if open > 1 && shape.iter().any(|d| !computable(r, d, x)) {
+        return None;
+    }
     one(r.add(site, Op::Reshape { shape }, &[x])?)
 }
 
@@ -73,7 +79,7 @@ pub(super) fn slice(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
         let extent = r.graph.ty(x).shape[axis].clone();
         let (start, end) = (bound(&extent, start)?, bound(&extent, end)?);
         // Bounds that cross are an empty slice, which is rare enough to stay foreign.
-        if start.as_const().zip(end.as_const()).is_some_and(|(s, e)| s > e) || !computable(r, &start) || !computable(r, &end) {
+        if start.as_const().zip(end.as_const()).is_some_and(|(s, e)| s > e) || !computable(r, &start, x) || !computable(r, &end, x) {
             return None;
         }
         if start != Dim::Const(0) || end != extent {
@@ -114,7 +120,7 @@ pub(super) fn split(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
             None => return None,
         }
     };
-    if sizes.len() != site.outputs.len() || sizes.iter().any(|s| !computable(r, s)) {
+    if sizes.len() != site.outputs.len() || sizes.iter().any(|s| !computable(r, s, x)) {
         return None;
     }
     let mut start = Dim::Const(0);
@@ -137,14 +143,14 @@ pub(super) fn gather(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     if !(0..extent).contains(&at) {
         return None;
     }
-    let shape = site.extents(r, 0)?;
+    let shape = site.extents(r, 0, x)?;
     let piece = r.add(site, Op::Slice { axis, start: Dim::Const(at), end: Dim::Const(at + 1) }, &[x])?;
     one(r.add(site, Op::Reshape { shape }, &[piece])?)
 }
 
 pub(super) fn expand(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     let x = known(r, site.input(0)?)?;
-    let shape = site.extents(r, 0)?;
+    let shape = site.extents(r, 0, x)?;
     if r.graph.ty(x).shape == shape {
         return one(x);
     }
@@ -154,7 +160,7 @@ pub(super) fn expand(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
 /// Copies along axes of one element.
 pub(super) fn tile(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     let x = known(r, site.input(0)?)?;
-    let shape = site.extents(r, 0)?;
+    let shape = site.extents(r, 0, x)?;
     let from = &r.graph.ty(x).shape;
     if from.len() != shape.len() || from.iter().zip(&shape).any(|(a, b)| a != b && *a != Dim::Const(1)) {
         return None;
@@ -170,7 +176,7 @@ pub(super) fn chosen(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
         return None;
     }
     let x = known(r, site.input(if first != 0 { 1 } else { 2 })?)?;
-    let shape = site.extents(r, 0)?;
+    let shape = site.extents(r, 0, x)?;
     if r.graph.ty(x).shape == shape {
         return one(x);
     }
@@ -221,7 +227,7 @@ pub(super) fn resize(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
     if site.text("mode").unwrap_or("nearest") != "nearest" || !copies || site.attribute("axes").is_some() {
         return None;
     }
-    let out = site.extents(r, 0)?;
+    let out = site.extents(r, 0, x)?;
     let shape = &r.graph.ty(x).shape;
     if out.len() != shape.len() {
         return None;

@@ -244,11 +244,16 @@ pub(super) fn binary_dim(call: &Call<'_>, op: &str, a: &Dim, b: &Dim, float: boo
     }
 }
 
+/// Is it a natural number for all extents? Those of inputs are at least 1, so `h - 1` is one; an extent that depends on data may be 0.
+fn is_natural_of_extents(d: &Dim) -> bool {
+    d.lower_bound(i64::from(d.is_named())).is_some_and(|n| n >= 0)
+}
+
 /// Integer division cuts towards 0, which is the floor where both are natural numbers.
 fn quotient(a: &Dim, b: &Dim) -> Option<Dim> {
     match (a.as_const(), b.as_const()) {
         (Some(x), Some(y)) => x.checked_div(y).map(Dim::Const),
-        (None, Some(y)) if y > 0 && is_natural(a) => a.checked_div_floor(y),
+        (None, Some(y)) if y > 0 && is_natural_of_extents(a) => a.checked_div_floor(y),
         _ => a.checked_div_exact(b),
     }
 }
@@ -261,7 +266,9 @@ fn remainder(a: &Dim, b: &Dim, truncate: bool) -> Option<Dim> {
             let r = x.checked_rem(y)?;
             Some(Dim::Const(if r != 0 && (r < 0) != (y < 0) { r + y } else { r }))
         }
-        (None, Some(y)) if y > 0 && (!truncate || is_natural(a)) => a.checked_sub(&a.checked_div_floor(y)?.checked_mul(&Dim::Const(y))?),
+        (None, Some(y)) if y > 0 && (!truncate || is_natural_of_extents(a)) => {
+            a.checked_sub(&a.checked_div_floor(y)?.checked_mul(&Dim::Const(y))?)
+        }
         _ => None,
     }
 }

@@ -92,11 +92,12 @@ pub(in crate::ir::standard) fn range_length(call: &Call<'_>) -> Result<Option<Di
         let count = ((limit - start) / delta).ceil().max(0.0);
         return Ok((count < 1e15).then_some(Dim::Const(count as i64)));
     }
-    let first = |at: usize| call.dims(at).and_then(|v| v.first());
+    // An extent that was cast to float is a whole number still; what stands beside it may be a plain float.
+    let first = |at: usize| super::arithmetic::as_dims(&call.value(at)?.elements)?.into_iter().next();
     let (Some(start), Some(limit), Some(delta)) = (first(0), first(1), first(2)) else { return Ok(None) };
     Ok(match delta.as_const() {
         Some(0) => return Err("a step of 0".into()),
-        Some(delta) => int_range_length(start, limit, delta),
+        Some(delta) => int_range_length(&start, &limit, delta),
         None => None,
     })
 }
