@@ -44,7 +44,7 @@ const FUNCTIONS: [Row; 17] = [
     (Function::Cos, "cos", f64::cos),
     (Function::Neg, "neg", |x| -x),
     (Function::Abs, "abs", f64::abs),
-    (Function::Relu, "relu", |x| if x > 0.0 || x.is_nan() { x } else { 0.0 }),
+    (Function::Relu, "relu", |x| if x < 0.0 { 0.0 } else { x }),
     (Function::Floor, "floor", f64::floor),
     (Function::Ceil, "ceil", f64::ceil),
     (Function::Silu, "silu", |x| x * sigmoid(x)),

@@ -51,14 +51,27 @@ const COMPARE: &[(&str, fn(f64, f64) -> bool)] = &[
     ("GreaterOrEqual", |a, b| a >= b),
 ];
 
-/// The larger of two numbers; NaN if one of them is, as the kernels have it.
+/// The larger of two numbers, the left one of equal ones; NaN if one of them is, as the kernels have it.
 pub(super) fn larger(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
+    // Not `f64::max`: of two zeros it gives either, as the compiler likes.
+    if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if a < b {
+        b
+    } else {
+        a
+    }
 }
 
-/// The smaller of two numbers; NaN if one of them is, as the kernels have it.
+/// The smaller of two numbers, the left one of equal ones; NaN if one of them is, as the kernels have it.
 pub(super) fn smaller(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
+    if a.is_nan() || b.is_nan() {
+        f64::NAN
+    } else if b < a {
+        b
+    } else {
+        a
+    }
 }
 
 fn row<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
