@@ -77,8 +77,9 @@ impl Pass for AssignPrecision {
         let words = |fits: &dyn Fn(Precision) -> bool| offered.iter().filter(|(_, p)| fits(*p)).map(|(w, _)| (*w).to_owned()).collect();
         let holds = |p: Precision| !(graph.needs_f32 && p == Precision::F16);
         // 16-bit floats on the CPU provider are fp32 kernels between casts: never faster, so nobody searches them (docs/facts/ort.md 4).
+        // Of bf16 it takes no convolution at all.
         let (mut domain, on_request): (Vec<String>, Vec<String>) = if machine.engine == Engine::OnnxRuntimeCpu {
-            (Vec::new(), words(&|p| p != Precision::Tf32 && holds(p)))
+            (Vec::new(), words(&|p| p == Precision::F16 && holds(p)))
         } else {
             (words(&|p| machine.peaks.supports(p) && holds(p)), Vec::new())
         };
