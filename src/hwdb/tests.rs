@@ -153,6 +153,15 @@ fn an_unknown_device_gets_the_nearest_name() {
     }
 }
 
+/// The key becomes a part of file names.
+#[test]
+fn the_key_of_a_profile_is_no_path() {
+    for key in ["../x", "a/b", "/x", ".x", "A"] {
+        let Diagnostics(found) = parse("mine.yaml", &rtx3090().replace("key: rtx3090", &format!("key: {key:?}"))).unwrap_err();
+        assert!(found.iter().any(|d| d.code == "hwdb/invalid-profile" && d.message.contains("is not a key")), "{key}: {found:?}");
+    }
+}
+
 #[test]
 fn a_profile_of_the_user_comes_first() {
     let folder = tempfile::tempdir().unwrap();

@@ -71,6 +71,25 @@ fn write_plan(choices: &Choices, folder: &Path) {
     plan::write(&compiled, &machine, &Source::Random { seed: 4242 }, provenance, false, folder).unwrap();
 }
 
+/// A plan from somebody else reads nothing outside its folder but weights that it names in full.
+#[test]
+fn file_names_in_a_manifest_are_no_paths() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("plan");
+    write_plan(&Choices::default(), &folder);
+    let path = folder.join("manifest.json");
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for (list, field) in [("sessions", "file"), ("files", "path")] {
+        for name in ["../x", "sub/x", ".."] {
+            let mut hostile = written.clone();
+            hostile[list][0][field] = name.into();
+            std::fs::write(&path, hostile.to_string()).unwrap();
+            let d = plan::Manifest::read(&folder).unwrap_err();
+            assert!(d.code == "plan/broken" && d.message.contains("leaves the folder"), "{list} {name}: {d:?}");
+        }
+    }
+}
+
 fn run(plan: &Path, runtime: &Runtime, feeds: Vec<(&str, ArrayD<f32>)>, dumps: &[&str]) -> RunOutcome {
     let executor = Executor::open(plan, runtime, SessionOptions::default(), Arc::default()).unwrap();
     let image: ArrayD<u8> = read_npy(&root().join("tests/data/svd_tiny_ref/image.npy")).unwrap();
