@@ -49,6 +49,12 @@ fn integer_arithmetic() {
     check("Pow(i64[]=n; i64[]=2)", "i64[]=n*n");
 }
 
+/// The least integer has no absolute value of its type; found by a property test with a fresh seed.
+#[test]
+fn the_least_integer_has_a_place_among_others() {
+    check("ArgMin{axis=i:0}(i64[2]=-9223372036854775808,1)", "i64[1]");
+}
+
 #[test]
 fn conditions() {
     check("Equal(i64[3]=b,-1,4; i64[]=-1)", "bool[3]=0,1,0");

@@ -87,7 +87,9 @@ fn arg(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
     let keys: Vec<f64> = match &data.elements {
         Elements::Numbers(n) => n.clone(),
         // Integers beyond 2^53 would tie where they do not.
-        Elements::Dims(d) => d.iter().map(|d| d.as_const().filter(|n| n.abs() < 1 << 53).map(|n| n as f64)).collect::<Option<_>>()?,
+        Elements::Dims(d) => {
+            d.iter().map(|d| d.as_const().filter(|n| n.unsigned_abs() < 1 << 53).map(|n| n as f64)).collect::<Option<_>>()?
+        }
     };
     if keys.iter().any(|k| k.is_nan()) || call.dtype(0).is_none_or(|d| !is_float(d) && super::range_of(d).is_none()) {
         return None;
