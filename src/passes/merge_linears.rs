@@ -62,9 +62,9 @@ impl Pass for MergeLinears {
                 move_bias(rw, id)?;
             }
         }
-        for (x, layers) in sites(rw.graph()) {
+        for layers in sites(rw.graph()) {
             let why = Why::new("same-few-rows").with("layers", layers.len() as i64);
-            rw.apply(layers[0], None, why, |e| merge(e, x, &layers))?;
+            rw.apply(layers[0], None, why, |e| merge(e, &layers))?;
         }
         Ok(())
     }
@@ -176,8 +176,9 @@ fn bias_site(graph: &OpGraph, id: NodeId) -> Option<(NodeId, NodeId)> {
     })
 }
 
-/// Linear layers with constant weights by what they read, in execution order; two and more.
-fn sites(graph: &OpGraph) -> Vec<(Outlet, Vec<NodeId>)> {
+/// Linear layers with constant weights that read one tensor, in execution order; two and more. Not the tensor: it may be the output of
+/// layers that are merged before.
+fn sites(graph: &OpGraph) -> Vec<Vec<NodeId>> {
     let mut by_input: BTreeMap<(Outlet, usize), Vec<NodeId>> = BTreeMap::new();
     for id in graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::Linear) {
         let inputs = graph.inputs_of(id);
@@ -186,11 +187,12 @@ fn sites(graph: &OpGraph) -> Vec<(Outlet, Vec<NodeId>)> {
             by_input.entry((inputs[0], inputs.len())).or_default().push(id);
         }
     }
-    by_input.into_iter().filter(|(_, layers)| layers.len() > 1).map(|((x, _), layers)| (x, layers)).collect()
+    by_input.into_values().filter(|layers| layers.len() > 1).collect()
 }
 
-fn merge(e: &mut super::Edit<'_>, x: Outlet, layers: &[NodeId]) -> Result<()> {
+fn merge(e: &mut super::Edit<'_>, layers: &[NodeId]) -> Result<()> {
     let inputs: Vec<Vec<Outlet>> = layers.iter().map(|id| e.graph().inputs_of(*id)).collect();
+    let x = inputs[0][0];
     let mut args = vec![x];
     for slot in 1..inputs[0].len() {
         let parts: Vec<WeightExpr> = inputs.iter().filter_map(|i| e.graph().as_weight(i[slot]).cloned()).collect();
