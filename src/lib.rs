@@ -16,6 +16,7 @@ pub mod spec;
 pub mod weights;
 
 pub mod ir;
+pub mod scenarios;
 
 pub mod cost;
 pub mod interp;

@@ -98,7 +98,7 @@ pub fn diffusers(dir: &Path, variant: Option<&str>) -> Result<Imported, Diagnost
         fill::sampler(&mut spec, &sampler);
         fill::pictures(&mut spec, &pictures);
         fill::geometry(&mut spec, &geometry);
-        let weights = WeightsFolder { folder: folder.shown.clone(), variant: variant.map(str::to_owned) };
+        let weights = WeightsFolder { folder: absolute(&folder.shown), variant: variant.map(str::to_owned) };
         fill::names(&mut spec, &folder.graph_name(), &format!("Stable Video Diffusion, a picture to {} frames", geometry.frames), weights);
         return finish(&folder, recipe, &spec, notes);
     }
@@ -144,6 +144,11 @@ fn components(recipe: &Recipe, index: &Json, notes: &mut Vec<String>, found: &mu
 fn template(name: &str) -> Spec {
     let source = spec::builtin(name).expect("a recipe names a built-in graph; a test imports each");
     spec::parse(&source).0.expect("built-in graphs read without mistakes; a test reads each")
+}
+
+/// The folder as a graph names it, wherever that is written.
+fn absolute(folder: &str) -> String {
+    std::path::absolute(folder).map_or_else(|_| folder.to_owned(), |p| p.display().to_string())
 }
 
 /// Writes the graph, reads it again, and resolves it at its defaults, so that what is handed out is known to run.

@@ -5,7 +5,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "a view is a reference already")]
 
-use ndarray::{ArrayView, Dimension, Zip};
+use ndarray::{ArrayView, ArrayView4, Axis, Dimension, Zip};
 
 /// ||a - b|| / ||b||, `b` being the reference. Against a zero reference: 0 if equal, else infinite.
 pub fn relative_l2<T: Copy + Into<f64>, D: Dimension>(a: ArrayView<'_, T, D>, b: ArrayView<'_, T, D>) -> f64 {
@@ -27,6 +27,16 @@ pub fn max_abs<T: Copy + Into<f64>, D: Dimension>(a: ArrayView<'_, T, D>, b: Arr
         let d = (x.into() - y.into()).abs();
         if d > worst || d.is_nan() { d } else { worst }
     })
+}
+
+/// How much a video moves: mean |f(t+1) - f(t)| / 255 over all frames, rows, columns and channels of u8 [frames, height, width, channels].
+/// 0 of fewer than two frames.
+pub fn frame_difference(frames: ArrayView4<'_, u8>) -> f64 {
+    let gaps = frames.len_of(Axis(0)).saturating_sub(1);
+    let (earlier, later) =
+        (frames.slice_axis(Axis(0), (..gaps).into()), frames.slice_axis(Axis(0), (frames.len_of(Axis(0)) - gaps..).into()));
+    let sum = Zip::from(earlier).and(later).fold(0_u64, |sum, a, b| sum + u64::from(a.abs_diff(*b)));
+    sum as f64 / (earlier.len().max(1) as f64 * 255.0)
 }
 
 fn squared_distance<T: Copy + Into<f64>, D: Dimension>(a: ArrayView<'_, T, D>, b: ArrayView<'_, T, D>) -> f64 {
@@ -54,6 +64,15 @@ mod tests {
         // A constant error of one level on 8-bit pictures is 48.1308 dB in every textbook.
         let (p, q) = (Array2::from_elem((4, 4), 100_u8), Array2::from_elem((4, 4), 101_u8));
         assert!((psnr(p.view(), q.view(), 255.0) - 48.130_803_608_679_1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn frames_differ_by_their_mean_step() {
+        // Three frames of two pixels: steps of 10 and 0, then of 20 and 30, so 15 on average.
+        let frames = ndarray::Array4::from_shape_vec((3, 1, 2, 1), vec![0, 50, 10, 50, 30, 20]).unwrap();
+        close(frame_difference(frames.view()), 15.0 / 255.0);
+        close(frame_difference(frames.slice(ndarray::s![..1, .., .., ..])), 0.0);
+        close(frame_difference(frames.slice(ndarray::s![..0, .., .., ..])), 0.0);
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::diag::{Diagnostic, Result, Source, suggest};
 /// Name and text of every file in `graphs/`; a test compares the table with the folder.
 pub const BUILTIN: &[(&str, &str)] = &[
     ("svd", include_str!("../../graphs/svd.yaml")),
+    ("svd-mini", include_str!("../../graphs/svd-mini.yaml")),
     ("svd-tiny", include_str!("../../graphs/svd-tiny.yaml")),
     ("svd-xt", include_str!("../../graphs/svd-xt.yaml")),
 ];

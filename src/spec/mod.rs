@@ -20,6 +20,7 @@ mod write;
 mod yaml;
 
 use std::borrow::Cow;
+use std::path::Path;
 use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -34,6 +35,7 @@ pub use write::write;
 pub use yaml::{Entry, Kind, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node};
 
 use crate::diag::{Diagnostic, Diagnostics, Source, Span};
+use crate::files::output::folder_of;
 use decode::{Decode, choice, record, wrong_type};
 
 /// The version of the language that this vidc reads and writes.
@@ -148,7 +150,7 @@ impl Decode for Config {
 record!(
     /// A folder of weights, with a folder a model inside.
     WeightsFolder {
-        /// The folder, absolute or relative to where vidc is started.
+        /// The folder, absolute or relative to the folder that the graph lies in.
         folder: String,
         /// Which of several sets of files, as their names say it: `fp16` means `model.fp16.safetensors`.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -174,6 +176,18 @@ impl WeightsSource {
         match text.strip_prefix("random:") {
             Some(seed) => seed.parse().map(Self::Random).map_err(|_| format!("`{seed}` is not a seed: a whole number from 0 to 2^64 - 1")),
             None => Self::folder(WeightsFolder { folder: text.to_owned(), variant: None }),
+        }
+    }
+
+    /// As the graph at `graph` means it: a relative folder begins where the graph lies.
+    #[must_use]
+    pub fn beside(&self, graph: &str) -> Self {
+        match self {
+            Self::Random(seed) => Self::Random(*seed),
+            Self::Folder(from) => {
+                let folder = folder_of(Path::new(graph)).join(&from.folder).display().to_string();
+                Self::Folder(WeightsFolder { folder, variant: from.variant.clone() })
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use crate::source::{SourceFile, sources};
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["diag", "files", "units"]),
     (1, &["host", "hwdb", "media", "metrics", "onnx", "spec", "weights"]),
-    (2, &["ir"]),
+    (2, &["ir", "scenarios"]),
     (3, &["cost", "interp", "models"]),
     (4, &["passes"]),
     (5, &["import", "plan"]),

@@ -73,6 +73,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("src/runtime/report.rs", "a run report, of which `run` asked `files::output`"),
     ("src/runtime/session.rs", "placeholders in a temporary folder"),
     ("src/tuner/record.rs", "the folder of a record, before `files::output`"),
+    ("src/bin/vidc/bench/scenarios.rs", "footage, into a new or empty folder"),
     ("src/bin/vidc/cache.rs", "removes plans from the cache of this user"),
     ("src/bin/vidc/explain.rs", "the folder of `--dump-dir`, before `files::output`"),
     ("src/bin/vidc/run/prepare.rs", "removes a broken plan from the cache of this user"),

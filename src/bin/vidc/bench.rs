@@ -1,4 +1,6 @@
-//! `vidc bench`: models measured side by side on this machine, and how fast it multiplies.
+//! `vidc bench`: models measured side by side on this machine, how fast it multiplies, and test footage.
+
+mod scenarios;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -31,6 +33,8 @@ pub(crate) enum Command {
     Model(ModelArgs),
     /// How fast this machine multiplies matrices and convolves.
     Rates(RatesArgs),
+    /// Test footage: nine scenarios, or camera moves over pictures.
+    Scenarios(scenarios::ScenariosArgs),
     /// The child of `model` that measures its memory.
     #[command(hide = true)]
     Peak,
@@ -100,6 +104,7 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
     match command {
         Command::Model(args) => model(args, out),
         Command::Rates(args) => multiply(args, out),
+        Command::Scenarios(args) => scenarios::run(args, out),
         Command::Peak => Ok(peak::serve(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?),
     }
 }

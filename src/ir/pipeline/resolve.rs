@@ -202,7 +202,7 @@ impl<'s> Resolver<'s> {
         self.found.0.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
         let graph = self.scopes.pop().expect("the scope of the pipeline is never popped").graph;
         let models = self.models.into_iter().filter_map(|(k, m)| Some((k, m?))).collect();
-        let weights = spec.weights.as_ref().map(|w| w.value.clone());
+        let weights = spec.weights.as_ref().map(|w| w.value.beside(&w.span.source.name));
         let pipeline = Pipeline { name: spec.name.value.clone(), params: self.params, graph, inputs, models, outputs, weights };
         self.found.into_result(pipeline)
     }

@@ -56,7 +56,7 @@ pub(crate) fn any_pass(text: &str) -> Result<String, String> {
 /// A graph and its parameters.
 #[derive(clap::Args, Debug)]
 pub(crate) struct GraphArgs {
-    /// A graph file, or the name of a graph inside vidc: svd, svd-xt, svd-tiny.
+    /// A graph file, or the name of a graph inside vidc: svd, svd-xt, svd-mini, svd-tiny.
     pub(crate) graph: String,
     /// Set a parameter of the graph.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]

@@ -70,7 +70,7 @@ fn folder_weights(folder: &Path, variant: Option<&str>, program: &Program) -> Re
         }
     }
     let stages = found.into_result(stages)?;
-    let whole = std::path::absolute(folder).unwrap_or_else(|_| PathBuf::from(folder));
+    let whole = folder.canonicalize().unwrap_or_else(|_| PathBuf::from(folder));
     let words = variant.map_or_else(|| whole.display().to_string(), |v| format!("{} ({v})", whole.display()));
     let mut identity = vec![words.clone()];
     for (stage, stored) in &stages {
