@@ -30,6 +30,7 @@ mod place_views;
 mod property_tests;
 mod raise;
 mod regions;
+mod residency;
 mod rewriter;
 mod schedule;
 mod select_kernels;
@@ -46,6 +47,7 @@ use serde::Serialize;
 pub use guidance::Guidance;
 pub use knob::{Choices, Effect, Knob, Scope};
 pub use manager::{Checks, Compiled, compile, offered_knobs};
+pub use residency::{RESIDENCY, residency, residency_knob};
 pub use rewriter::{Edit, Fact, Remark, Rewriter, Why};
 pub use trace::{PassRecord, Status, Trace};
 

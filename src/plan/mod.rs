@@ -28,7 +28,7 @@ use crate::hwdb::Machine;
 use crate::ir::{CallSite, OpGraph, Program, verify};
 use crate::onnx;
 use crate::passes::manager::Debugging;
-use crate::passes::{self, Checks, Choices, Compiled, Guidance, Trace};
+use crate::passes::{self, Checks, Choices, Compiled, Guidance, Trace, residency};
 use crate::weights::Source;
 use manifest::{EffectEntry, SessionEntry};
 use sha2::{Digest, Sha256};
@@ -148,7 +148,7 @@ fn write_files(
         crate::files::write_atomic(&folder.join(&file), |w| w.write_all(&bytes))?;
         sessions.push(SessionEntry { name: name.clone(), file, sha256: hex(&Sha256::digest(&bytes)), weights: used });
     }
-    let lowered = steps::lower(compiled.program, &compiled.calls, &compiled.choices);
+    let lowered = steps::lower(compiled.program, &compiled.calls, residency(&compiled.choices));
     let pipeline = &compiled.program.pipeline;
     let manifest = Manifest {
         version: manifest::VERSION,

@@ -1,12 +1,13 @@
 //! A pipeline as the steps of a plan: values get indices, loops keep their bodies, captures become the values they capture.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::manifest::{Carry, InputEntry, OutputEntry, Step, ValueEntry};
+use crate::cost::pipeline::Residency;
 use crate::ir::op::ForChunks;
 use crate::ir::pipeline::{Call, Loop, NodeId, PipeGraph, PipeOp, ValueId};
+use crate::ir::stays::{Stay, stays};
 use crate::ir::{CallSite, Program, program};
-use crate::passes::Choices;
 
 /// The steps and what they name.
 #[derive(Debug, Default)]
@@ -18,7 +19,7 @@ pub(super) struct Lowered {
 }
 
 /// Lowers the pipeline; `sites` gives the session of each call, in order of `Program::calls`, with its pieces.
-pub(super) fn lower(program: &Program, sites: &[(CallSite, usize, i64)], choices: &Choices) -> Lowered {
+pub(super) fn lower(program: &Program, sites: &[(CallSite, usize, i64)], residency: Residency) -> Lowered {
     let mut l = Lowerer { program, sites: sites.iter(), out: Lowered::default() };
     let (steps, map) = l.graph(&program.pipeline.graph, &BTreeMap::new(), 0);
     let mut out = l.out;
@@ -29,7 +30,7 @@ pub(super) fn lower(program: &Program, sites: &[(CallSite, usize, i64)], choices
         .zip(&program.pipeline.graph.results)
         .map(|(o, v)| OutputEntry { name: o.name.clone(), value: map[v], fps: o.fps })
         .collect();
-    out.steps = with_residency(steps, choices.get("pipeline.residency") == Some("stage"));
+    out.steps = placed(steps, residency);
     out
 }
 
@@ -122,26 +123,38 @@ impl Lowerer<'_> {
     }
 }
 
-/// Puts loads in front of the first use: of everything, or of each session with an unload behind its last use.
-fn with_residency(steps: Vec<Step>, by_stage: bool) -> Vec<Step> {
-    let used: Vec<Vec<usize>> = steps.iter().map(Step::sessions).collect();
-    let mut order: Vec<usize> = Vec::new();
-    for session in used.iter().flatten() {
-        if !order.contains(session) {
-            order.push(*session);
+/// Puts loads and unloads where a residency wants them: everything loaded at the start, or each session for its stay.
+fn placed(steps: Vec<Step>, residency: Residency) -> Vec<Step> {
+    match residency {
+        Residency::All => {
+            let sessions: BTreeSet<usize> = steps.iter().flat_map(Step::sessions).collect();
+            sessions.into_iter().map(|session| Step::Load { session }).chain(steps).collect()
         }
+        Residency::Stage => by_stage(steps),
     }
-    if !by_stage {
-        return order.into_iter().map(|session| Step::Load { session }).chain(steps).collect();
-    }
+}
+
+fn by_stage(steps: Vec<Step>) -> Vec<Step> {
+    let uses: Vec<BTreeSet<usize>> = steps.iter().map(|s| s.sessions().into_iter().collect()).collect();
+    let stays = stays(&uses);
     let mut out = Vec::new();
     for (i, step) in steps.into_iter().enumerate() {
-        let of_step = |s: &&usize| used[i].contains(*s);
-        let first = |s: &usize| !used[..i].iter().flatten().any(|u| u == s);
-        let last = |s: &usize| !used[i + 1..].iter().flatten().any(|u| u == s);
-        out.extend(order.iter().filter(of_step).filter(|s| first(s)).map(|s| Step::Load { session: *s }));
-        out.push(step);
-        out.extend(order.iter().filter(of_step).filter(|s| last(s)).map(|s| Step::Unload { session: *s }));
+        let begins = stays.iter().filter_map(|s| match s {
+            Stay::Session { session, first, .. } if *first == i => Some(Step::Load { session: *session }),
+            _ => None,
+        });
+        out.extend(begins);
+        match step {
+            Step::Loop { name, steps, carry, each, body } if stays.contains(&Stay::Inside(i)) => {
+                out.push(Step::Loop { name, steps, carry, each, body: by_stage(body) });
+            }
+            step => out.push(step),
+        }
+        let ends = stays.iter().filter_map(|s| match s {
+            Stay::Session { session, last, .. } if *last == i => Some(Step::Unload { session: *session }),
+            _ => None,
+        });
+        out.extend(ends);
     }
     out
 }

@@ -21,18 +21,18 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::graph::GraphCost;
-use crate::cost::pipeline::{Predicted, Residency, StageCost, report, upper};
+use crate::cost::pipeline::{Predicted, StageCost, report, upper};
 use crate::cost::quality::Noise;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::ir::pipeline::{PipeGraph, PipeOp, WHOLE};
+use crate::ir::pipeline::WHOLE;
 use crate::ir::{CallSite, OpGraph, Program};
 use crate::passes::assign_precision::{knob_id, precision};
 use crate::passes::manager::Debugging;
-use crate::passes::{Checks, Choices, Effect, Guidance, compile};
+use crate::passes::{Checks, Choices, Guidance, Knob, compile, residency};
 use crate::units::{Bytes, Time};
 use search::{Limits, Plan};
-use space::{RESIDENCY, Space};
+use space::Space;
 use table::Tables;
 
 /// A call of a model in a pipeline.
@@ -40,7 +40,7 @@ use table::Tables;
 pub struct Stage {
     /// Where, and with which extents; knobs begin with the name of its instance.
     pub site: CallSite,
-    /// How often its weights must be loaded where they are not kept: once, or once a step of a loop that calls other models too.
+    /// How often its weights must be loaded where only the model that runs is kept (`ir::stays`).
     pub loads: u64,
     /// Bytes of the pipeline's values that are alive beside those of the call.
     pub beside: Bytes,
@@ -66,9 +66,7 @@ impl<'a> Stages<'a> {
     /// Every call of a program.
     pub fn of(program: &'a Program) -> Self {
         let sites = program.calls();
-        let mut loads = Vec::with_capacity(sites.len());
-        count_loads(&program.pipeline.graph, 1, &mut loads);
-        debug_assert_eq!(sites.len(), loads.len(), "both walk the pipeline in one order");
+        let loads = program.loads();
         let beside = program.pipeline.alive_beside_calls();
         let stage = |((site, loads), beside)| Stage { site, loads, beside: Bytes(beside) };
         Self { program, stages: sites.into_iter().zip(loads).zip(beside).map(stage).collect() }
@@ -88,30 +86,6 @@ impl<'a> Stages<'a> {
         let pieces = Guidance::pieces(&stage.site.instance, stage.site.batch, choices).max(1);
         Ok((self.program.instance(&stage.site, pieces)?, pieces as u64))
     }
-}
-
-/// Loads of each call, in the order of [`Program::calls`]: a loop whose body calls several models begins each of them anew
-/// in every step.
-fn count_loads(graph: &PipeGraph, begins: u64, loads: &mut Vec<u64>) {
-    for id in graph.order() {
-        match &graph.node(id).op {
-            PipeOp::Call(_) => loads.push(begins),
-            PipeOp::Loop(l) => {
-                let steps = if calls_in(&l.body) > 1 { l.steps.max(0) as u64 } else { 1 };
-                count_loads(&l.body, begins * steps, loads);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn calls_in(graph: &PipeGraph) -> usize {
-    let calls = |op: &PipeOp| match op {
-        PipeOp::Call(_) => 1,
-        PipeOp::Loop(l) => calls_in(&l.body),
-        _ => 0,
-    };
-    graph.ids().map(|id| calls(&graph.node(id).op)).sum()
 }
 
 /// What is best.
@@ -207,8 +181,8 @@ pub struct Outcome {
     pub front: Vec<FrontPoint>,
     /// The best plan if 1 GiB more were allowed, as far as the device has it, if that is a better one.
     pub one_gib_more: Option<FrontPoint>,
-    /// Answers other than the plain ones, with what they do to the function.
-    pub effects: Vec<(String, Effect)>,
+    /// Every knob that there was to answer.
+    pub knobs: Vec<Knob>,
 }
 
 /// Finds the best answers.
@@ -241,7 +215,7 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
         choices: tables.choices(&space, &problem, plan),
     };
     Ok(Outcome {
-        effects: effects(&space, &choices),
+        knobs: space.knobs(),
         front: knees::pick(&found.front).into_iter().map(point).collect(),
         one_gib_more: one_gib_more(&found.front, first, budget, machine.memory).map(point),
         certificate: Certificate {
@@ -258,24 +232,20 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
     })
 }
 
-/// The figures of given answers; knobs without one have their plain answer. Compiles every model with every check.
+/// The figures of given answers, and every knob there is; knobs without an answer have their plain one. Compiles every model with every
+/// check.
 ///
 /// # Errors
 /// `tune/unknown-knob`, `tune/not-in-domain`; what binding and compiling the models return.
-pub fn estimate(stages: &Stages<'_>, machine: &Machine, choices: &Choices) -> Result<Predicted> {
+pub fn estimate(stages: &Stages<'_>, machine: &Machine, choices: &Choices) -> Result<(Predicted, Vec<Knob>)> {
     // What is offered can depend on global answers, so the space is that of these answers.
-    Space::of(stages, machine, choices)?;
-    predict(stages, machine, choices)
+    let space = Space::of(stages, machine, choices)?;
+    Ok((predict(stages, machine, choices)?, space.knobs()))
 }
 
 fn predict(stages: &Stages<'_>, machine: &Machine, choices: &Choices) -> Result<Predicted> {
     let costs: Result<Vec<StageCost>> = stages.stages.par_iter().map(|s| stage_cost(stages, s, machine, choices, Checks::Full)).collect();
     Ok(report(&costs?, residency(choices), machine))
-}
-
-/// The answer to the pipeline's own knob.
-pub fn residency(choices: &Choices) -> Residency {
-    choices.get(RESIDENCY).and_then(Residency::from_name).unwrap_or(Residency::All)
 }
 
 /// Compiles the model of a stage and takes its cost.
@@ -300,11 +270,6 @@ fn same_figures(plan: &Plan, predicted: &Predicted) -> Result<()> {
     }
     let message = format!("the search gives the plan {searched:?} (ps, bytes, dB), its compiled graphs {compiled:?}");
     Err(Box::new(Diagnostic::new("internal/bug", message).note("in the tuner: an answer changes nodes that another knob governs")))
-}
-
-fn effects(space: &Space, choices: &Choices) -> Vec<(String, Effect)> {
-    let departs = |k: &crate::passes::Knob| choices.get(&k.id).is_some_and(|answer| answer != k.default());
-    space.knobs().into_iter().filter(departs).map(|k| (k.id, k.effect)).collect()
 }
 
 /// The best plan with 1 GiB more, or with what the device has if that is less.

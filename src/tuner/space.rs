@@ -14,10 +14,7 @@ use crate::cost::pipeline::Residency;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
 use crate::ir::OpGraph;
-use crate::passes::{Choices, Effect, Guidance, Knob, Scope, offered_knobs};
-
-/// The pipeline's own knob.
-pub const RESIDENCY: &str = "pipeline.residency";
+use crate::passes::{Choices, Guidance, Knob, RESIDENCY, Scope, offered_knobs, residency_knob};
 
 /// The models of the stages that call one model, for one answer to guidance.
 #[derive(Debug)]
@@ -115,18 +112,6 @@ fn restrict(knob: &mut Knob, fixed: &Choices) -> bool {
         knob.domain.retain(|d| d == answer);
     }
     !knob.domain.is_empty()
-}
-
-/// The knob [`RESIDENCY`].
-pub fn residency_knob() -> Knob {
-    Knob {
-        id: RESIDENCY.into(),
-        scope: Scope::Global,
-        domain: Residency::ALL.iter().map(|r| r.name().into()).collect(),
-        on_request: Vec::new(),
-        effect: Effect::Exact,
-        about: "every model loaded for the whole run, or only the one that runs".into(),
-    }
 }
 
 fn model_space(stages: &Stages<'_>, model: &str, machine: &Machine, fixed: &Choices) -> Result<ModelSpace> {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use super::search::{Alternatives, Answer, Pick, Plan, Problem};
-use super::space::{ModelSpace, RESIDENCY, Space, Variant};
+use super::space::{ModelSpace, Space, Variant};
 use super::{Stage, Stages};
 use crate::cost::graph::{Figures, GraphCost};
 use crate::cost::pipeline::Residency;
@@ -21,7 +21,7 @@ use crate::hwdb::{Machine, Precision};
 use crate::ir::{OpGraph, schedule};
 use crate::passes::assign_precision::{knob_id, precision};
 use crate::passes::manager::{head, tail};
-use crate::passes::{Choices, Knob};
+use crate::passes::{Choices, Knob, RESIDENCY};
 use crate::units::Bytes;
 
 /// How products of f32 tensors are computed in a model of this precision.

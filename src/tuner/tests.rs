@@ -9,6 +9,7 @@ use super::record::{TuningRecord, json_schema};
 use super::search::tests::chosen;
 use super::search::{Found, Problem};
 use super::*;
+use crate::cost::pipeline::Residency;
 use crate::hwdb;
 use crate::ir::pipeline::resolve;
 use crate::spec;
@@ -139,7 +140,7 @@ fn the_search_agrees_with_brute_force_through_compiles() {
     let outcome = tune(&stages, &machine, &request).unwrap();
     let limits = Limits { peak: request.memory, ..Limits::default() };
     assert_eq!(outcome.predicted.latency_ps, best(&points, Objective::Latency, &limits).unwrap().0);
-    assert_eq!(outcome.predicted, estimate(&stages, &machine, &outcome.choices).unwrap());
+    assert_eq!(outcome.predicted, estimate(&stages, &machine, &outcome.choices).unwrap().0);
     assert!(outcome.certificate.optimal && outcome.certificate.combinations as u64 == 16_128);
     assert!(
         outcome.front.len() <= 12 && outcome.front.windows(2).all(|w| w[0].peak_bytes < w[1].peak_bytes && w[0].latency_s > w[1].latency_s)
@@ -182,7 +183,7 @@ fn the_search_agrees_with_brute_force_where_a_model_was_cut() {
             }
         }
         let outcome = tune(&stages, &machine, &Request { fixed, ..Request::default() }).unwrap();
-        assert_eq!(outcome.predicted, estimate(&stages, &machine, &outcome.choices).unwrap());
+        assert_eq!(outcome.predicted, estimate(&stages, &machine, &outcome.choices).unwrap().0);
     }
 }
 

@@ -14,7 +14,9 @@ mod order;
 mod outputs;
 mod reference;
 mod repo;
+mod residency;
 #[path = "../../src/skipped.rs"]
 mod skipped;
 mod source;
 mod third_party;
+mod trained;

@@ -17,7 +17,6 @@ use vidc::ir::Program;
 use vidc::passes::Knob;
 use vidc::plan::manifest::EffectEntry;
 use vidc::tuner::record::TuningRecord;
-use vidc::tuner::space::Space;
 use vidc::tuner::{self, FrontPoint, Objective, Outcome, Request, Stages};
 use vidc::units::{Bytes, Time};
 
@@ -80,10 +79,9 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let request = request(args)?;
     target::note_memory(request.memory, &machine);
     let outcome = tuner::tune(&stages, &machine, &request)?;
-    let knobs = Space::of(&stages, &machine, &request.fixed)?.knobs();
     let record = TuningRecord::new(&stages, &machine, &request, &outcome, None);
     let kept = record.write(&path)?;
-    let shown = Shown { outcome: &outcome, machine: &machine, request: &request, knobs: &knobs, path: &path, kept: kept.as_deref() };
+    let shown = Shown { outcome: &outcome, machine: &machine, request: &request, path: &path, kept: kept.as_deref() };
     out.result(|| shown.text(&program.pipeline.name), || shown.json());
     Ok(())
 }
@@ -117,14 +115,13 @@ struct Shown<'a> {
     outcome: &'a Outcome,
     machine: &'a Machine,
     request: &'a Request,
-    knobs: &'a [Knob],
     path: &'a Path,
     kept: Option<&'a Path>,
 }
 
 impl Shown<'_> {
     fn effects(&self) -> Vec<EffectEntry> {
-        effects(self.knobs, &self.outcome.choices)
+        effects(&self.outcome.knobs, &self.outcome.choices)
     }
 
     fn text(&self, graph: &str) -> String {
@@ -157,9 +154,9 @@ impl Shown<'_> {
         let departs = |k: &&Knob| self.outcome.choices.get(&k.id).is_some_and(|a| a != k.default());
         let row =
             |k: &Knob| vec![k.id.clone(), self.outcome.choices.get(&k.id).unwrap_or_default().into(), k.default().into(), k.about.clone()];
-        let rows: Vec<Vec<String>> = self.knobs.iter().filter(departs).map(row).collect();
+        let rows: Vec<Vec<String>> = self.outcome.knobs.iter().filter(departs).map(row).collect();
         if rows.is_empty() {
-            return format!("plan: every one of {} knobs keeps its plain answer\n", self.knobs.len());
+            return format!("plan: every one of {} knobs keeps its plain answer\n", self.outcome.knobs.len());
         }
         table(&["knob", "answer", "plain", "what it decides"], &rows)
     }

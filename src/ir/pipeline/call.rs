@@ -28,12 +28,8 @@ impl Resolver<'_> {
             }
         };
         let names = |ports: &[(String, TensorType)]| ports.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-        let op = Call {
-            model: call.model.name().to_owned(),
-            ports: names(&model.signature.inputs),
-            outputs: names(&model.signature.outputs),
-            chunk: None,
-        };
+        let op =
+            Call { model: call.model.name().to_owned(), ports: names(&model.signature.inputs), outputs: names(&model.signature.outputs) };
         let node = self.add(name, PipeOp::Call(op), outputs, &values);
         Some((node, names(&model.signature.outputs)))
     }

@@ -294,17 +294,6 @@ pub struct Call {
     pub ports: Vec<String>,
     /// The model's output ports, one for each output slot.
     pub outputs: Vec<String>,
-    /// If set, the call is made in pieces along an axis of its first input and output.
-    pub chunk: Option<Chunk>,
-}
-
-/// How a call is cut into pieces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Chunk {
-    /// The axis.
-    pub axis: usize,
-    /// How many pieces.
-    pub count: i64,
 }
 
 /// A loop; its inputs are the inits of `carry`, then the arrays of `each`, then what the body captures.

@@ -189,11 +189,6 @@ fn the_verifier_holds_its_list() {
     });
     broken("differ in number", |p| p.outputs.clear());
     broken("the inputs are not the input nodes", |p| p.inputs.clear());
-    broken("the chunks do not fit the axis", |p| {
-        let id = node(p, "frames");
-        let PipeOp::Call(call) = &mut p.graph.node_mut(id).op else { panic!("a call") };
-        call.chunk = Some(Chunk { axis: 1, count: 5 });
-    });
 }
 
 #[test]

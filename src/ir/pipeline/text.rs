@@ -145,8 +145,7 @@ fn render_node(graph: &PipeGraph, id: NodeId) -> String {
 
 fn render_call(call: &Call, inputs: &[String]) -> String {
     let given: Vec<String> = call.ports.iter().zip(inputs).map(|(port, value)| format!("{port}={value}")).collect();
-    let chunk = call.chunk.map_or_else(String::new, |c| format!(" {{chunk axis={} count={}}}", c.axis, c.count));
-    format!("call {}({}){chunk}", call.model, given.join(", "))
+    format!("call {}({})", call.model, given.join(", "))
 }
 
 fn loop_inputs(l: &Loop, inputs: &[String]) -> String {

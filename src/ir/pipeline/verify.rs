@@ -4,8 +4,7 @@
 //! 2. Each input slot `0..n` of a node is filled exactly once, by an output that exists.
 //! 3. Each node has the number of inputs and outputs that its operator has.
 //! 4. The type of a primitive's output is what [`Prim::infer`](super::Prim::infer) says of its inputs, names of axes apart.
-//! 5. A call names a model of the pipeline and all of its ports in order; its output types follow from the signature; a chunked
-//!    axis exists and has at least as many elements as there are chunks.
+//! 5. A call names a model of the pipeline and all of its ports in order; its output types follow from the signature.
 //! 6. A loop has at least one step; its inputs are carry, each, captures; each array has an element for each step; the body's arguments
 //!    have distinct indices within those inputs and the types that the loop gives them; the body's results have the types of the carried values.
 //! 7. `Argument` stands only in bodies, `Input` only outside of them.
@@ -113,10 +112,7 @@ fn verify_call(p: &Pipeline, graph: &PipeGraph, id: NodeId, call: &Call, inputs:
         graph,
         Some(id),
         "the output types do not follow from the signature",
-    )?;
-    let Some(chunk) = call.chunk else { return Ok(()) };
-    let fits = |t: Option<&ValueType>| t.and_then(|t| t.dims().get(chunk.axis).copied()).is_some_and(|n| (1..=n).contains(&chunk.count));
-    ensure(fits(inputs.first()) && fits(node.outputs.first()), graph, Some(id), "the chunks do not fit the axis")
+    )
 }
 
 fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: NodeId, l: &Loop, inputs: &[ValueType]) -> Result<()> {

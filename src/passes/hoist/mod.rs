@@ -306,7 +306,7 @@ fn call_before(program: &mut Program, site: &Site, part: &Made, sources: &[Optio
     let types: Result<Vec<ValueType>> =
         signature.outputs.iter().map(|(_, t)| Ok(ValueType::Tensor { dtype: t.dtype, axes: dims(t)? })).collect();
     let names = |ports: &[(String, crate::ir::TensorType)]| ports.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-    let call = Call { model: part.graph.name.clone(), ports: names(&signature.inputs), outputs: names(&signature.outputs), chunk: None };
+    let call = Call { model: part.graph.name.clone(), ports: names(&signature.inputs), outputs: names(&signature.outputs) };
     let span = program.pipeline.graph.node(site.looped).span.clone();
     let node = PipeNode { name: part.node.clone(), op: PipeOp::Call(call), outputs: types?, span };
     let node = program.pipeline.graph.add(node, &inputs);

@@ -18,7 +18,6 @@ use vidc::passes::{Choices, Effect, Knob};
 use vidc::plan::manifest::EffectEntry;
 use vidc::plan::{self, Manifest, Provenance, hex};
 use vidc::runtime::provision;
-use vidc::tuner::space::Space;
 use vidc::tuner::{self, Certificate, Request, Stages};
 use vidc::units::{Bytes, Time};
 use vidc::weights::Source;
@@ -46,9 +45,8 @@ pub(crate) fn search(
     let stages = Stages::of(program);
     let request = Request { memory, tolerance, fixed: fixed.clone(), ..Request::default() };
     let outcome = tuner::tune(&stages, machine, &request)?;
-    let space = Space::of(&stages, machine, fixed)?;
     Ok(Chosen {
-        effects: effects(&space.knobs(), &outcome.choices),
+        effects: effects(&outcome.knobs, &outcome.choices),
         choices: outcome.choices,
         predicted: outcome.predicted,
         certificate: Some(outcome.certificate),
@@ -58,9 +56,8 @@ pub(crate) fn search(
 /// Given answers as they are.
 pub(crate) fn given(program: &Program, machine: &Machine, choices: &Choices) -> Result<Chosen, Failure> {
     let stages = Stages::of(program);
-    let predicted = tuner::estimate(&stages, machine, choices)?;
-    let space = Space::of(&stages, machine, choices)?;
-    Ok(Chosen { effects: effects(&space.knobs(), choices), choices: choices.clone(), predicted, certificate: None })
+    let (predicted, knobs) = tuner::estimate(&stages, machine, choices)?;
+    Ok(Chosen { effects: effects(&knobs, choices), choices: choices.clone(), predicted, certificate: None })
 }
 
 /// The answers that change results.

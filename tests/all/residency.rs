@@ -1,0 +1,185 @@
+//! Where only the model that runs is in memory, the plan loads what the cost counts: generated pipelines in which two models take turns.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use ndarray::Array3;
+use vidc::diag::Source;
+use vidc::hwdb;
+use vidc::ir::Program;
+use vidc::passes::manager::Debugging;
+use vidc::passes::{Choices, RESIDENCY};
+use vidc::plan::{self, Provenance, Step};
+use vidc::runtime::execute::{Event, Executor, RunRequest};
+use vidc::runtime::session::{Runtime, SessionOptions};
+use vidc::scenarios::SplitMix64;
+use vidc::weights;
+
+use crate::reference::runtime;
+
+/// An encoder and a decoder of two levels; pictures of 16x16, latents of 8x8.
+const HEAD: &str = "vidc: 1
+name: turns
+weights: random:1
+models:
+  enc:
+    architecture: kl-encoder
+    weights: vae
+    config:
+      block_out_channels: [32, 32]
+      down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D]
+      layers_per_block: 1
+      in_channels: 3
+      out_channels: 3
+      latent_channels: 4
+      sample_size: 16
+      scaling_factor: 1.0
+      force_upcast: true
+  dec:
+    architecture: temporal-decoder
+    weights: vae
+    config:
+      block_out_channels: [32, 32]
+      down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D]
+      layers_per_block: 1
+      in_channels: 3
+      out_channels: 3
+      latent_channels: 4
+      sample_size: 16
+      scaling_factor: 1.0
+      force_upcast: true
+inputs:
+  image: { picture: { height: 16, width: 16 } }
+pipeline:
+  pixels: { to_tensor: { image: image } }
+  frames: { unsqueeze: { value: pixels, axis: frames, at: 1 } }
+";
+
+/// What a generated pipeline does with its state, frames [1, 1, 3, 16, 16].
+enum Item {
+    /// Encodes the frames and decodes that.
+    Both,
+    /// Encodes the frames; what comes out joins the state as a number too small to matter, so that order is kept.
+    Encode,
+    /// As `Encode`, then decodes twice from it.
+    DecodeTwice,
+    /// A loop.
+    Loop(u64, Vec<Item>),
+}
+
+fn items(random: &mut SplitMix64, depth: usize) -> Vec<Item> {
+    let item = |random: &mut SplitMix64| match random.below(if depth < 2 { 5 } else { 3 }) {
+        0 => Item::Both,
+        1 => Item::Encode,
+        2 => Item::DecodeTwice,
+        _ => Item::Loop(1 + random.below(3) as u64, items(random, depth + 1)),
+    };
+    (0..=random.below(3)).map(|_| item(random)).collect()
+}
+
+/// Writes the steps of `items` behind the state `from`; the name of the state after them.
+fn write(items: &[Item], from: &str, indent: usize, next: &mut usize, out: &mut String) -> String {
+    let mut state = from.to_owned();
+    let pad = " ".repeat(indent);
+    for item in items {
+        *next += 1;
+        let n = *next;
+        let encoded = format!(
+            "{pad}p{n}: {{ squeeze: {{ value: {state}, axis: frames }} }}\n{pad}z{n}: {{ call: {{ model: enc, inputs: {{ image: p{n} }} }} }}\n\
+             {pad}l{n}: {{ unsqueeze: {{ value: z{n}, axis: frames, at: 1 }} }}\n"
+        );
+        let decode = |name: &str| format!("{pad}{name}: {{ call: {{ model: dec, inputs: {{ latents: l{n} }} }} }}\n");
+        match item {
+            Item::Both => *out += &(encoded + &decode(&format!("s{n}"))),
+            Item::Encode => {
+                // The latents are as many numbers as a quarter of the frames' rows: 4 x 8 x 8 of 3 x 16 x 16.
+                *out += &encoded;
+                let _ = write!(
+                    out,
+                    "{pad}r{n}: {{ reshape: {{ value: l{n}, shape: {{ batch: 1, frames: 1, channels: 1, height: 16, width: 16 }} }} }}\n\
+                     {pad}q{n}: {{ repeat: {{ value: r{n}, axis: channels, count: 3 }} }}\n{pad}s{n}: {{ lerp: {{ from: {state}, to: q{n}, weight: 0.001 }} }}\n"
+                );
+            }
+            Item::DecodeTwice => {
+                *out += &(encoded + &decode(&format!("a{n}")) + &decode(&format!("b{n}")));
+                let _ = writeln!(out, "{pad}s{n}: {{ add: {{ values: [a{n}, b{n}] }} }}");
+            }
+            Item::Loop(steps, body) => {
+                let _ = write!(
+                    out,
+                    "{pad}loop{n}:\n{pad}  loop:\n{pad}    steps: {steps}\n{pad}    carry: {{ s{n}: {state} }}\n{pad}    body:\n"
+                );
+                let mut inner = String::new();
+                let last = write(body, &format!("s{n}"), indent + 6, next, &mut inner);
+                let _ = writeln!(out, "{inner}{pad}      s{n}: {{ scale: {{ value: {last}, by: 0.5 }} }}");
+            }
+        }
+        state = format!("s{n}");
+    }
+    state
+}
+
+fn program(items: &[Item]) -> Program {
+    let mut text = HEAD.to_owned();
+    let last = write(items, "frames", 2, &mut 0, &mut text);
+    let _ = write!(text, "outputs:\n  video: {{ frames: {last}, fps: 7 }}\n");
+    let source = Arc::new(Source { name: "turns.yaml".into(), text });
+    vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{:#?}\n{}", d.0, source.text))
+}
+
+/// Loads of each session during the run, as the executor says, and the most sessions that the plan holds at once.
+fn run(program: &Program, runtime: &Runtime) -> (BTreeMap<String, u64>, usize) {
+    let machine = hwdb::machine("cpu-avx2").unwrap();
+    let mut choices = Choices::default();
+    choices.set(RESIDENCY, "stage");
+    let compiled = plan::compile(program, &machine, &choices, &Debugging::default()).unwrap();
+    let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path().join("plan");
+    let manifest = plan::write(&compiled, &machine, &weights::Source::Random { seed: 1 }, provenance, false, &folder).unwrap();
+    let executor = Executor::open(&folder, runtime, SessionOptions::default(), Arc::default()).unwrap();
+    let request = RunRequest { inputs: BTreeMap::from([("image".into(), Array3::from_elem((16, 16, 3), 90))]), ..RunRequest::default() };
+    let mut loads = BTreeMap::new();
+    let mut count = |event: Event| {
+        if let Event::Loading(name) = event {
+            *loads.entry(name).or_insert(0) += 1;
+        }
+    };
+    executor.run(&request, &mut count).unwrap_or_else(|d| panic!("{d:?}"));
+    (loads, most_held(&manifest.steps, &mut 0))
+}
+
+/// The most sessions in memory while the steps run.
+fn most_held(steps: &[Step], held: &mut usize) -> usize {
+    let mut most = *held;
+    for step in steps {
+        match step {
+            Step::Load { .. } => *held += 1,
+            Step::Unload { .. } => *held -= 1,
+            Step::Loop { body, .. } => most = most.max(most_held(body, held)),
+            _ => {}
+        }
+        most = most.max(*held);
+    }
+    most
+}
+
+#[test]
+fn a_plan_loads_what_the_cost_counts() {
+    let Some(runtime) = runtime() else { return };
+    let mut random = SplitMix64::new(16);
+    let mut turns = 0;
+    for _ in 0..50 {
+        let program = program(&items(&mut random, 0));
+        let mut counted = BTreeMap::new();
+        for (site, loads) in program.calls().iter().zip(program.loads()) {
+            *counted.entry(site.instance.clone()).or_insert(0) += loads;
+        }
+        let (loaded, most) = run(&program, &runtime);
+        assert_eq!(loaded, counted, "{}", program.pipeline.text_with_places());
+        assert_eq!(most, 1);
+        turns += usize::from(counted.values().any(|n| *n > 1));
+    }
+    assert!(turns > 20, "only {turns} pipelines load a model again");
+}
