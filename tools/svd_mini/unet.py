@@ -8,7 +8,6 @@ The loss is the plain mean square of v's error, sigma is log-normal.
 import argparse
 import copy
 import json
-import time
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from torch import nn
 import codec
 from data import NOISE_AUG, Clips, mean_difference, time_ids
 from images import build_image_encoder, embed
-from polite import Polite
+from polite import Clock, Polite
 
 P_MEAN, P_STD = 0.3, 1.6  # of ln(sigma)
 DROP = 0.1  # share of the clips trained without their first frame, for guidance
@@ -90,8 +89,9 @@ def v_error(unet: nn.Module, batch: tuple[torch.Tensor, ...], sigma: torch.Tenso
 
 
 def held_out_batch(clips: Clips, encoder: nn.Module, count: int) -> tuple[torch.Tensor, ...]:
-    """The first `count` held-out clips, always with the same noise on their pictures."""
-    return condition(clips.get(list(range(count))), encoder, torch.Generator().manual_seed(1))
+    """The first pans and zooms of the held-out clips, half each, always with the same noise on their pictures."""
+    picks = clips.of("pan")[: count // 2] + clips.of("zoom")[: count // 2]
+    return condition(clips.get(picks), encoder, torch.Generator().manual_seed(1))
 
 
 @torch.no_grad()
@@ -120,8 +120,8 @@ def train(options: argparse.Namespace) -> None:
     work = options.work
     work.mkdir(parents=True, exist_ok=True)
     encoder = build_image_encoder().eval()
-    clips = Clips(options.clips / "train", options.scenarios)
-    probes = tuple(part.to(device) for part in held_out_batch(Clips(options.clips / "held_out", options.scenarios), encoder, 8))
+    clips = Clips(options.clips / "train")
+    probes = tuple(part.to(device) for part in held_out_batch(Clips(options.clips / "held_out"), encoder, 8))
     unet = build_unet()
     write_start(unet)
     if options.snapshot and (options.snapshot / "unet").exists():
@@ -139,14 +139,13 @@ def train(options: argparse.Namespace) -> None:
         optimizer.load_state_dict(state["optimizer"])
         step, seconds, samples = state["step"], state["seconds"], state["samples"]
     rng = torch.Generator().manual_seed(options.seed + step)
-    polite, started, running = Polite(options.polite), time.monotonic(), None
-    stop = started + 60 * options.minutes
-    slept, fresh = 0.0, True
-    while time.monotonic() < stop:
-        slept += polite.wait()
-        if step % options.every == 0 and not fresh or step == 0:
+    polite, clock, running, saved = Polite(options.polite), Clock(options.minutes), None, -1 if step == 0 else step
+    while True:
+        done = clock.done()
+        if step != saved and (step % options.every == 0 or done):
+            saved = step
             values = probe(average.model, probes)
-            elapsed = seconds + time.monotonic() - started - slept
+            elapsed = seconds + clock.worked()
             line = {"step": step, "samples": samples, "seconds": round(elapsed), "train": running}
             line |= {"held_out": round(sum(values) / len(values), 5), "by_sigma": [round(value, 4) for value in values]}
             with (work / "unet.jsonl").open("a") as log:
@@ -155,7 +154,9 @@ def train(options: argparse.Namespace) -> None:
             parts = {"unet": unet.state_dict(), "average": average.model.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save(parts | {"step": step, "seconds": elapsed, "samples": samples}, state_file.with_suffix(".new"))
             state_file.with_suffix(".new").replace(state_file)
-        fresh = False
+        if done:
+            break
+        clock.slept += polite.wait()
         frames = 7 if torch.rand((), generator=rng) < options.short else 14
         count = options.batch * 14 // frames
         latents, image, context, ids = condition(clips.random(rng, count, frames), encoder, rng)
@@ -172,7 +173,8 @@ def train(options: argparse.Namespace) -> None:
         optimizer.step()
         step, samples = step + 1, samples + count
         average.update(unet, step)
-        running = round(float(loss) if running is None else 0.98 * running + 0.02 * float(loss), 5)
+        now = loss.item()
+        running = round(now if running is None else 0.98 * running + 0.02 * now, 5)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -180,7 +182,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=Path, required=True, help="folder with train/ and held_out/, each written by vidc bench scenarios")
     parser.add_argument("--work", type=Path, required=True, help="folder for logs and full training states")
     parser.add_argument("--snapshot", type=Path, help="diffusers folder to begin from where --work has no state")
-    parser.add_argument("--scenarios", type=lambda text: set(text.split(",")), help="comma-separated; all without it")
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
@@ -195,7 +196,8 @@ def main() -> None:
     parser.add_argument("--short", type=float, default=0.5, help="share of steps with 7 frames")
     parser.add_argument("--every", type=int, default=250, help="steps between logs and saved states")
     options = parser.parse_args()
-    torch.set_num_threads(2) if options.device == "cpu" else None
+    if options.device == "cpu":
+        torch.set_num_threads(2)
     train(options)
 
 
