@@ -95,7 +95,7 @@ def build_autoencoder() -> AutoencoderKLTemporalDecoder:
 
 
 @torch.no_grad()
-def write_encoder(vae: AutoencoderKLTemporalDecoder, constant: float = 20.0) -> None:
+def write_encoder(vae: AutoencoderKLTemporalDecoder, constant: float = 40.0) -> None:
     """Writes `analysis` into the encoder and turns its gradients off.
 
     The strided convolutions pad on the right and below, so that their taps [0:2, 0:2] gather 2x2 blocks without overlap:
