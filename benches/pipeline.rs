@@ -12,7 +12,7 @@ use vidc::diag::Source;
 use vidc::hwdb::{self, Machine, Precision};
 use vidc::ir::{self, OpGraph, Program};
 use vidc::passes::manager::Debugging;
-use vidc::passes::{self, Checks, Choices, PassCx, Rewriter};
+use vidc::passes::{self, Checks, Choices, PassCx, Planned, Rewriter};
 use vidc::tuner::{self, Request, Stages};
 use vidc::units::Bytes;
 use vidc::{models, plan, spec};
@@ -26,6 +26,7 @@ struct Setup {
     source: Arc<Source>,
     machine: Machine,
     program: Program,
+    planned: Planned,
     /// The denoiser, bound to its sizes, before the passes.
     unet: OpGraph,
 }
@@ -34,7 +35,9 @@ static SETUP: LazyLock<Setup> = LazyLock::new(|| {
     let source = spec::builtin("svd-xt").expect("the graph is embedded");
     let program = models::load(&source, &[]).expect("the embedded graph loads");
     let unet = unet(&program);
-    Setup { source, machine: hwdb::machine("rtx3090").expect("the profile is embedded"), program, unet }
+    let machine = hwdb::machine("rtx3090").expect("the profile is embedded");
+    let planned = Planned::of(&program, &machine, &Debugging::default()).expect("the embedded graph is planned");
+    Setup { source, machine, program, planned, unet }
 });
 
 fn unet(program: &Program) -> OpGraph {
@@ -155,7 +158,7 @@ mod passes_over_unet {
 /// Every model of the pipeline through every pass, with every check.
 #[divan::bench(sample_count = 5)]
 fn compile_program(bencher: Bencher<'_, '_>) {
-    bencher.bench(|| plan::compile(black_box(&SETUP.program), &SETUP.machine, &Choices::default(), &Debugging::default()).map(|_| ()));
+    bencher.bench(|| plan::compile(black_box(&SETUP.planned), &SETUP.machine, &Choices::default(), &Debugging::default()).map(|_| ()));
 }
 
 mod cost {
@@ -187,14 +190,14 @@ mod tune {
     /// The figures of the plain answers, with every check.
     #[divan::bench(sample_count = 5)]
     fn estimate(bencher: Bencher<'_, '_>) {
-        let stages = Stages::of(&SETUP.program);
+        let stages = Stages::of(&SETUP.planned);
         bencher.bench(|| tuner::estimate(black_box(&stages), &SETUP.machine, &Choices::default()));
     }
 
     /// The whole search: the space, the tables, the proof. The budget is in GiB.
     #[divan::bench(args = [24, 8], sample_count = 5)]
     fn search(bencher: Bencher<'_, '_>, budget: u64) {
-        let stages = Stages::of(&SETUP.program);
+        let stages = Stages::of(&SETUP.planned);
         let request = Request { memory: Some(Bytes(budget << 30)), ..Request::default() };
         bencher.bench(|| tuner::tune(black_box(&stages), &SETUP.machine, &request).map_err(|d| d.code));
     }

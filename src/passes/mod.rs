@@ -25,6 +25,7 @@ mod knob;
 pub mod manager;
 mod merge_linears;
 mod place_views;
+mod program;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod property_tests;
@@ -47,6 +48,7 @@ use serde::Serialize;
 pub use guidance::Guidance;
 pub use knob::{Choices, Effect, Knob, Scope};
 pub use manager::{Checks, Compiled, compile, offered_knobs};
+pub use program::Planned;
 pub use residency::{RESIDENCY, residency, residency_knob};
 pub use rewriter::{Edit, Fact, Remark, Rewriter, Why};
 pub use trace::{PassRecord, Status, Trace};

@@ -28,7 +28,7 @@ use crate::hwdb::Machine;
 use crate::ir::{CallSite, OpGraph, Program, verify};
 use crate::onnx;
 use crate::passes::manager::Debugging;
-use crate::passes::{self, Checks, Choices, Compiled, Guidance, Trace, residency};
+use crate::passes::{self, Checks, Choices, Compiled, Guidance, Planned, Trace, residency};
 use crate::weights::Source;
 use manifest::{EffectEntry, SessionEntry};
 use sha2::{Digest, Sha256};
@@ -37,7 +37,7 @@ use sha2::{Digest, Sha256};
 #[derive(Debug)]
 pub struct CompiledProgram<'a> {
     /// The program.
-    pub program: &'a Program,
+    pub program: &'a Planned,
     /// The answers that were applied.
     pub choices: Choices,
     /// Every call with its session and its pieces, in the order of [`Program::calls`].
@@ -72,7 +72,7 @@ pub fn instances(program: &Program, choices: &Choices) -> Result<IndexMap<String
 ///
 /// # Errors
 /// What a pass or the binding of shapes returns.
-pub fn compile<'a>(program: &'a Program, machine: &Machine, choices: &Choices, debugging: &Debugging) -> Result<CompiledProgram<'a>> {
+pub fn compile<'a>(program: &'a Planned, machine: &Machine, choices: &Choices, debugging: &Debugging) -> Result<CompiledProgram<'a>> {
     let mut compiled = IndexMap::new();
     for (name, graph) in instances(program, choices)? {
         compiled.insert(name, passes::compile(&graph, machine, choices, Checks::Full, debugging)?);

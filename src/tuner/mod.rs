@@ -26,10 +26,10 @@ use crate::cost::quality::Noise;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
 use crate::ir::pipeline::WHOLE;
-use crate::ir::{CallSite, OpGraph, Program};
+use crate::ir::{CallSite, OpGraph};
 use crate::passes::assign_precision::{knob_id, precision};
 use crate::passes::manager::Debugging;
-use crate::passes::{Checks, Choices, Guidance, Knob, compile, residency};
+use crate::passes::{Checks, Choices, Guidance, Knob, Planned, compile, residency};
 use crate::units::{Bytes, Time};
 use search::{Limits, Plan};
 use space::Space;
@@ -57,14 +57,14 @@ impl Stage {
 #[derive(Clone, Debug)]
 pub struct Stages<'a> {
     /// The pipeline and its models.
-    pub program: &'a Program,
+    pub program: &'a Planned,
     /// The calls.
     pub stages: Vec<Stage>,
 }
 
 impl<'a> Stages<'a> {
     /// Every call of a program.
-    pub fn of(program: &'a Program) -> Self {
+    pub fn of(program: &'a Planned) -> Self {
         let sites = program.calls();
         let loads = program.loads();
         let beside = program.pipeline.alive_beside_calls();

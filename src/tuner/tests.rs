@@ -11,6 +11,7 @@ use super::search::{Found, Problem};
 use super::*;
 use crate::cost::pipeline::Residency;
 use crate::hwdb;
+use crate::ir::Program;
 use crate::ir::pipeline::resolve;
 use crate::spec;
 
@@ -28,6 +29,12 @@ fn program(name: &str) -> Program {
     let models: IndexMap<String, OpGraph> =
         parsed.models.iter().map(|(k, decl)| (k.value.clone(), build(&k.value, decl).unwrap())).collect();
     Program { pipeline, models }
+}
+
+/// Its models as they are declared, none of them cut.
+fn uncut(name: &str) -> Planned {
+    let debugging = Debugging { disable: vec![crate::passes::hoist::ID.into()], ..Debugging::default() };
+    Planned::of(&program(name), &hwdb::machine("cpu-avx2").unwrap(), &debugging).unwrap()
 }
 
 /// Every knob at its plain answer, apart from `open` ones.
@@ -111,7 +118,7 @@ fn best(points: &[Point], objective: Objective, limits: &Limits) -> Option<(u64,
 
 #[test]
 fn the_search_agrees_with_brute_force_through_compiles() {
-    let program = program("svd-tiny");
+    let program = uncut("svd-tiny");
     let stages = Stages::of(&program);
     let machine = hwdb::machine("rtx3090").unwrap();
     let whole = Space::of(&stages, &machine, &Choices::default()).unwrap();
@@ -154,7 +161,7 @@ fn the_search_agrees_with_brute_force_where_a_model_was_cut() {
         ["pipeline.residency", "unet.once.precision", "unet.schedule.precision", "unet.precision", "unet.guidance", "unet.level0.frames"];
     for key in ["rtx3090", "x86-cpu-2core"] {
         let machine = hwdb::machine(key).unwrap();
-        let program = crate::passes::hoist::hoist(&program("svd-tiny"), &machine).unwrap().program;
+        let program = Planned::of(&program("svd-tiny"), &machine, &Debugging::default()).unwrap();
         let stages = Stages::of(&program);
         let instances: Vec<&str> = stages.stages.iter().map(|s| s.site.instance.as_str()).collect();
         assert_eq!(instances, ["image_encoder", "vae_encoder", "unet.once", "unet.schedule", "unet", "vae_decoder"]);
@@ -189,7 +196,7 @@ fn the_search_agrees_with_brute_force_where_a_model_was_cut() {
 
 /// The search over the whole space of the small pipeline with different budgets.
 fn with_budgets(machine: &Machine, check: impl Fn(&Problem<'_>, &dyn Fn(Option<u64>) -> Found)) {
-    let program = program("svd-tiny");
+    let program = uncut("svd-tiny");
     let stages = Stages::of(&program);
     let space = Space::of(&stages, machine, &Choices::default()).unwrap();
     let tables = Tables::of(&space, &stages, machine).unwrap();
@@ -219,7 +226,7 @@ fn more_memory_is_never_slower_and_too_little_names_the_smallest_plan() {
 
 #[test]
 fn what_does_not_fit_says_what_would() {
-    let program = program("svd-tiny");
+    let program = uncut("svd-tiny");
     let stages = Stages::of(&program);
     let machine = hwdb::machine("x86-cpu-2core").unwrap();
     let space = Space::of(&stages, &machine, &Choices::default()).unwrap();
@@ -238,7 +245,7 @@ fn what_does_not_fit_says_what_would() {
 
 #[test]
 fn a_record_is_read_as_it_was_written() {
-    let program = program("svd-tiny");
+    let program = uncut("svd-tiny");
     let stages = Stages::of(&program);
     let machine = hwdb::machine("rtx3060-12gb").unwrap();
     let space = Space::of(&stages, &machine, &Choices::default()).unwrap();
@@ -281,7 +288,7 @@ fn the_schema_is_fresh() {
 
 #[test]
 fn the_full_size_pipeline_is_tuned_for_a_card() {
-    let program = program("svd-xt");
+    let program = uncut("svd-xt");
     let stages = Stages::of(&program);
     let machine = hwdb::machine("rtx3090").unwrap();
     let outcome = tune(&stages, &machine, &Request::default()).unwrap();

@@ -13,7 +13,7 @@ use vidc::weights::Source;
 /// The share of neighbouring pairs that ran in the planned order, over all sessions of the tiny pipeline.
 fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
     let Some(runtime) = super::reference::runtime() else { return Vec::new() };
-    let program = super::reference::load("svd-tiny");
+    let program = super::reference::planned("svd-tiny");
     let machine = vidc::hwdb::machine("cpu-avx2").unwrap();
     let given = Choices(choices.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
     let compiled = plan::compile(&program, &machine, &given, &vidc::passes::manager::Debugging::default()).unwrap();

@@ -8,8 +8,8 @@ use ndarray::{Array3, ArrayD, Axis};
 use vidc::hwdb;
 use vidc::media::npy::{read_npy, read_npz_member};
 use vidc::metrics::relative_l2;
-use vidc::passes::Choices;
 use vidc::passes::manager::Debugging;
+use vidc::passes::{Choices, Planned};
 use vidc::plan::{self, Provenance};
 use vidc::runtime::execute::{Executor, RunOutcome, RunRequest};
 use vidc::runtime::session::{Runtime, SessionOptions};
@@ -58,8 +58,9 @@ pub(crate) fn load(graph: &str) -> vidc::ir::Program {
 }
 
 /// A graph that travels with vidc, as it is planned.
-pub(crate) fn planned(graph: &str) -> vidc::ir::Program {
-    vidc::passes::hoist::hoist(&load(graph), &hwdb::machine("cpu-avx2").unwrap()).unwrap_or_else(|d| panic!("{graph}: {d:?}")).program
+pub(crate) fn planned(graph: &str) -> Planned {
+    let machine = hwdb::machine("cpu-avx2").unwrap();
+    Planned::of(&load(graph), &machine, &Debugging::default()).unwrap_or_else(|d| panic!("{graph}: {d:?}"))
 }
 
 /// `svd-tiny` compiled for the CPU into a folder.

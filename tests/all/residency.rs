@@ -7,9 +7,8 @@ use std::sync::Arc;
 use ndarray::Array3;
 use vidc::diag::Source;
 use vidc::hwdb;
-use vidc::ir::Program;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{Choices, RESIDENCY};
+use vidc::passes::{Choices, Planned, RESIDENCY};
 use vidc::plan::{self, Provenance, Step};
 use vidc::runtime::execute::{Event, Executor, RunRequest};
 use vidc::runtime::session::{Runtime, SessionOptions};
@@ -120,16 +119,17 @@ fn write(items: &[Item], from: &str, indent: usize, next: &mut usize, out: &mut 
     state
 }
 
-fn program(items: &[Item]) -> Program {
+fn program(items: &[Item]) -> Planned {
     let mut text = HEAD.to_owned();
     let last = write(items, "frames", 2, &mut 0, &mut text);
     let _ = write!(text, "outputs:\n  video: {{ frames: {last}, fps: 7 }}\n");
     let source = Arc::new(Source { name: "turns.yaml".into(), text });
-    vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{:#?}\n{}", d.0, source.text))
+    let program = vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{:#?}\n{}", d.0, source.text));
+    Planned::of(&program, &hwdb::machine("cpu-avx2").unwrap(), &Debugging::default()).unwrap()
 }
 
 /// Loads of each session during the run, as the executor says, and the most sessions that the plan holds at once.
-fn run(program: &Program, runtime: &Runtime) -> (BTreeMap<String, u64>, usize) {
+fn run(program: &Planned, runtime: &Runtime) -> (BTreeMap<String, u64>, usize) {
     let machine = hwdb::machine("cpu-avx2").unwrap();
     let mut choices = Choices::default();
     choices.set(RESIDENCY, "stage");

@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 commands=(
     "cargo run -q --release -- tune graphs/svd.yaml --hw rtx3090"
-    "cargo run -q --release -- run graphs/svd-tiny.yaml --input image=examples/boat.png -o out.mp4"
+    "cargo run -q --release -- run graphs/svd-mini.yaml --input image=examples/coffee.png -o out.mp4"
 )
 
 export ORT_DISABLE_TELEMETRY=1 NO_COLOR=1

@@ -10,7 +10,7 @@ use crate::common::weights::weights;
 use crate::common::{Done, Failure, Out, target};
 use vidc::files::output::spare_folder;
 use vidc::hwdb::Machine;
-use vidc::ir::Program;
+use vidc::passes::Planned;
 use vidc::plan::{Manifest, check_output};
 use vidc::tuner::Stages;
 use vidc::tuner::record::TuningRecord;
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     Ok(())
 }
 
-fn recorded(program: &Program, machine: &Machine, record: &TuningRecord) -> Result<Chosen, Failure> {
+fn recorded(program: &Planned, machine: &Machine, record: &TuningRecord) -> Result<Chosen, Failure> {
     record.check(&Stages::of(program), machine)?;
     planning::given(program, machine, &record.choices)
 }

@@ -19,9 +19,9 @@ use vidc::ir::{OpGraph, text};
 use vidc::optimize::answers::{answers, knobs, left_out};
 use vidc::optimize::inspect::{Peak, peak};
 use vidc::optimize::model::{Level, live_part, optimize};
-use vidc::passes::hoist::{self, Hoisted};
+use vidc::passes::hoist;
 use vidc::passes::manager::{Debugging, is_bound};
-use vidc::passes::{Knob, PassCx, PassRecord, Property, Remark, Rewriter, Status, pipeline};
+use vidc::passes::{Knob, PassCx, PassRecord, Planned, Property, Remark, Rewriter, Status, pipeline};
 use vidc::plan;
 use vidc::tuner::Stages;
 use vidc::tuner::space::Space;
@@ -90,7 +90,8 @@ struct Explained {
 }
 
 fn of_graph(args: &Args, machine: &Machine) -> Result<Explained, Failure> {
-    let Hoisted { program, mut records } = planned(args, machine)?;
+    let program = Planned::of(&target::program(&args.graph)?, machine, &debugging(args))?;
+    let mut records = program.records().to_vec();
     let choices = args.choose.choices();
     let knobs = Space::of(&Stages::of(&program), machine, &choices)?.knobs();
     let cx = PassCx { machine, choices: &choices };
@@ -131,12 +132,6 @@ fn of_model(args: &Args, path: &Path, machine: &Machine) -> Result<Explained, Fa
 
 fn debugging(args: &Args) -> Debugging {
     Debugging { stop_after: args.stop_after.clone(), disable: args.disable.clone() }
-}
-
-/// The program with or without hoisting.
-fn planned(args: &Args, machine: &Machine) -> Result<Hoisted, Failure> {
-    let program = target::program(&args.graph)?;
-    Ok(hoist::hoist_without(&program, machine, &args.disable)?)
 }
 
 struct Shown<'a> {

@@ -13,7 +13,8 @@ use crate::common::target::{Target, check_kind, load, machine, model as model_pa
 use crate::common::{Done, Failure, Out};
 use vidc::ir::{Op, OpGraph, Program};
 use vidc::models::parameter_count;
-use vidc::passes::{Checks, Choices};
+use vidc::passes::manager::Debugging;
+use vidc::passes::{Checks, Choices, Planned, hoist};
 use vidc::plan::Manifest;
 use vidc::tuner::{Stages, stage_cost};
 use vidc::units::Flop;
@@ -67,9 +68,11 @@ struct Figures {
 }
 
 fn models(program: &Program) -> Result<Vec<Figures>, Failure> {
-    let stages = Stages::of(program);
-    // The work does not depend on the device.
+    // The work does not depend on the device. Models are shown as they are declared.
     let machine = machine("cpu-avx2")?;
+    let whole = Debugging { disable: vec![hoist::ID.into()], ..Debugging::default() };
+    let planned = Planned::of(program, &machine, &whole)?;
+    let stages = Stages::of(&planned);
     let mut out = Vec::new();
     for (name, graph) in &program.models {
         let mut work = Vec::new();

@@ -46,57 +46,43 @@ pub const ID: &str = "hoist";
 /// One line.
 pub const SUMMARY: &str = "take out of loops what their steps need not repeat";
 
-/// A program after the pass.
-#[derive(Clone, Debug)]
-pub struct Hoisted {
-    /// The program: models that were cut have up to two further ones, `MODEL.once` and `MODEL.schedule`.
-    pub program: Program,
-    /// What was done to each model that a loop calls; before it, the passes that prepared a model that was cut.
-    pub records: Vec<PassRecord>,
-}
-
-/// Takes out of every loop what its steps need not repeat. `machine` is handed to the passes that prepare a model; none of
-/// them looks at it.
+/// Takes out of every loop what its steps need not repeat: models that were cut have up to two further ones, `MODEL.once` and
+/// `MODEL.schedule`. Returns what was done to each model that a loop calls; before it, the passes that prepared a model that was cut.
+/// `machine` is handed to those; none of them looks at it. Passes named in `disabled` are left out, all if the pass itself is among them.
 ///
 /// # Errors
 /// A bug of the pass: what it makes is verified.
-pub fn hoist(program: &Program, machine: &Machine) -> Result<Hoisted> {
-    hoist_without(program, machine, &[])
-}
-
-/// As [`hoist`], with the passes of these names left out of the preparation; all of it, if the pass itself is among them.
-///
-/// # Errors
-/// As [`hoist`].
-pub fn hoist_without(program: &Program, machine: &Machine, disabled: &[String]) -> Result<Hoisted> {
+pub(super) fn run(program: &mut Program, machine: &Machine, disabled: &[String]) -> Result<Vec<PassRecord>> {
+    let mut records = Vec::new();
     if disabled.iter().any(|d| d == ID) {
-        return Ok(Hoisted { program: program.clone(), records: Vec::new() });
+        return Ok(records);
     }
-    let mut out = Hoisted { program: program.clone(), records: Vec::new() };
     let sites = sites(&program.pipeline.graph);
-    for site in &sites {
-        let graph = &program.models[&site.call.model];
+    // Calls outside of the loop count as well; no cut changes how many there are.
+    let outsiders: Vec<usize> = sites.iter().map(|s| outside(&program.pipeline.graph, &s.call.model)).collect();
+    for (site, outsiders) in sites.iter().zip(outsiders) {
+        let nodes = program.models[&site.call.model].len();
         let mut record = PassRecord {
             id: ID,
             unit: site.call.model.clone(),
             status: Status::Unchanged,
-            nodes_before: graph.len(),
-            nodes_after: graph.len(),
+            nodes_before: nodes,
+            nodes_after: nodes,
             remarks: Vec::new(),
             elapsed: Duration::ZERO,
         };
-        let several = sites.iter().filter(|s| s.call.model == site.call.model).count() + outside(&program.pipeline.graph, &site.call.model);
+        let several = sites.iter().filter(|s| s.call.model == site.call.model).count() + outsiders;
         if several > 1 {
             record.remarks.push(remark(site, false, Why::new("several-calls").with("calls", several as i64)));
         } else if site.nested {
             record.remarks.push(remark(site, false, Why::new("nested-loop")));
         } else {
-            out.records.extend(at(&mut out.program, site, machine, disabled, &mut record)?);
+            records.extend(at(program, site, machine, disabled, &mut record)?);
         }
-        out.records.push(record);
+        records.push(record);
     }
-    verify(&out.program.pipeline)?;
-    Ok(out)
+    verify(&program.pipeline)?;
+    Ok(records)
 }
 
 /// A call in a loop.

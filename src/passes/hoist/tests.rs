@@ -19,8 +19,16 @@ fn program(graph: &str, set: &[(&str, &str)]) -> Program {
     crate::models::load(&crate::spec::builtin(graph).unwrap(), &set).unwrap_or_else(|d| panic!("{:?}", d.0))
 }
 
+/// A program after the pass, and what it did.
+struct Hoisted {
+    program: Program,
+    records: Vec<PassRecord>,
+}
+
 fn hoisted(program: &Program) -> Hoisted {
-    hoist(program, &hwdb::machine("cpu-avx2").unwrap()).unwrap()
+    let mut program = program.clone();
+    let records = super::run(&mut program, &hwdb::machine("cpu-avx2").unwrap(), &[]).unwrap();
+    Hoisted { program, records }
 }
 
 /// Small enough for the evaluator.

@@ -14,7 +14,7 @@ use vidc::files::word;
 use vidc::hwdb::Machine;
 use vidc::ir::{Op, Program};
 use vidc::passes::manager::Debugging;
-use vidc::passes::{Choices, Effect, Knob};
+use vidc::passes::{Choices, Effect, Knob, Planned};
 use vidc::plan::manifest::EffectEntry;
 use vidc::plan::{self, Manifest, Provenance, hex};
 use vidc::runtime::provision;
@@ -36,7 +36,7 @@ pub(crate) struct Chosen {
 
 /// The best answers within a budget; `fixed` ones are kept.
 pub(crate) fn search(
-    program: &Program,
+    program: &Planned,
     machine: &Machine,
     memory: Option<Bytes>,
     tolerance: f64,
@@ -54,7 +54,7 @@ pub(crate) fn search(
 }
 
 /// Given answers as they are.
-pub(crate) fn given(program: &Program, machine: &Machine, choices: &Choices) -> Result<Chosen, Failure> {
+pub(crate) fn given(program: &Planned, machine: &Machine, choices: &Choices) -> Result<Chosen, Failure> {
     let stages = Stages::of(program);
     let (predicted, knobs) = tuner::estimate(&stages, machine, choices)?;
     Ok(Chosen { effects: effects(&knobs, choices), choices: choices.clone(), predicted, certificate: None })
@@ -69,7 +69,7 @@ pub(crate) fn effects(knobs: &[Knob], choices: &Choices) -> Vec<EffectEntry> {
 
 /// Compiles into a folder.
 pub(crate) fn write(
-    program: &Program,
+    program: &Planned,
     machine: &Machine,
     chosen: &Chosen,
     weights: &Weights,

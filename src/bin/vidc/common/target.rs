@@ -9,7 +9,8 @@ use vidc::diag::{Diagnostic, Source};
 use vidc::files::{open_regular, read_start};
 use vidc::hwdb::{Database, Machine};
 use vidc::ir::Program;
-use vidc::passes::hoist::hoist;
+use vidc::passes::Planned;
+use vidc::passes::manager::Debugging;
 use vidc::units::Bytes;
 
 /// A graph or a plan.
@@ -87,9 +88,9 @@ pub(crate) fn note_memory(asked: Option<Bytes>, machine: &Machine) {
     }
 }
 
-/// The program as it is planned: what loops need not repeat stands before them.
-pub(crate) fn planned(program: &Program, machine: &Machine) -> Result<Program, Failure> {
-    Ok(hoist(program, machine)?.program)
+/// The program as it is planned.
+pub(crate) fn planned(program: &Program, machine: &Machine) -> Result<Planned, Failure> {
+    Ok(Planned::of(program, machine, &Debugging::default())?)
 }
 
 /// The machine of `--hw`.
