@@ -16,9 +16,8 @@ from export import export
 from unet import add_options
 
 HERE = Path(__file__).parent
-# glibc gives large blocks back at once, and torch faults them in again every step; threads that wait should not spin on a
-# machine that others use.
-ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34), "OMP_WAIT_POLICY": "PASSIVE"}
+# glibc gives large blocks back at once, and torch faults them in again every step.
+ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 BETTER = 0.97  # a snapshot is worth its bytes in a repository when a figure fell to this share of the last snapshot's
 
 
