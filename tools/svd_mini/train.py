@@ -1,4 +1,4 @@
-"""Trains svd-mini: rounds of autoencoder and U-net, after each a snapshot where it is better.
+"""Trains svd-mini: rounds of U-net and autoencoder, after each a snapshot where it is better.
 
 Every stage is a process of its own that resumes from `--work`, or from `--snapshot` where that has no state. SIGTERM ends a
 round cleanly: the stage saves, no snapshot is written.
@@ -54,7 +54,7 @@ def main() -> None:
     shared = ["--clips", options.clips, "--work", options.work, "--device", options.device, "--seed", str(options.seed)]
     shared += ["--snapshot", options.snapshot] if options.snapshot else []
     shared += ["--polite"] if options.polite else []
-    stages = {"autoencoder.py": options.autoencoder_minutes, "unet.py": options.minutes}
+    stages = {"unet.py": options.minutes, "autoencoder.py": options.autoencoder_minutes}
     for _ in range(options.rounds):
         for script, minutes in stages.items():
             stage = subprocess.Popen([sys.executable, HERE / script, *shared, "--minutes", str(minutes)], env=os.environ | ENVIRONMENT)
