@@ -1,4 +1,4 @@
-"""Trains svd-mini: rounds of autoencoder and U-net, after each a snapshot where it is better.
+"""Trains svd-mini: rounds of U-net and autoencoder, after each a snapshot where it is better.
 
 Every stage is a process of its own that resumes from `--work`, or from `--snapshot` where that has no state. SIGTERM ends a
 round cleanly: the stage saves, no snapshot is written.
@@ -16,9 +16,8 @@ from export import export
 from unet import add_options
 
 HERE = Path(__file__).parent
-# glibc gives large blocks back at once, and torch faults them in again every step; threads that wait should not spin on a
-# machine that others use.
-ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34), "OMP_WAIT_POLICY": "PASSIVE"}
+# glibc gives large blocks back at once, and torch faults them in again every step.
+ENVIRONMENT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
 BETTER = 0.97  # a snapshot is worth its bytes in a repository when a figure fell to this share of the last snapshot's
 
 
@@ -55,7 +54,7 @@ def main() -> None:
     shared = ["--clips", options.clips, "--work", options.work, "--device", options.device, "--seed", str(options.seed)]
     shared += ["--snapshot", options.snapshot] if options.snapshot else []
     shared += ["--polite"] if options.polite else []
-    stages = {"autoencoder.py": options.autoencoder_minutes, "unet.py": options.minutes}
+    stages = {"unet.py": options.minutes, "autoencoder.py": options.autoencoder_minutes}
     for _ in range(options.rounds):
         for script, minutes in stages.items():
             stage = subprocess.Popen([sys.executable, HERE / script, *shared, "--minutes", str(minutes)], env=os.environ | ENVIRONMENT)

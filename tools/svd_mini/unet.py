@@ -166,7 +166,7 @@ def train(options: argparse.Namespace) -> None:
         noise = torch.randn(latents.shape, generator=rng)
         loss = v_error(unet, tuple(part.to(device) for part in batch), sigma.to(device), noise.to(device)).mean()
         for group in optimizer.param_groups:
-            group["lr"] = options.rate * min(1.0, (step + 1) / 100)
+            group["lr"] = options.rate * min(1.0, (step + 1) / 100) / (1 + step / 2000) ** 0.5
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(unet.parameters(), 1.0)
@@ -191,8 +191,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
-    parser.add_argument("--batch", type=int, default=4, help="in clips of 14 frames; twice as many of 7")
-    parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--batch", type=int, default=2, help="in clips of 14 frames; twice as many of 7")
+    parser.add_argument("--rate", type=float, default=7e-4, help="falls with the root of the steps, whatever their number")
     parser.add_argument("--short", type=float, default=0.5, help="share of steps with 7 frames")
     parser.add_argument("--every", type=int, default=250, help="steps between logs and saved states")
     options = parser.parse_args()
