@@ -52,22 +52,32 @@ impl Pass for MergeLinears {
         if cx.machine.engine != Engine::OnnxRuntimeCpu {
             return Ok(());
         }
-        for id in rw.graph().nodes() {
-            if rw.graph().contains(id) {
-                compose(rw, id)?;
-            }
-        }
-        for id in rw.graph().nodes() {
-            if rw.graph().contains(id) {
-                move_bias(rw, id)?;
-            }
-        }
-        for layers in sites(rw.graph()) {
-            let why = Why::new("same-few-rows").with("layers", layers.len() as i64);
-            rw.apply(layers[0], None, why, |e| merge(e, &layers))?;
-        }
+        // Layers that became one may stand alone behind another layer, and what that makes may read what others read: until nothing is left.
+        // Each round leaves fewer layers.
+        while round(rw)? {}
         Ok(())
     }
+}
+
+/// All rules once; whether a layer went away.
+fn round(rw: &mut Rewriter<'_>) -> Result<bool> {
+    let mut fewer = false;
+    for id in rw.graph().nodes() {
+        if rw.graph().contains(id) {
+            fewer |= compose(rw, id)?;
+        }
+    }
+    for id in rw.graph().nodes() {
+        if rw.graph().contains(id) {
+            move_bias(rw, id)?;
+        }
+    }
+    for layers in sites(rw.graph()) {
+        let why = Why::new("same-few-rows").with("layers", layers.len() as i64);
+        rw.apply(layers[0], None, why, |e| merge(e, &layers))?;
+        fewer = true;
+    }
+    Ok(fewer)
 }
 
 /// Multiplications that are worth doing at compile time to save a layer.
@@ -87,23 +97,23 @@ fn sole(graph: &OpGraph, o: Outlet) -> bool {
     graph.user_count(o) == 1 && !graph.is_output(o)
 }
 
-/// A layer that alone reads a layer without bias becomes one layer over the first one's input.
-fn compose(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
+/// A layer that alone reads a layer without bias becomes one layer over the first one's input; whether it did.
+fn compose(rw: &mut Rewriter<'_>, id: NodeId) -> Result<bool> {
     let graph = rw.graph();
     if rows(graph, id).is_none_or(|r| r > MOST_ROWS) {
-        return Ok(());
+        return Ok(false);
     }
     let outer = graph.inputs_of(id);
     let inner = outer[0].node;
     if rows(graph, inner).is_none() || !sole(graph, outer[0]) || graph.inputs_of(inner).len() != 2 {
-        return Ok(());
+        return Ok(false);
     }
     let first = graph.inputs_of(inner);
-    let (Some(left), Some(right)) = (graph.as_weight(outer[1]).cloned(), graph.as_weight(first[1]).cloned()) else { return Ok(()) };
+    let (Some(left), Some(right)) = (graph.as_weight(outer[1]).cloned(), graph.as_weight(first[1]).cloned()) else { return Ok(false) };
     let (n, m, k) = (left.shape()[0], right.shape()[0], right.shape()[1]);
     let work = n.saturating_mul(m).saturating_mul(k);
     if n.saturating_mul(k) > m.saturating_mul(k.saturating_add(n)) || work > MOST_WORK {
-        return Ok(());
+        return Ok(false);
     }
     rw.apply(id, None, Why::new("layer-behind-a-layer").with("multiplications", work as i64), |e| {
         let weight = e.weight(left.matmul(&right)?);
@@ -112,7 +122,8 @@ fn compose(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
         e.replace(Outlet { node: id, slot: 0 }, y)?;
         e.remove(id)?;
         e.remove(inner)
-    })
+    })?;
+    Ok(true)
 }
 
 /// The layer over few rows whose copies, broadcast along all axes but the last, are this tensor, if nobody else reads it.

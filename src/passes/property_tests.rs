@@ -4,7 +4,7 @@
 
 use ndarray::ArrayD;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
+use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::manager::Debugging;
 use super::*;
@@ -155,21 +155,21 @@ proptest! {
     }
 }
 
-proptest! {
-    // Always the same cases: the bound is a figure of these and no law. Random graphs norm over a few elements and divide by small
-    // numbers, so that about one in a hundred makes 1e-1 to 2e-1 of single roundings.
-    #![proptest_config(ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(20_261_123), ..ProptestConfig::default() })]
-
-    #[test]
-    fn compiling_in_half_precision_rounds_and_no_more(graph in random_graph(), picks in picks()) {
+/// Always the same cases, whatever `PROPTEST_RNG_SEED` says (the macro would obey it): the bound is a figure of these and no law. Random graphs norm
+/// over a few elements and divide by small numbers, so that single roundings grow (3e-2 was seen, 1e-1 to 2e-1 in about one graph of a hundred
+/// others); a wrong cast or a missing island is an error of order one.
+#[test]
+fn compiling_in_half_precision_rounds_and_no_more() {
+    let config = ProptestConfig { cases: 64, rng_seed: RngSeed::Fixed(20_261_123), failure_persistence: None, ..ProptestConfig::default() };
+    let rounds = |(graph, picks): (OpGraph, Vec<u8>)| {
         let mut choices = answers(&graph, "rtx3090", &picks);
         choices.set("random.precision", "f16");
         let plain = exact(&choices, "random");
         let expect = outputs::<f32>(&compiled(&graph, "rtx3090", &plain));
-        // Random graphs norm over a few elements and divide by small numbers, so that single roundings grow (3e-2 was seen); a wrong
-        // cast or a missing island is an error of order one.
         close(&outputs::<f32>(&compiled(&graph, "rtx3090", &choices)), &expect, 1e-1, "f16");
-    }
+        Ok(())
+    };
+    TestRunner::new(config).run(&(random_graph(), picks()), rounds).unwrap_or_else(|e| panic!("{e}"));
 }
 
 /// A small model for one call.

@@ -51,7 +51,8 @@ models:
 inputs:
   image: { picture: { height: 16, width: 16 } }
 pipeline:
-  pixels: { to_tensor: { image: image } }
+  resized: { resize: { image: image, height: 16, width: 16, filter: lanczos } }
+  pixels: { to_tensor: { image: resized } }
   frames: { unsqueeze: { value: pixels, axis: frames, at: 1 } }
 ";
 
