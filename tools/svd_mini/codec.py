@@ -45,6 +45,13 @@ def encode(pictures: torch.Tensor) -> torch.Tensor:
     return F.conv2d(pictures, analysis().to(pictures), stride=8)
 
 
+def decode(latents: torch.Tensor) -> torch.Tensor:
+    """The inverse transform: latents [n, 8, h, w] to pictures [n, rgb, 8 h, 8 w], blocky, as fast as `encode`."""
+    squares = torch.tensor([deviation * MEAN_SQUARE for *_, deviation in COEFFICIENTS])
+    filters = analysis() * squares[:, None, None, None]
+    return F.conv_transpose2d(latents, filters.to(latents), stride=8)
+
+
 def lift(weight: torch.Tensor, bias: torch.Tensor, constant: float) -> None:
     """Turns the first rows of a convolution, signals a, into two groups each: (a, K, -K) and (-a, K, -K).
 

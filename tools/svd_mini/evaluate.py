@@ -12,9 +12,9 @@ import torch
 import codec
 from autoencoder import evaluate, evaluation_sets, psnr
 from data import Clips, difference_of, mean_difference
-from images import build_image_encoder
+from images import build_image_encoder, condition
 from sample import decode, load, sample
-from unet import PROBES, build_unet, condition, held_out_batch, probe, write_start
+from unet import PROBES, build_unet, held_out_batch, probe, write_start
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The image encoder: CLIP's class with seeded random weights. It is not trained.
+"""The image encoder, CLIP's class with seeded random weights that are not trained, and what the U-net is given of a clip.
 
 Its embedding is one vector a picture, a random feature of it; the U-net gets what it needs from the first frame's latents.
 Stable Video Diffusion has this input, so that a compiler's test model needs it too.
@@ -8,6 +8,9 @@ import torch
 from diffusers.pipelines.stable_video_diffusion.pipeline_stable_video_diffusion import _resize_with_antialiasing
 from torch import nn
 from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+import codec
+from data import NOISE_AUG, mean_difference, time_ids
 
 SEED = 20250
 
@@ -42,3 +45,13 @@ def embed(model: nn.Module, pictures: torch.Tensor) -> torch.Tensor:
     resized = (_resize_with_antialiasing(pictures, (224, 224)) + 1) / 2
     mean, deviation = (torch.tensor(values)[:, None, None] for values in (processor.image_mean, processor.image_std))
     return model((resized - mean) / deviation).image_embeds[:, None]
+
+
+def condition(clips: torch.Tensor, encoder: nn.Module, rng: torch.Generator) -> tuple[torch.Tensor, ...]:
+    """Clips [n, f, 3, h, w] to (latents, first frames' latents over all frames, context [n, 1, 64], time ids [n, 3])."""
+    count, frames = clips.shape[:2]
+    latents = codec.encode(clips.flatten(0, 1)).unflatten(0, (count, frames))
+    first = clips[:, 0]
+    noisy = first + NOISE_AUG * torch.randn(first.shape, generator=rng)
+    image = codec.encode(noisy)[:, None].expand(-1, frames, -1, -1, -1)
+    return latents, image, embed(encoder, first), time_ids(mean_difference(clips))

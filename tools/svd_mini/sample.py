@@ -12,9 +12,9 @@ from diffusers import AutoencoderKLTemporalDecoder, UNetSpatioTemporalConditionM
 from PIL import Image
 from torch import nn
 
+import codec
 from data import Clips
-from images import build_image_encoder
-from unet import condition
+from images import build_image_encoder, condition
 
 SIGMA_MAX, SIGMA_MIN, RHO = 80.0, 0.002, 7.0
 
@@ -67,6 +67,20 @@ def strip(rows: list[torch.Tensor]) -> Image.Image:
     lines = [torch.cat(list(clip), dim=-1) for clip in rows]
     pixels = ((torch.cat(lines, dim=-2) + 1) * 127.5).round().byte().permute(1, 2, 0)
     return Image.fromarray(pixels.numpy())
+
+
+def look(unet: nn.Module, clips: Clips, encoder: nn.Module, out: Path) -> None:
+    """Writes a strip of a held-out pan and a zoom, each above what the U-net makes of its first frame in 10 steps.
+
+    Both through the codec's inverse transform alone: the autoencoder's decoder would take longer than the sampling.
+    """
+    picks = clips.of("pan")[:1] + clips.of("zoom")[:1]
+    latents, image, context, ids = condition(clips.get(picks), encoder, torch.Generator().manual_seed(1))
+    device = next(unet.parameters()).device
+    made = sample(unet, (image.to(device), context.to(device), ids.to(device)), 10, 1.0, 1).cpu()
+    rows = [codec.decode(clip).clamp(-1, 1)[::3] for pair in zip(latents, made, strict=True) for clip in pair]
+    out.parent.mkdir(exist_ok=True)
+    strip(rows).save(out)
 
 
 def main() -> None:

@@ -15,12 +15,14 @@ from diffusers import UNetSpatioTemporalConditionModel
 from torch import nn
 
 import codec
-from data import NOISE_AUG, Clips, mean_difference, time_ids
-from images import build_image_encoder, embed
+from data import Clips
+from images import build_image_encoder, condition
 from polite import Clock, Polite
+from sample import look
 
 P_MEAN, P_STD = 0.3, 1.6  # of ln(sigma)
 DROP = 0.1  # share of the clips trained without their first frame, for guidance
+STRIPS = 500  # steps between strips of sample frames
 PROBES = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 50.0)  # sigmas of the held-out loss
 CLEAR = 10.0  # K of the last normalisation, see codec.lift
 
@@ -67,16 +69,6 @@ def write_start(unet: UNetSpatioTemporalConditionModel) -> None:
     codec.lift(shortcut.weight, shortcut.bias, CLEAR)
 
 
-def condition(clips: torch.Tensor, encoder: nn.Module, rng: torch.Generator) -> tuple[torch.Tensor, ...]:
-    """Clips [n, f, 3, h, w] to (latents, first frames' latents over all frames, context [n, 1, 64], time ids [n, 3])."""
-    count, frames = clips.shape[:2]
-    latents = codec.encode(clips.flatten(0, 1)).unflatten(0, (count, frames))
-    first = clips[:, 0]
-    noisy = first + NOISE_AUG * torch.randn(first.shape, generator=rng)
-    image = codec.encode(noisy)[:, None].expand(-1, frames, -1, -1, -1)
-    return latents, image, embed(encoder, first), time_ids(mean_difference(clips))
-
-
 def v_error(unet: nn.Module, batch: tuple[torch.Tensor, ...], sigma: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
     """Mean square error of v for each clip, [n]; `sigma` is [n]."""
     latents, image, context, ids = batch
@@ -121,7 +113,8 @@ def train(options: argparse.Namespace) -> None:
     work.mkdir(parents=True, exist_ok=True)
     encoder = build_image_encoder().eval()
     clips = Clips(options.clips / "train")
-    probes = tuple(part.to(device) for part in held_out_batch(Clips(options.clips / "held_out"), encoder, 8))
+    held_out = Clips(options.clips / "held_out")
+    probes = tuple(part.to(device) for part in held_out_batch(held_out, encoder, 8))
     unet = build_unet()
     write_start(unet)
     if options.snapshot and (options.snapshot / "unet").exists():
@@ -154,6 +147,8 @@ def train(options: argparse.Namespace) -> None:
             parts = {"unet": unet.state_dict(), "average": average.model.state_dict(), "optimizer": optimizer.state_dict()}
             torch.save(parts | {"step": step, "seconds": elapsed, "samples": samples}, state_file.with_suffix(".new"))
             state_file.with_suffix(".new").replace(state_file)
+            if step % STRIPS == 0:
+                look(average.model, held_out, encoder, work / "strips" / f"{step:06}.png")
         if done:
             break
         clock.slept += polite.wait()
