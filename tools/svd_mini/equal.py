@@ -18,6 +18,7 @@ from diffusers import StableVideoDiffusionPipeline
 from PIL import Image
 
 STAGE, WHOLE = 2e-5, 5e-5
+GUIDANCE = 3.0  # of the last frame: both halves run
 
 
 class Kept:
@@ -42,7 +43,7 @@ def by_diffusers(folder, picture, steps, seed):
     frames, channels = pipe.unet.config.num_frames, pipe.unet.config.out_channels
     init = torch.randn(1, frames, channels, 16, 16, generator=drawn)
     made = pipe(
-        picture, height=128, width=128, num_frames=frames, num_inference_steps=steps, latents=init, decode_chunk_size=frames,
+        picture, height=128, width=128, num_frames=frames, num_inference_steps=steps, latents=init, max_guidance_scale=GUIDANCE, decode_chunk_size=frames,
         generator=torch.Generator().manual_seed(seed), output_type="latent",
     ).frames
     with torch.no_grad():
@@ -57,7 +58,7 @@ def by_diffusers(folder, picture, steps, seed):
 
 def by_vidc(args, scratch, feeds, dumps, steps):
     """Runs the graph with values fed; returns the dumped ones."""
-    command = [args.vidc, "run", args.graph, "--input", f"image={args.picture}", "--set", f"steps={steps}", "-o", str(scratch / "out.npy")]
+    command = [args.vidc, "run", args.graph, "--input", f"image={args.picture}", "--set", f"steps={steps}", "--set", f"max_guidance_scale={GUIDANCE}", "-o", str(scratch / "out.npy")]
     for name, value in feeds.items():
         np.save(scratch / f"in-{name}.npy", np.ascontiguousarray(value, dtype=np.float32))
         command += ["--feed", f"{name}={scratch / f'in-{name}.npy'}"]
