@@ -5,9 +5,9 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | [`synthetic`] | the nine scenarios |
-//! | [`camera`] | pan, tilt, zoom and shake over a picture, with easing |
-//! | [`texture`] | the value noise that both look at where there is no picture |
+//! | `synthetic` | the nine scenarios |
+//! | `camera` | pan, tilt, zoom and shake over a picture, with easing |
+//! | `texture` | the value noise that both look at where there is no picture |
 
 #![expect(clippy::needless_pass_by_value, reason = "a view is a reference already")]
 

@@ -43,22 +43,23 @@ def by_diffusers(folder, picture, steps, seed):
     frames, channels = pipe.unet.config.num_frames, pipe.unet.config.out_channels
     init = torch.randn(1, frames, channels, 16, 16, generator=drawn)
     made = pipe(
-        picture, height=128, width=128, num_frames=frames, num_inference_steps=steps, latents=init, max_guidance_scale=GUIDANCE, decode_chunk_size=frames,
-        generator=torch.Generator().manual_seed(seed), output_type="latent",
+        picture, height=128, width=128, num_frames=frames, num_inference_steps=steps, latents=init, max_guidance_scale=GUIDANCE,
+        decode_chunk_size=frames, generator=torch.Generator().manual_seed(seed), output_type="latent",
     ).frames
     with torch.no_grad():
         pipe.decode_latents(made, frames, decode_chunk_size=frames)
     noises = {"noise_aug_noise": aug, "init_noise": init}
     values = {
-        "image_embeds": kept.embeds[0], "image_latents": kept.latents[0], "unet_out": torch.stack(kept.out), "scaled_latents": made / pipe.vae.config.scaling_factor,
-        "frames": torch.cat(kept.frames),
+        "image_embeds": kept.embeds[0], "image_latents": kept.latents[0], "unet_out": torch.stack(kept.out),
+        "scaled_latents": made / pipe.vae.config.scaling_factor, "frames": torch.cat(kept.frames),
     }
     return noises, {name: value.detach().numpy().astype(np.float32) for name, value in values.items()}
 
 
 def by_vidc(args, scratch, feeds, dumps, steps):
     """Runs the graph with values fed; returns the dumped ones."""
-    command = [args.vidc, "run", args.graph, "--input", f"image={args.picture}", "--set", f"steps={steps}", "--set", f"max_guidance_scale={GUIDANCE}", "-o", str(scratch / "out.npy")]
+    command = [args.vidc, "run", args.graph, "--input", f"image={args.picture}", "-o", str(scratch / "out.npy")]
+    command += ["--set", f"steps={steps}", "--set", f"max_guidance_scale={GUIDANCE}"]
     for name, value in feeds.items():
         np.save(scratch / f"in-{name}.npy", np.ascontiguousarray(value, dtype=np.float32))
         command += ["--feed", f"{name}={scratch / f'in-{name}.npy'}"]
