@@ -17,44 +17,28 @@ use vidc::weights;
 
 use crate::reference::runtime;
 
-/// An encoder and a decoder of two levels; pictures of 16x16, latents of 8x8.
-const HEAD: &str = "vidc: 1
+/// The configuration of both models, of two levels: pictures of 16x16, latents of 8x8.
+const CONFIG: &str = "{ block_out_channels: [32, 32], down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D], layers_per_block: 1, \
+                      in_channels: 3, out_channels: 3, latent_channels: 4, sample_size: 16, scaling_factor: 1.0, force_upcast: true }";
+
+/// What stands before the generated steps: an encoder, a decoder, and the first state.
+fn head() -> String {
+    format!(
+        "vidc: 1
 name: turns
 weights: random:1
 models:
-  enc:
-    architecture: kl-encoder
-    weights: vae
-    config:
-      block_out_channels: [32, 32]
-      down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D]
-      layers_per_block: 1
-      in_channels: 3
-      out_channels: 3
-      latent_channels: 4
-      sample_size: 16
-      scaling_factor: 1.0
-      force_upcast: true
-  dec:
-    architecture: temporal-decoder
-    weights: vae
-    config:
-      block_out_channels: [32, 32]
-      down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D]
-      layers_per_block: 1
-      in_channels: 3
-      out_channels: 3
-      latent_channels: 4
-      sample_size: 16
-      scaling_factor: 1.0
-      force_upcast: true
+  enc: {{ architecture: kl-encoder, weights: vae, config: {CONFIG} }}
+  dec: {{ architecture: temporal-decoder, weights: vae, config: {CONFIG} }}
 inputs:
-  image: { picture: { height: 16, width: 16 } }
+  image: {{ picture: {{ height: 16, width: 16 }} }}
 pipeline:
-  resized: { resize: { image: image, height: 16, width: 16, filter: lanczos } }
-  pixels: { to_tensor: { image: resized } }
-  frames: { unsqueeze: { value: pixels, axis: frames, at: 1 } }
-";
+  resized: {{ resize: {{ image: image, height: 16, width: 16, filter: lanczos }} }}
+  pixels: {{ to_tensor: {{ image: resized }} }}
+  frames: {{ unsqueeze: {{ value: pixels, axis: frames, at: 1 }} }}
+"
+    )
+}
 
 /// What a generated pipeline does with its state, frames [1, 1, 3, 16, 16].
 enum Item {
@@ -121,7 +105,7 @@ fn write(items: &[Item], from: &str, indent: usize, next: &mut usize, out: &mut 
 }
 
 fn program(items: &[Item]) -> Planned {
-    let mut text = HEAD.to_owned();
+    let mut text = head();
     let last = write(items, "frames", 2, &mut 0, &mut text);
     let _ = write!(text, "outputs:\n  video: {{ frames: {last}, fps: 7 }}\n");
     let source = Arc::new(Source { name: "turns.yaml".into(), text });

@@ -16,7 +16,7 @@ from torch import nn
 import codec
 from data import Clips
 from polite import Clock, Polite
-from unet import Average, add_options
+from unet import Average, add_options, start
 
 CROP = 64
 
@@ -159,10 +159,7 @@ def main() -> None:
     parser.add_argument("--total", type=int, default=3000, help="steps over which the rate falls")
     parser.add_argument("--linear-steps", type=int, default=3000)
     parser.add_argument("--every", type=int, default=200, help="steps between evaluations and saved states")
-    options = parser.parse_args()
-    if options.device == "cpu":
-        torch.set_num_threads(2)
-    train(options)
+    start(parser, train)
 
 
 if __name__ == "__main__":

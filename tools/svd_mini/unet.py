@@ -8,6 +8,7 @@ The loss is the plain mean square of v's error, sigma is log-normal.
 import argparse
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -183,6 +184,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--polite", action="store_true", help="sleep while others use the cores")
 
 
+def start(parser: argparse.ArgumentParser, train: Callable[[argparse.Namespace], None]) -> None:
+    """Reads the command line and trains."""
+    options = parser.parse_args()
+    if options.device == "cpu":
+        torch.set_num_threads(2)
+    train(options)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add_options(parser)
@@ -190,10 +199,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=7e-4, help="falls with the root of the steps, whatever their number")
     parser.add_argument("--short", type=float, default=0.5, help="share of steps with 7 frames")
     parser.add_argument("--every", type=int, default=250, help="steps between logs and saved states")
-    options = parser.parse_args()
-    if options.device == "cpu":
-        torch.set_num_threads(2)
-    train(options)
+    start(parser, train)
 
 
 if __name__ == "__main__":

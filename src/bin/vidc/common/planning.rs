@@ -104,7 +104,7 @@ pub(crate) fn cached_folder(program: &Program, machine: &Machine, weights: &Weig
         hash.update((text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
-    field("vidc plan cache 1");
+    field("vidc plan cache 2");
     field(env!("CARGO_PKG_VERSION"));
     field(&plan::manifest::VERSION.to_string());
     field(provision::VERSION);
