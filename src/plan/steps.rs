@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::manifest::{Carry, InputEntry, OutputEntry, Step, ValueEntry};
 use crate::cost::pipeline::Residency;
 use crate::ir::op::ForChunks;
-use crate::ir::pipeline::{Call, Loop, NodeId, PipeGraph, PipeOp, ValueId};
+use crate::ir::pipeline::{Call, Loop, PipeGraph, PipeId, PipeOp, ValueId};
 use crate::ir::stays::{Stay, stays};
 use crate::ir::{CallSite, Program, program};
 
@@ -50,7 +50,7 @@ impl Lowerer<'_> {
     }
 
     /// The steps of a graph; `arguments` says which value each argument node stands for.
-    fn graph(&mut self, graph: &PipeGraph, arguments: &BTreeMap<NodeId, usize>, loops: usize) -> (Vec<Step>, ValueMap) {
+    fn graph(&mut self, graph: &PipeGraph, arguments: &BTreeMap<PipeId, usize>, loops: usize) -> (Vec<Step>, ValueMap) {
         let mut map = ValueMap::new();
         let mut steps = Vec::new();
         for id in graph.order() {

@@ -39,7 +39,7 @@ fn walk(graph: &PipeGraph, all: Option<u64>, out: &mut Vec<u64>) {
             PipeOp::Loop(l) => {
                 let captured = l.carry.len() + l.each.len();
                 // A capture is the value outside, not another one.
-                let own = |id: &super::NodeId| !matches!(l.body.node(*id).op, PipeOp::Argument { index } if index >= captured);
+                let own = |id: &super::PipeId| !matches!(l.body.node(*id).op, PipeOp::Argument { index } if index >= captured);
                 let inside: u64 =
                     l.body.ids().filter(own).flat_map(|id| &l.body.node(id).outputs).filter_map(super::ValueType::bytes).sum();
                 walk(&l.body, Some(alive() + inside), out);

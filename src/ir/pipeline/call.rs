@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use super::resolve::Resolver;
-use super::{Axis, Call, Model, NodeId, PipeOp, ValueId, ValueType};
+use super::{Axis, Call, Model, PipeId, PipeOp, ValueId, ValueType};
 use crate::diag::{Diagnostic, suggest};
 use crate::ir::{Bindings, DType, Mismatch, Signature, TensorType};
 use crate::spec::{self, Spanned, ValueRef};
 
 impl Resolver<'_> {
     /// The node of a call, and the names of the model's outputs.
-    pub(super) fn call(&mut self, name: &Spanned<String>, call: &spec::Call) -> Option<(NodeId, Vec<String>)> {
+    pub(super) fn call(&mut self, name: &Spanned<String>, call: &spec::Call) -> Option<(PipeId, Vec<String>)> {
         let values: Vec<Option<ValueId>> = call.inputs.iter().map(|(_, r)| self.value(r)).collect();
         let model = self.model(call)?;
         let ports = self.ports(call, &model.signature);

@@ -54,7 +54,7 @@ pub struct Pipeline {
     /// The nodes; its results are the frames of the outputs.
     pub graph: PipeGraph,
     /// The input nodes, in the order declared.
-    pub inputs: Vec<NodeId>,
+    pub inputs: Vec<PipeId>,
     /// The models by name, in the order declared.
     pub models: IndexMap<String, Model>,
     /// What comes out, one for each result of the graph.
@@ -121,7 +121,7 @@ pub enum ValueType {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Located {
     /// The loop nodes from the outside in, each a node of the body of the one before.
-    pub loops: Vec<NodeId>,
+    pub loops: Vec<PipeId>,
     /// The value, in the body of the last of them.
     pub value: ValueId,
 }
@@ -140,7 +140,7 @@ impl Pipeline {
     }
 }
 
-fn values(graph: &PipeGraph, loops: &mut Vec<NodeId>, out: &mut Vec<(String, Located)>) {
+fn values(graph: &PipeGraph, loops: &mut Vec<PipeId>, out: &mut Vec<(String, Located)>) {
     for node in graph.order() {
         if let PipeOp::Loop(l) = &graph.node(node).op {
             loops.push(node);
@@ -208,19 +208,19 @@ impl ValueType {
 
 /// A node of a [`PipeGraph`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NodeId(pub NodeIndex);
+pub struct PipeId(pub NodeIndex);
 
 /// A value: an output of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ValueId {
     /// The node.
-    pub node: NodeId,
+    pub node: PipeId,
     /// Which of its outputs.
     pub slot: usize,
 }
 
-impl From<NodeId> for ValueId {
-    fn from(node: NodeId) -> Self {
+impl From<PipeId> for ValueId {
+    fn from(node: PipeId) -> Self {
         Self { node, slot: 0 }
     }
 }
@@ -330,62 +330,62 @@ pub struct PipeGraph {
 
 impl PipeGraph {
     /// Adds a node that reads `inputs`, one for each input slot.
-    pub fn add(&mut self, node: PipeNode, inputs: &[ValueId]) -> NodeId {
+    pub fn add(&mut self, node: PipeNode, inputs: &[ValueId]) -> PipeId {
         let id = self.graph.add_node(node);
         for (to, value) in inputs.iter().enumerate() {
             self.graph.add_edge(value.node.0, id, Slots { from: value.slot, to });
         }
-        NodeId(id)
+        PipeId(id)
     }
 
     /// The node `id`, if it exists.
-    pub fn get(&self, id: NodeId) -> Option<&PipeNode> {
+    pub fn get(&self, id: PipeId) -> Option<&PipeNode> {
         self.graph.node_weight(id.0)
     }
 
     /// The node `id`, which must exist.
-    pub fn node(&self, id: NodeId) -> &PipeNode {
+    pub fn node(&self, id: PipeId) -> &PipeNode {
         &self.graph[id.0]
     }
 
     /// The node `id`, which must exist, to change.
-    pub fn node_mut(&mut self, id: NodeId) -> &mut PipeNode {
+    pub fn node_mut(&mut self, id: PipeId) -> &mut PipeNode {
         &mut self.graph[id.0]
     }
 
     /// Removes a node and its edges.
-    pub fn remove(&mut self, id: NodeId) -> Option<PipeNode> {
+    pub fn remove(&mut self, id: PipeId) -> Option<PipeNode> {
         self.graph.remove_node(id.0)
     }
 
     /// What `id` reads, by input slot.
-    pub fn inputs(&self, id: NodeId) -> Vec<ValueId> {
+    pub fn inputs(&self, id: PipeId) -> Vec<ValueId> {
         let mut inputs: Vec<(usize, ValueId)> = self
             .graph
             .edges_directed(id.0, Direction::Incoming)
-            .map(|e| (e.weight().to, ValueId { node: NodeId(e.source()), slot: e.weight().from }))
+            .map(|e| (e.weight().to, ValueId { node: PipeId(e.source()), slot: e.weight().from }))
             .collect();
         inputs.sort_unstable();
         inputs.into_iter().map(|(_, value)| value).collect()
     }
 
     /// The input slots that are filled, ascending, one entry for each edge.
-    pub fn input_slots(&self, id: NodeId) -> Vec<usize> {
+    pub fn input_slots(&self, id: PipeId) -> Vec<usize> {
         let mut slots: Vec<usize> = self.graph.edges_directed(id.0, Direction::Incoming).map(|e| e.weight().to).collect();
         slots.sort_unstable();
         slots
     }
 
     /// Who reads `value`: node and input slot, ascending.
-    pub fn users(&self, value: ValueId) -> Vec<(NodeId, usize)> {
+    pub fn users(&self, value: ValueId) -> Vec<(PipeId, usize)> {
         let edges = self.graph.edges_directed(value.node.0, Direction::Outgoing).filter(|e| e.weight().from == value.slot);
-        let mut users: Vec<_> = edges.map(|e| (NodeId(e.target()), e.weight().to)).collect();
+        let mut users: Vec<_> = edges.map(|e| (PipeId(e.target()), e.weight().to)).collect();
         users.sort_unstable();
         users
     }
 
     /// Makes input `slot` of `id` read `value`.
-    pub fn set_input(&mut self, id: NodeId, slot: usize, value: ValueId) {
+    pub fn set_input(&mut self, id: PipeId, slot: usize, value: ValueId) {
         let old = self.graph.edges_directed(id.0, Direction::Incoming).find(|e| e.weight().to == slot).map(|e| e.id());
         if let Some(old) = old {
             self.graph.remove_edge(old);
@@ -394,7 +394,7 @@ impl PipeGraph {
     }
 
     /// Makes `id` read exactly `values`, one for each input slot.
-    pub fn set_inputs(&mut self, id: NodeId, values: &[ValueId]) {
+    pub fn set_inputs(&mut self, id: PipeId, values: &[ValueId]) {
         let old: Vec<_> = self.graph.edges_directed(id.0, Direction::Incoming).map(|e| e.id()).collect();
         for edge in old {
             self.graph.remove_edge(edge);
@@ -421,8 +421,8 @@ impl PipeGraph {
     }
 
     /// Every node, in the order added.
-    pub fn ids(&self) -> impl Iterator<Item = NodeId> + '_ {
-        self.graph.node_indices().map(NodeId)
+    pub fn ids(&self) -> impl Iterator<Item = PipeId> + '_ {
+        self.graph.node_indices().map(PipeId)
     }
 
     /// Number of nodes.
@@ -437,13 +437,13 @@ impl PipeGraph {
 
     /// The nodes so that each stands after what it reads; among those that could be next, the one added first. Nodes on a cycle
     /// are missing from it.
-    pub fn order(&self) -> Vec<NodeId> {
+    pub fn order(&self) -> Vec<PipeId> {
         let mut waits: BTreeMap<NodeIndex, usize> =
             self.graph.node_indices().map(|n| (n, self.graph.edges_directed(n, Direction::Incoming).count())).collect();
         let mut ready: BinaryHeap<Reverse<NodeIndex>> = waits.iter().filter(|(_, w)| **w == 0).map(|(n, _)| Reverse(*n)).collect();
         let mut order = Vec::with_capacity(waits.len());
         while let Some(Reverse(next)) = ready.pop() {
-            order.push(NodeId(next));
+            order.push(PipeId(next));
             for edge in self.graph.edges_directed(next, Direction::Outgoing) {
                 let left = waits.entry(edge.target()).or_default();
                 *left = left.saturating_sub(1);

@@ -11,7 +11,7 @@ use indexmap::IndexMap;
 use petgraph::algo::tarjan_scc;
 use petgraph::graph::{DiGraph, NodeIndex};
 
-use super::{Axis, Loop, Model, NodeId, Output, PipeGraph, PipeNode, PipeOp, Pipeline, Prim, TypeError, ValueId, ValueType, params};
+use super::{Axis, Loop, Model, Output, PipeGraph, PipeId, PipeNode, PipeOp, Pipeline, Prim, TypeError, ValueId, ValueType, params};
 use crate::diag::{self, Diagnostic, Diagnostics, Span, suggest};
 use crate::ir::Signature;
 use crate::spec::{self, Entries, EvalError, Expr, InputDecl, ModelDecl, Number, Op, Spanned, Spec, ValueRef};
@@ -155,7 +155,7 @@ impl<'s> Resolver<'s> {
         self.scopes.last_mut().expect("the scope of the pipeline is never popped")
     }
 
-    fn inputs(&mut self, inputs: &Entries<Spanned<InputDecl>>) -> Vec<NodeId> {
+    fn inputs(&mut self, inputs: &Entries<Spanned<InputDecl>>) -> Vec<PipeId> {
         let mut nodes = Vec::new();
         for (name, input) in inputs.iter() {
             let InputDecl::Picture(picture) = &input.value;
@@ -197,7 +197,7 @@ impl<'s> Resolver<'s> {
         out
     }
 
-    fn finish(mut self, spec: &Spec, inputs: Vec<NodeId>, outputs: Vec<Output>) -> Result<Pipeline, Diagnostics> {
+    fn finish(mut self, spec: &Spec, inputs: Vec<PipeId>, outputs: Vec<Output>) -> Result<Pipeline, Diagnostics> {
         // In the order of the file; what has no place (`--set`) comes first.
         self.found.0.sort_by_key(|d| d.labels.first().map_or(0, |l| l.span.start));
         let graph = self.scopes.pop().expect("the scope of the pipeline is never popped").graph;
@@ -226,7 +226,7 @@ impl<'s> Resolver<'s> {
     }
 
     /// A model with several outputs makes `name.output` for each.
-    fn define_call(&mut self, name: &Spanned<String>, values: Option<(NodeId, Vec<String>)>) {
+    fn define_call(&mut self, name: &Spanned<String>, values: Option<(PipeId, Vec<String>)>) {
         match values {
             Some((node, outputs)) if outputs.len() > 1 => {
                 for (slot, output) in outputs.iter().enumerate() {
@@ -274,7 +274,7 @@ impl<'s> Resolver<'s> {
         d.maybe_at(self.known(r.name()).map(|k| &k.span), format!("`{}` is made here", r.name()))
     }
 
-    pub(super) fn add(&mut self, name: &Spanned<String>, op: PipeOp, outputs: Vec<ValueType>, inputs: &[ValueId]) -> NodeId {
+    pub(super) fn add(&mut self, name: &Spanned<String>, op: PipeOp, outputs: Vec<ValueType>, inputs: &[ValueId]) -> PipeId {
         let node = PipeNode { name: name.value.clone(), op, outputs, span: Some(name.span.clone()) };
         self.scope().graph.add(node, inputs)
     }
@@ -471,7 +471,7 @@ impl<'s> Resolver<'s> {
         steps: Option<i64>,
         given: Vec<Option<ValueId>>,
         results: Option<(Vec<ValueId>, Vec<ValueType>)>,
-    ) -> Option<NodeId> {
+    ) -> Option<PipeId> {
         let mut inputs: Vec<ValueId> = given.into_iter().collect::<Option<_>>()?;
         let (results, types) = results?;
         inputs.extend(body.captures.iter().map(|(_, outer, _)| *outer));

@@ -153,7 +153,7 @@ fn broken(say: &str, mend: impl Fn(&mut Pipeline)) {
     assert!(message.contains(say), "{message}");
 }
 
-fn node(p: &Pipeline, name: &str) -> NodeId {
+fn node(p: &Pipeline, name: &str) -> PipeId {
     p.graph.find(name).expect("there").node
 }
 

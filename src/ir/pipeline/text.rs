@@ -14,7 +14,7 @@ use std::fmt::{self, Write as _};
 
 use sha2::{Digest, Sha256};
 
-use super::{Axis, Call, Loop, NodeId, PipeGraph, PipeNode, PipeOp, Pipeline, Prim, ValueId, ValueType};
+use super::{Axis, Call, Loop, PipeGraph, PipeId, PipeNode, PipeOp, Pipeline, Prim, ValueId, ValueType};
 
 /// Column where places begin, if the line is not longer.
 const PLACE_COLUMN: usize = 100;
@@ -129,7 +129,7 @@ fn render_graph(graph: &PipeGraph, indent: usize, places: bool, out: &mut String
     }
 }
 
-fn render_node(graph: &PipeGraph, id: NodeId) -> String {
+fn render_node(graph: &PipeGraph, id: PipeId) -> String {
     let node = graph.node(id);
     let names: Vec<String> = (0..node.outputs.len()).map(|slot| format!("%{}", node.value_name(slot))).collect();
     let inputs: Vec<String> = graph.inputs(id).into_iter().map(|v| format!("%{}", graph.value_name(v))).collect();

@@ -18,7 +18,7 @@ use std::ops::Deref;
 
 use super::call::call_types;
 use super::resolve::{is_video, one_step};
-use super::{Call, Loop, NodeId, PipeGraph, PipeOp, Pipeline, ValueType};
+use super::{Call, Loop, PipeGraph, PipeId, PipeOp, Pipeline, ValueType};
 use crate::diag::{Diagnostic, Result};
 
 /// A pipeline that keeps the invariants of this module.
@@ -39,8 +39,8 @@ impl Deref for Verified<'_> {
 pub fn verify(pipeline: &Pipeline) -> Result<Verified<'_>> {
     let graph = &pipeline.graph;
     verify_graph(pipeline, graph, None)?;
-    let declared: HashSet<NodeId> = pipeline.inputs.iter().copied().collect();
-    let found: HashSet<NodeId> = graph.ids().filter(|id| matches!(graph.node(*id).op, PipeOp::Input { .. })).collect();
+    let declared: HashSet<PipeId> = pipeline.inputs.iter().copied().collect();
+    let found: HashSet<PipeId> = graph.ids().filter(|id| matches!(graph.node(*id).op, PipeOp::Input { .. })).collect();
     ensure(declared == found && declared.len() == pipeline.inputs.len(), graph, None, "the inputs are not the input nodes")?;
     ensure(
         !pipeline.outputs.is_empty() && pipeline.outputs.len() == graph.results.len(),
@@ -76,7 +76,7 @@ fn verify_graph(p: &Pipeline, graph: &PipeGraph, arguments: Option<&[ValueType]>
     Ok(())
 }
 
-fn verify_node(p: &Pipeline, graph: &PipeGraph, id: NodeId, inputs: &[ValueType], arguments: Option<&[ValueType]>) -> Result<()> {
+fn verify_node(p: &Pipeline, graph: &PipeGraph, id: PipeId, inputs: &[ValueType], arguments: Option<&[ValueType]>) -> Result<()> {
     let node = graph.node(id);
     let outputs = &node.outputs;
     match &node.op {
@@ -98,7 +98,7 @@ fn verify_node(p: &Pipeline, graph: &PipeGraph, id: NodeId, inputs: &[ValueType]
     }
 }
 
-fn verify_call(p: &Pipeline, graph: &PipeGraph, id: NodeId, call: &Call, inputs: &[ValueType]) -> Result<()> {
+fn verify_call(p: &Pipeline, graph: &PipeGraph, id: PipeId, call: &Call, inputs: &[ValueType]) -> Result<()> {
     let node = graph.node(id);
     let Some(model) = p.models.get(&call.model) else { return ensure(false, graph, Some(id), "the model is not declared") };
     let ports = model.signature.inputs.iter().map(|(n, _)| n);
@@ -115,7 +115,7 @@ fn verify_call(p: &Pipeline, graph: &PipeGraph, id: NodeId, call: &Call, inputs:
     )
 }
 
-fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: NodeId, l: &Loop, inputs: &[ValueType]) -> Result<()> {
+fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: PipeId, l: &Loop, inputs: &[ValueType]) -> Result<()> {
     let node = graph.node(id);
     let at = Some(id);
     let (carry, each) = (l.carry.len(), l.each.len());
@@ -135,7 +135,7 @@ fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: NodeId, l: &Loop, inputs: &[
     Ok(())
 }
 
-fn input_types(graph: &PipeGraph, id: NodeId) -> Result<Vec<ValueType>> {
+fn input_types(graph: &PipeGraph, id: PipeId) -> Result<Vec<ValueType>> {
     let types: Option<Vec<ValueType>> = graph.inputs(id).into_iter().map(|v| graph.value_type(v).cloned()).collect();
     match types {
         Some(types) => Ok(types),
@@ -143,7 +143,7 @@ fn input_types(graph: &PipeGraph, id: NodeId) -> Result<Vec<ValueType>> {
     }
 }
 
-fn ensure(holds: bool, graph: &PipeGraph, at: Option<NodeId>, what: &str) -> Result<()> {
+fn ensure(holds: bool, graph: &PipeGraph, at: Option<PipeId>, what: &str) -> Result<()> {
     if holds {
         return Ok(());
     }

@@ -35,7 +35,7 @@ use std::time::Duration;
 use super::{Choices, Pass, PassCx, PassRecord, Remark, Rewriter, Status, Why, eliminate, fold_cross_attention, sink_repeat};
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::ir::pipeline::{Axis, Call, Model, NodeId as PipeId, PipeGraph, PipeNode, PipeOp, Prim, ValueId, ValueType, verify};
+use crate::ir::pipeline::{Axis, Call, Model, PipeGraph, PipeId, PipeNode, PipeOp, Prim, ValueId, ValueType, verify};
 use crate::ir::{NodeId, Op, OpGraph, Program};
 use crate::units::Bytes;
 use cut::{Sized, When};
