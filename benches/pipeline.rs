@@ -13,9 +13,9 @@ use vidc::hwdb::{self, Machine, Precision};
 use vidc::ir::{self, OpGraph, Program};
 use vidc::passes::manager::Debugging;
 use vidc::passes::{self, Checks, Choices, PassCx, Planned, Rewriter};
-use vidc::tuner::{self, Request, Stages};
+use vidc::tuner::{self, Request};
 use vidc::units::Bytes;
-use vidc::{models, plan, spec};
+use vidc::{models, spec};
 
 fn main() {
     divan::main();
@@ -42,7 +42,7 @@ static SETUP: LazyLock<Setup> = LazyLock::new(|| {
 
 fn unet(program: &Program) -> OpGraph {
     let site = program.calls().into_iter().find(|site| site.model == "unet").expect("the graph calls its denoiser");
-    program.instance(&site, 1).expect("the denoiser takes the graph's own sizes")
+    program.bound(&site).expect("the denoiser takes the graph's own sizes")
 }
 
 /// The process, from start to exit.
@@ -113,12 +113,12 @@ mod passes_over_unet {
     use super::{Bencher, Checks, Choices, Debugging, OpGraph, PassCx, Rewriter, SETUP, black_box, passes};
 
     fn order() -> Vec<String> {
-        let ids = passes::pipeline().iter().map(|p| p.info().id).collect::<Vec<_>>();
+        let ids = passes::operators().iter().map(|p| p.info().id).collect::<Vec<_>>();
         ids.iter().enumerate().map(|(at, id)| format!("{at:02}-{id}")).collect()
     }
 
     fn run(pass: &dyn passes::Pass, graph: &mut OpGraph, choices: &Choices) {
-        let cx = PassCx { machine: &SETUP.machine, choices };
+        let cx = PassCx { machine: &SETUP.machine, choices, debugging: &Debugging::default() };
         let mut rw = Rewriter::new("unet", graph);
         pass.run(&mut rw, &cx).expect("the passes accept the denoiser");
         rw.finish();
@@ -135,7 +135,7 @@ mod passes_over_unet {
 
     #[divan::bench(args = order(), sample_count = 10)]
     fn pass(bencher: Bencher<'_, '_>, name: &str) {
-        let order = passes::pipeline();
+        let order = passes::operators();
         let at: usize = name[..2].parse().expect("the name begins with the place in the order");
         let choices = choices();
         let mut before = SETUP.unet.clone();
@@ -151,14 +151,14 @@ mod passes_over_unet {
     #[divan::bench(args = ["fast", "full"], sample_count = 10)]
     fn all(bencher: Bencher<'_, '_>, checks: &str) {
         let (checks, choices) = (if checks == "full" { Checks::Full } else { Checks::Fast }, choices());
-        bencher.bench(|| passes::compile(black_box(&SETUP.unet), &SETUP.machine, &choices, checks, &Debugging::default()));
+        bencher.bench(|| passes::compile_graph(black_box(&SETUP.unet), &SETUP.machine, &choices, checks, &Debugging::default()));
     }
 }
 
 /// Every model of the pipeline through every pass, with every check.
 #[divan::bench(sample_count = 5)]
 fn compile_program(bencher: Bencher<'_, '_>) {
-    bencher.bench(|| plan::compile(black_box(&SETUP.planned), &SETUP.machine, &Choices::default(), &Debugging::default()).map(|_| ()));
+    bencher.bench(|| black_box(&SETUP.planned).compile(&Choices::default(), Checks::Full).map(|_| ()));
 }
 
 mod cost {
@@ -167,7 +167,7 @@ mod cost {
     /// The order's buffers with bytes, first and last use.
     #[divan::bench(sample_count = 20)]
     fn schedule(bencher: Bencher<'_, '_>) {
-        let compiled = passes::compile(&SETUP.unet, &SETUP.machine, &Choices::default(), Checks::Fast, &Debugging::default());
+        let compiled = passes::compile_graph(&SETUP.unet, &SETUP.machine, &Choices::default(), Checks::Fast, &Debugging::default());
         let graph = compiled.expect("the passes accept the denoiser").graph;
         bencher.bench(|| ir::schedule(black_box(&graph)));
     }
@@ -185,20 +185,18 @@ mod cost {
 }
 
 mod tune {
-    use super::{Bencher, Bytes, Choices, Request, SETUP, Stages, black_box, tuner};
+    use super::{Bencher, Bytes, Choices, Request, SETUP, black_box, tuner};
 
     /// The figures of the plain answers, with every check.
     #[divan::bench(sample_count = 5)]
     fn estimate(bencher: Bencher<'_, '_>) {
-        let stages = Stages::of(&SETUP.planned);
-        bencher.bench(|| tuner::estimate(black_box(&stages), &SETUP.machine, &Choices::default()));
+        bencher.bench(|| tuner::estimate(black_box(&SETUP.planned), &Choices::default()).map(|_| ()));
     }
 
     /// The whole search: the space, the tables, the proof. The budget is in GiB.
     #[divan::bench(args = [24, 8], sample_count = 5)]
     fn search(bencher: Bencher<'_, '_>, budget: u64) {
-        let stages = Stages::of(&SETUP.planned);
         let request = Request { memory: Some(Bytes(budget << 30)), ..Request::default() };
-        bencher.bench(|| tuner::tune(black_box(&stages), &SETUP.machine, &request).map_err(|d| d.code));
+        bencher.bench(|| tuner::tune(black_box(&SETUP.planned), &request).map(|_| ()).map_err(|d| d.code));
     }
 }

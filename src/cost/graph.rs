@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::latency::{Machine, Precision};
+use super::latency::Machine;
 use super::operator;
 use crate::diag::Result;
 use crate::ir::{NodeId, Op, OpGraph, Outlet, Schedule, schedule};
@@ -67,6 +67,21 @@ pub struct Share {
     pub bytes: Bytes,
 }
 
+/// The figures of one execution of a lowered graph, without its steps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GraphFigures {
+    /// All steps together.
+    pub total: Figures,
+    /// See [`GraphCost::deviation`].
+    pub deviation: u128,
+    /// Operations.
+    pub flop: Flop,
+    /// Bytes of its weights.
+    pub weights: Bytes,
+    /// Inputs and outputs, which the caller allocates.
+    pub bound: Bytes,
+}
+
 /// The cost of one execution of a lowered graph.
 #[derive(Clone, Debug)]
 pub struct GraphCost {
@@ -88,19 +103,19 @@ pub struct GraphCost {
 }
 
 impl GraphCost {
-    /// The cost of a lowered graph. `f32_as`: see [`operator::cost`].
+    /// The cost of a lowered graph.
     ///
     /// # Errors
     /// As [`operator::cost`].
-    pub fn of(graph: &OpGraph, f32_as: Precision, machine: &Machine) -> Result<Self> {
-        Self::scheduled(graph, &schedule(graph)?, f32_as, machine)
+    pub fn of(graph: &OpGraph, machine: &Machine) -> Result<Self> {
+        Self::scheduled(graph, &schedule(graph)?, machine)
     }
 
     /// As [`GraphCost::of`], for a graph whose schedule is at hand.
     ///
     /// # Errors
     /// As [`operator::cost`].
-    pub fn scheduled(graph: &OpGraph, schedule: &Schedule, f32_as: Precision, machine: &Machine) -> Result<Self> {
+    pub fn scheduled(graph: &OpGraph, schedule: &Schedule, machine: &Machine) -> Result<Self> {
         let mut out = Self {
             steps: Vec::with_capacity(schedule.steps.len()),
             total: Figures::default(),
@@ -111,7 +126,7 @@ impl GraphCost {
             by_knob: BTreeMap::new(),
         };
         for (node, live) in schedule.steps.iter().zip(schedule.live()) {
-            out.push(graph, step(graph, *node, live, f32_as, machine)?);
+            out.push(graph, step(graph, *node, live, machine)?);
         }
         Ok(out)
     }
@@ -125,6 +140,12 @@ impl GraphCost {
             self.by_knob.entry(graph.node(step.node).knob.clone()).or_default().add(&step);
         }
         self.steps.push(step);
+    }
+
+    /// The figures without the steps.
+    pub fn figures(&self) -> GraphFigures {
+        let Self { total, deviation, flop, weights, bound, .. } = *self;
+        GraphFigures { total, deviation, flop, weights, bound }
     }
 
     /// Everything that is in memory at the worst step, without the machine's overhead.
@@ -169,8 +190,8 @@ impl GraphCost {
     }
 }
 
-fn step(graph: &OpGraph, node: NodeId, live: u64, f32_as: Precision, machine: &Machine) -> Result<StepCost> {
-    let cost = operator::cost(graph, node, f32_as, machine)?;
+fn step(graph: &OpGraph, node: NodeId, live: u64, machine: &Machine) -> Result<StepCost> {
+    let cost = operator::cost(graph, node, machine)?;
     Ok(StepCost {
         node,
         time: cost.time,
@@ -235,7 +256,7 @@ mod tests {
     #[test]
     fn figures_add_up_however_they_are_grouped() {
         let g = example();
-        let cost = GraphCost::of(&g, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        let cost = GraphCost::of(&g, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
         let total = cost.total.time;
         assert_eq!(cost.steps.iter().map(|s| s.time).sum::<Time>(), total);
         assert_eq!(cost.by_knob.values().map(|f| f.time).sum::<Time>(), total);
@@ -249,7 +270,7 @@ mod tests {
     fn memory_is_weights_bound_tensors_and_the_worst_step() {
         const T: u64 = 64 * 64 * 4;
         let g = example();
-        let cost = GraphCost::of(&g, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        let cost = GraphCost::of(&g, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
         // The constant is one, though two nodes hold it; x and y are bound; a product has one operand and one result alive.
         assert_eq!((cost.weights.0, cost.bound.0, cost.total.transient.0), (T, 2 * T, 2 * T));
         assert_eq!(cost.peak().0, 5 * T);

@@ -34,17 +34,16 @@ pub struct OperatorCost {
     pub scratch: Bytes,
 }
 
-/// The cost of a node of a lowered graph. `f32_as` says how products of f32 tensors are computed: [`Precision::F32`] or
-/// [`Precision::Tf32`].
+/// The cost of a node of a lowered graph.
 ///
 /// # Errors
 /// `internal/bug` for an operator that no provider runs; `model/unbound` if a symbol is left.
-pub fn cost(graph: &OpGraph, id: NodeId, f32_as: Precision, machine: &Machine) -> Result<OperatorCost> {
+pub fn cost(graph: &OpGraph, id: NodeId, machine: &Machine) -> Result<OperatorCost> {
     let node = graph.node(id);
     let wires = graph.inputs_of(id);
     let inputs: Vec<&TensorType> = wires.iter().map(|i| graph.ty(*i)).collect();
     let work = work(node, &inputs)?;
-    let kernel = latency(&work, precision(&inputs, node, f32_as), machine);
+    let kernel = latency(&work, precision(&inputs, node, graph.tf32), machine);
     Ok(OperatorCost { time: with_dispatch(&work, kernel.time, machine), kernel, scratch: Bytes(scratch(node, &inputs, machine)) })
 }
 
@@ -60,12 +59,13 @@ fn with_dispatch(work: &Work, kernel: Time, machine: &Machine) -> Time {
 }
 
 /// How the node multiplies: by the element type of what it reads first.
-fn precision(inputs: &[&TensorType], node: &Node, f32_as: Precision) -> Precision {
+fn precision(inputs: &[&TensorType], node: &Node, tf32: bool) -> Precision {
     match inputs.first().copied().or(node.outs.first()).map(|t| t.dtype) {
         Some(DType::F16) => Precision::F16,
         Some(DType::BF16) => Precision::Bf16,
         Some(DType::I8 | DType::U8) => Precision::Int8,
-        _ => f32_as,
+        _ if tf32 => Precision::Tf32,
+        _ => Precision::F32,
     }
 }
 
@@ -253,9 +253,9 @@ mod tests {
         let work = work_of(&g);
         assert_eq!(work.flop().0, 2 * 2 * 4 * 6 * 9 * 16);
         assert!(matches!(work, Work::Conv { extra_bytes: 24, in_elems: 512, .. }), "{work:?}");
-        let gpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("rtx3090").unwrap()).unwrap();
+        let gpu = cost(&g.0, g.1, &hwdb::machine("rtx3090").unwrap()).unwrap();
         assert_eq!(gpu.scratch.0, 2 * 4 * 9 * 16 * 4);
-        let cpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        let cpu = cost(&g.0, g.1, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
         assert_eq!(cpu.scratch.0, 0);
     }
 
@@ -264,9 +264,9 @@ mod tests {
         let g = last(&[2, 16, 12], |g, x| {
             g.add(Op::MultiHeadAttention(Attention { heads: 3, scale: 0.5 }), &[x, x, x], "y", &"".into()).unwrap()
         });
-        let cpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
+        let cpu = cost(&g.0, g.1, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
         assert_eq!(cpu.scratch.0, 3 * 2 * 16 * 12 * 4);
-        let gpu = cost(&g.0, g.1, Precision::F32, &hwdb::machine("rtx3090").unwrap()).unwrap();
+        let gpu = cost(&g.0, g.1, &hwdb::machine("rtx3090").unwrap()).unwrap();
         assert_eq!(gpu.scratch.0, 4 * 3 * 2 * 16);
     }
 
@@ -274,17 +274,17 @@ mod tests {
     fn small_nodes_cost_their_dispatch_and_views_nothing() {
         let machine = hwdb::machine("rtx3090").unwrap();
         let add = last(&[4], |g, x| g.add(Op::Binary(Binary::Add), &[x, x], "y", &"".into()).unwrap());
-        assert_eq!(cost(&add.0, add.1, Precision::F32, &machine).unwrap().time, Time::from_secs(machine.dispatch));
+        assert_eq!(cost(&add.0, add.1, &machine).unwrap().time, Time::from_secs(machine.dispatch));
         let view = last(&[4], |g, x| g.add(Op::Reshape { shape: vec![Dim::Const(2), Dim::Const(2)] }, &[x], "y", &"".into()).unwrap());
-        assert_eq!(cost(&view.0, view.1, Precision::F32, &machine).unwrap().time, Time(0));
+        assert_eq!(cost(&view.0, view.1, &machine).unwrap().time, Time(0));
         let cpu = hwdb::machine("x86-cpu-2core").unwrap();
-        assert_eq!(cost(&view.0, view.1, Precision::F32, &cpu).unwrap().time, Time(0));
+        assert_eq!(cost(&view.0, view.1, &cpu).unwrap().time, Time(0));
     }
 
     #[test]
     fn a_raised_operator_has_no_cost() {
         let g = last(&[4], |g, x| g.add(Op::Silu, &[x], "y", &"".into()).unwrap());
-        let e = cost(&g.0, g.1, Precision::F32, &hwdb::machine("rtx3090").unwrap()).unwrap_err();
+        let e = cost(&g.0, g.1, &hwdb::machine("rtx3090").unwrap()).unwrap_err();
         assert_eq!(e.code, "internal/bug");
     }
 }

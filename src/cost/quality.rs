@@ -10,6 +10,27 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::Precision;
 
+/// What is known of a plan's quality.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quality {
+    /// The same function as the reference.
+    Exact,
+    /// The noise of all answers together, from figures of others or measured ones.
+    Estimated(Noise),
+    /// An answer was taken of which nobody knows what it costs.
+    Unmeasured,
+}
+
+impl Quality {
+    /// In decibels; `None` if there is no noise, or nobody knows.
+    pub fn db(self) -> Option<f64> {
+        match self {
+            Self::Estimated(noise) => noise.db(),
+            Self::Exact | Self::Unmeasured => None,
+        }
+    }
+}
+
 /// Noise power relative to the signal, in units of 1e-15.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Noise(pub u64);

@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::tiny_folder::{Form, SEED, Shapes, tiny_folder};
 use super::*;
-use crate::ir::Program;
+use crate::ir::{OpGraph, Program};
 use crate::spec::WeightsSource;
 use crate::weights::{self, WeightExpr, evaluate, open_folder};
 
@@ -37,11 +37,11 @@ fn program(spec: &Spec, set: &[(&str, &str)]) -> Program {
         let config = model.decl.config.0.to_json();
         (name.clone(), build(&model.decl.architecture.value, &config, &model.component, name).expect("builds"))
     });
-    Program { models: graphs.collect(), pipeline }
+    Program { models: graphs.map(|(name, graph)| (name, std::sync::Arc::new(graph))).collect(), pipeline }
 }
 
 fn params(program: &Program) -> Vec<(String, String, WeightExpr)> {
-    let graphs: Vec<_> = program.models.values().cloned().collect();
+    let graphs: Vec<OpGraph> = program.models.values().map(|g| (**g).clone()).collect();
     let of = |g| super::models::params(std::slice::from_ref(g));
     let stage = |p: &WeightExpr| p.params()[0].0.to_owned();
     graphs.iter().flat_map(of).map(|(name, p)| (stage(&p), name, p)).collect()

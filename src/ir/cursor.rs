@@ -29,10 +29,6 @@ impl<'a> Cursor<'a> {
         self.line
     }
 
-    pub(super) fn text(&self) -> &'a str {
-        self.text
-    }
-
     pub(super) fn rest(&self) -> &'a str {
         &self.text[self.at..]
     }

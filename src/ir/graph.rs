@@ -88,6 +88,8 @@ pub struct OpGraph {
     defaults: BTreeMap<String, WeightExpr>,
     /// The model's config says that its activations leave the range of fp16 (`force_upcast`).
     pub needs_f32: bool,
+    /// Products of f32 tensors are taken in tf32: same tensors, fewer bits in the tensor cores.
+    pub tf32: bool,
     next: u32,
 }
 
@@ -107,6 +109,7 @@ impl OpGraph {
             outputs: Vec::new(),
             defaults: BTreeMap::new(),
             needs_f32: false,
+            tf32: false,
             next: 0,
         }
     }
@@ -315,6 +318,7 @@ impl OpGraph {
         let mut out = Self::new(self.name.clone());
         out.next = self.next;
         out.needs_f32 = self.needs_f32;
+        out.tf32 = self.tf32;
         out.defaults.clone_from(&self.defaults);
         let mut map: BTreeMap<NodeId, NodeId> = BTreeMap::new();
         for id in self.nodes() {

@@ -17,7 +17,6 @@ pub mod program;
 pub mod schedule;
 pub mod signature;
 pub mod standard;
-pub mod stays;
 pub mod text;
 pub mod types;
 pub mod verify;

@@ -133,7 +133,15 @@ impl<'a> Reader<'a> {
         }
         c.expect(" -> ")?;
         let mut outputs = Vec::new();
-        while !c.is_done() && !c.eat(" needs-f32") {
+        while !c.is_done() {
+            if c.eat(" needs-f32") {
+                scope.graph.needs_f32 = true;
+                continue;
+            }
+            if c.eat(" tf32") {
+                scope.graph.tf32 = true;
+                continue;
+            }
             if !outputs.is_empty() {
                 c.expect(", ")?;
             }
@@ -141,7 +149,6 @@ impl<'a> Reader<'a> {
             c.expect(" = ")?;
             outputs.push((name, ty, self.reference(c)?));
         }
-        scope.graph.needs_f32 = c.text().ends_with(" needs-f32");
         c.end()?;
         while let Some(mut line) = self.next_at(indent + 2) {
             self.node(&mut line, &mut scope, indent, depth)?;

@@ -1,5 +1,7 @@
 //! A program: a pipeline and the models that it calls. What is compiled, costed and tuned.
 
+use std::sync::Arc;
+
 use indexmap::IndexMap;
 
 use super::dim::Bindings;
@@ -13,15 +15,17 @@ use crate::diag::{Diagnostic, Result};
 pub struct Program {
     /// The dataflow.
     pub pipeline: Pipeline,
-    /// Each declared model, symbolic, in the order of declaration.
-    pub models: IndexMap<String, OpGraph>,
+    /// Each model, symbolic: those declared, and what passes made of them. Shared, as a program is copied for every arrangement of
+    /// its calls that a search looks at.
+    pub models: IndexMap<String, Arc<OpGraph>>,
 }
 
 /// One place where the pipeline calls a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSite {
-    /// The session that serves it: the model's name; a further call with other extents has the node's name behind it.
-    pub instance: String,
+    /// The session that serves it, as the call says; where it does not yet, the model's name, and for a further call with other
+    /// extents the node's name behind it.
+    pub session: String,
     /// The model.
     pub model: String,
     /// The node that calls it.
@@ -32,6 +36,8 @@ pub struct CallSite {
     pub times: u64,
     /// Extent of the axis along which the model acts on each item alone, or 1 if there is none.
     pub batch: i64,
+    /// Pieces along that axis into which the call is cut.
+    pub pieces: i64,
 }
 
 impl Program {
@@ -49,15 +55,43 @@ impl Program {
                     let extents: Vec<Vec<i64>> =
                         graph.inputs(id).iter().filter_map(|v| graph.value_type(*v)).map(super::pipeline::ValueType::dims).collect();
                     let node = graph.node(id).name.clone();
-                    let taken = sites.iter().any(|s| s.instance == call.model && s.extents != extents);
-                    let instance = if taken { format!("{}.{node}", call.model) } else { call.model.clone() };
+                    let session = call.placement.as_ref().map_or_else(|| name_of(sites, &call.model, &node, &extents), |p| p.session.clone());
+                    let pieces = call.placement.as_ref().map_or(1, |p| p.pieces);
                     let batch = self.batch(call, &extents);
-                    sites.push(CallSite { instance, model: call.model.clone(), node, extents, times, batch });
+                    sites.push(CallSite { session, model: call.model.clone(), node, extents, times, batch, pieces });
                 }
                 PipeOp::Loop(l) => self.collect(&l.body, times * l.steps.max(0) as u64, sites),
-                _ => {}
+                PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) | PipeOp::Load(_) | PipeOp::Unload(_) => {}
             }
         }
+    }
+
+    /// Changes every call, in the order of [`Program::calls`].
+    pub fn for_each_call(&mut self, change: &mut dyn FnMut(usize, &mut Call)) {
+        fn visit(graph: &mut PipeGraph, next: &mut usize, change: &mut dyn FnMut(usize, &mut Call)) {
+            for id in graph.order() {
+                match &mut graph.node_mut(id).op {
+                    PipeOp::Call(call) => {
+                        change(*next, call);
+                        *next += 1;
+                    }
+                    PipeOp::Loop(l) => visit(&mut l.body, next, change),
+                    PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) | PipeOp::Load(_) | PipeOp::Unload(_) => {}
+                }
+            }
+        }
+        visit(&mut self.pipeline.graph, &mut 0, change);
+    }
+
+    /// The first call of each session, in the order in which they run.
+    pub fn sessions(&self) -> Vec<CallSite> {
+        let mut first: Vec<CallSite> = Vec::new();
+        for site in self.calls() {
+            if first.iter().all(|s| s.session != site.session) {
+                first.push(site);
+            }
+        }
+        first
     }
 
     /// The extent of the symbol that leads the model's first input, where it leads the first output as well: such a model acts on
@@ -74,11 +108,11 @@ impl Program {
         }
     }
 
-    /// The graph that serves a call in `pieces` along the batch, bound to its extents and named after its instance.
+    /// The graph that serves one piece of a call, bound to its extents and named after its session.
     ///
     /// # Errors
     /// `graph/model-size` if the model cannot take the extents.
-    pub fn instance(&self, site: &CallSite, pieces: i64) -> Result<OpGraph> {
+    pub fn bound(&self, site: &CallSite) -> Result<OpGraph> {
         let graph = self.models.get(&site.model).ok_or_else(|| {
             Diagnostic::new("internal/bug", format!("the call `{}` names the model `{}`, which is not there", site.node, site.model))
         })?;
@@ -90,7 +124,7 @@ impl Program {
             .map(|((_, ty), extents)| {
                 let mut extents = extents.clone();
                 if let (Some(first), true) = (extents.first_mut(), cut(ty)) {
-                    *first /= pieces;
+                    *first /= site.pieces;
                 }
                 (ty.dtype, extents)
             })
@@ -99,9 +133,19 @@ impl Program {
             .unify(&given)
             .map_err(|mismatches| Diagnostic::new("graph/model-size", format!("`{}` cannot take {given:?}: {mismatches:?}", site.model)))?;
         let mut bound = graph.bind(&bindings)?;
-        bound.name.clone_from(&site.instance);
+        bound.name.clone_from(&site.session);
         Ok(bound)
     }
+}
+
+/// The session of a call that has none yet: that of an earlier call of the model with the same extents, or a name that is free.
+fn name_of(sites: &[CallSite], model: &str, node: &str, extents: &[Vec<i64>]) -> String {
+    if let Some(same) = sites.iter().find(|s| s.model == model && s.extents == extents) {
+        return same.session.clone();
+    }
+    let further = (2..).map(|n| format!("{model}.{node}.{n}"));
+    let mut names = [model.to_owned(), format!("{model}.{node}")].into_iter().chain(further);
+    names.find(|name| sites.iter().all(|s| s.session != *name)).unwrap_or_default()
 }
 
 /// Does each piece of a call along the batch see only its part of this input?

@@ -67,8 +67,8 @@ fn write_graph(out: &mut String, graph: &OpGraph, indent: &str, names: bool) -> 
         ids.iter().filter(|id| !matches!(graph.node(**id).op, Op::Input | Op::Weight(_))).enumerate().map(|(i, id)| (*id, i)).collect();
     let inputs = list(graph.inputs().iter().map(|i| input(graph, *i)));
     let outputs = list(graph.outputs().iter().map(|(n, o)| format!("{}: {} = {}", quoted(n), graph.ty(*o), reference(graph, &number, *o))));
-    let flag = if graph.needs_f32 { " needs-f32" } else { "" };
-    writeln!(out, "model {}({inputs}) -> {outputs}{flag}", quoted(&graph.name))?;
+    let flags = format!("{}{}", if graph.needs_f32 { " needs-f32" } else { "" }, if graph.tf32 { " tf32" } else { "" });
+    writeln!(out, "model {}({inputs}) -> {outputs}{flags}", quoted(&graph.name))?;
     for id in ids.iter().filter(|id| number.contains_key(id)) {
         let node = graph.node(*id);
         let args = list(graph.inputs_of(*id).iter().map(|o| reference(graph, &number, *o)));

@@ -41,7 +41,7 @@ pub fn program(spec: &Spec, set: &[(String, String)]) -> std::result::Result<Pro
     found.into_result(())?;
     let pipeline = resolve(spec, set, &|decl: &ModelDecl| signature(&models, spec, decl))?;
     pipeline::verify(&pipeline)?;
-    Ok(Program { pipeline, models })
+    Ok(Program { pipeline, models: models.into_iter().map(|(name, graph)| (name, Arc::new(graph))).collect() })
 }
 
 fn model(name: &str, decl: &ModelDecl) -> Result<OpGraph> {

@@ -33,7 +33,7 @@ pub fn answers(model: &Imported, path: &Path, machine: &Machine, given: &Choices
             let bind: Vec<String> = open.iter().map(|name| format!("--dim {name}=N")).collect();
             (open.join(", "), format!("bind them with {}, or leave --choose out", bind.join(" ")))
         };
-        let names: Vec<&str> = given.0.keys().map(String::as_str).collect();
+        let names: Vec<&str> = given.0.keys().map(crate::passes::KnobId::as_str).collect();
         let message = format!("`{}` cannot be answered while the model leaves sizes open: {open}", names.join("`, `"));
         return Err(Diagnostic::new("tune/open-dims", message).help(help).into());
     }
@@ -46,7 +46,7 @@ pub fn answers(model: &Imported, path: &Path, machine: &Machine, given: &Choices
             let d = Diagnostic::new("tune/given-twice", format!("the knob `{own}` is given two answers, `{answer}` under the name `{id}`"));
             return Err(d.help("leave one of them out").into());
         }
-        answers.set(&own, answer);
+        answers.set(own, answer);
     }
     answers.check(&knobs)?;
     Ok(answers)
@@ -94,7 +94,7 @@ mod tests {
 
     fn ask(dims: &[(&str, i64)], given: &[(&str, &str)]) -> std::result::Result<Choices, &'static str> {
         let mut choices = Choices::default();
-        given.iter().for_each(|(id, answer)| choices.set(id, *answer));
+        given.iter().for_each(|(id, answer)| choices.set(*id, *answer));
         let machine = crate::hwdb::machine("rtx3090").expect("an embedded profile");
         answers(&imported(dims), Path::new("dir/my.unet.onnx"), &machine, &choices).map_err(|d| d.code)
     }

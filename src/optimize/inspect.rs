@@ -16,7 +16,7 @@ use crate::hwdb::Machine;
 use crate::ir::op::Foreign;
 use crate::ir::{NodeId, Op, OpGraph, Outlet, TensorType, schedule};
 use crate::passes::manager::{Debugging, is_bound, run_passes};
-use crate::passes::{Checks, Choices, Remark};
+use crate::passes::{Checks, Choices, PassCx, Remark};
 
 /// The pass that recognises what plain operators spell.
 const RAISE: &str = "raise";
@@ -317,7 +317,8 @@ pub fn widest(graph: &OpGraph, most: usize) -> Vec<Made> {
 /// What a pass returns.
 pub fn sites(graph: &OpGraph, machine: &Machine) -> Result<Vec<Sites>> {
     let debugging = Debugging { stop_after: Some(RAISE.into()), ..Debugging::default() };
-    let done = run_passes(&passes(Level::Full), graph, machine, &Choices::default(), Checks::Traced, &debugging)?;
+    let cx = PassCx { machine, choices: &Choices::default(), debugging: &debugging };
+    let done = run_passes(&passes(Level::Full), graph, &cx, Checks::Traced)?;
     Ok(grouped(done.trace.records.iter().filter(|r| r.id == RAISE).flat_map(|r| &r.remarks)))
 }
 

@@ -7,7 +7,7 @@ use crate::hwdb::Machine;
 use crate::import::onnx::Imported;
 use crate::ir::{NodeId, Op, OpGraph};
 use crate::passes::manager::{Debugging, run_passes};
-use crate::passes::{Checks, Choices, Compiled, Pass, pipeline};
+use crate::passes::{Checks, Choices, Compiled, Pass, PassCx, operators};
 
 /// How much of a model may change. Every level computes the same function.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -34,7 +34,7 @@ pub fn passes(level: Level) -> Vec<Box<dyn Pass>> {
         Level::Basic => LOWERING.contains(&id) || BASIC.contains(&id),
         Level::Full => true,
     };
-    pipeline().into_iter().filter(|p| wanted(p.info().id)).collect()
+    operators().into_iter().filter(|p| wanted(p.info().id)).collect()
 }
 
 /// A model after the passes of a level.
@@ -42,7 +42,7 @@ pub fn passes(level: Level) -> Vec<Box<dyn Pass>> {
 /// # Errors
 /// What a pass returns.
 pub fn optimize(model: &Imported, machine: &Machine, choices: &Choices, level: Level, debugging: &Debugging) -> Result<Compiled> {
-    run_passes(&passes(level), &model.graph, machine, choices, Checks::Traced, debugging)
+    run_passes(&passes(level), &model.graph, &PassCx { machine, choices, debugging }, Checks::Traced)
 }
 
 /// The operators that the outputs depend on, in order.

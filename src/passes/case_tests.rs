@@ -73,7 +73,7 @@ fn run(pass: &dyn Pass, graph: &mut OpGraph, case: &Case<'_>) -> Result<Vec<Rema
     let machine = crate::hwdb::machine(case.machine).unwrap();
     let name = graph.name.clone();
     let mut rw = Rewriter::new(&name, graph);
-    pass.run(&mut rw, &PassCx { machine: &machine, choices: &case.choices })?;
+    pass.run(&mut rw, &PassCx { machine: &machine, choices: &case.choices, debugging: &Debugging::default() })?;
     Ok(rw.finish())
 }
 
@@ -119,7 +119,7 @@ fn outcome(pass: &dyn Pass, case: &Case<'_>) -> (String, String, String) {
 }
 
 fn passes() -> BTreeMap<&'static str, Box<dyn Pass>> {
-    pipeline().into_iter().map(|p| (p.info().id, p)).collect()
+    operators().into_iter().map(|p| (p.info().id, p)).collect()
 }
 
 #[test]

@@ -22,6 +22,7 @@ static INFO: PassInfo = PassInfo {
     id: "chunk-feed-forward",
     summary: "compute feed-forward blocks over one part of the rows at a time",
     effect: Effect::Exact,
+    asks: Some(Scope::Segment),
     requires: &[Property::Bound, Property::Typed],
     establishes: &[],
     example: "
@@ -52,15 +53,10 @@ impl Pass for ChunkFeedForward {
             let most = extents.entry(knob_id(graph, &region)).or_insert(1);
             *most = region.extent.max(*most);
         }
-        let knob = |(id, extent): (String, i64)| Knob {
-            id,
-            scope: Scope::Segment,
-            domain: counts(extent, MOST).iter().map(ToString::to_string).collect(),
-            on_request: Vec::new(),
-            effect: Effect::Exact,
-            about: "pieces in which feed-forward blocks are computed".into(),
-        };
-        extents.into_iter().map(knob).filter(|k| k.domain.len() > 1).collect()
+        let words = |extent| counts(extent, MOST).into_iter().map(|n| n.to_string());
+        let about = "pieces in which feed-forward blocks are computed";
+        let knob = |(id, extent): (String, i64)| Knob::exact(id, Scope::Segment, words(extent), about);
+        extents.into_iter().map(knob).filter(|k| k.answers.len() > 1).collect()
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {

@@ -23,6 +23,7 @@ static INFO: PassInfo = PassInfo {
     id: "chunk-frames",
     summary: "compute convolutions and norms over some frames at a time",
     effect: Effect::Exact,
+    asks: Some(Scope::Segment),
     requires: &[Property::Bound, Property::Typed],
     establishes: &[],
     example: "
@@ -53,14 +54,9 @@ impl Pass for ChunkFrames {
         for region in sites(graph) {
             extents.insert(knob_id(graph, &region), region.extent);
         }
-        let knob = |(id, extent): (String, i64)| Knob {
-            id,
-            scope: Scope::Segment,
-            domain: counts(extent, MOST).iter().map(ToString::to_string).collect(),
-            on_request: Vec::new(),
-            effect: Effect::Exact,
-            about: "pieces of the frames axis in which spatial blocks are computed".into(),
-        };
+        let words = |extent| counts(extent, MOST).into_iter().map(|n| n.to_string());
+        let about = "pieces of the frames axis in which spatial blocks are computed";
+        let knob = |(id, extent): (String, i64)| Knob::exact(id, Scope::Segment, words(extent), about);
         extents.into_iter().map(knob).collect()
     }
 

@@ -22,6 +22,7 @@ static INFO: PassInfo = PassInfo {
     id: "eliminate",
     summary: "remove dead nodes, compute equal nodes once",
     effect: Effect::Exact,
+    asks: None,
     requires: &[],
     establishes: &[],
     example: "

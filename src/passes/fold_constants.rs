@@ -27,6 +27,7 @@ static INFO: PassInfo = PassInfo {
     id: "fold-constants",
     summary: "compute at compile time what depends on constants only",
     effect: Effect::Exact,
+    asks: None,
     requires: &[],
     establishes: &[],
     example: "

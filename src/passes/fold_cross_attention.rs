@@ -17,6 +17,7 @@ static INFO: PassInfo = PassInfo {
     id: "fold-cross-attention",
     summary: "attention over one key is that key's value",
     effect: Effect::Exact,
+    asks: None,
     requires: &[],
     establishes: &[],
     example: "

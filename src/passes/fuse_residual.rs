@@ -17,6 +17,7 @@ static INFO: PassInfo = PassInfo {
     id: "fuse-residual",
     summary: "let a convolution start its sums from the tensor that is added",
     effect: Effect::Exact,
+    asks: None,
     requires: &[Property::Lowered, Property::Flat],
     establishes: &[],
     example: "

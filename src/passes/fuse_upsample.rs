@@ -21,6 +21,7 @@ static INFO: PassInfo = PassInfo {
     id: "fuse-upsample",
     summary: "convolve an enlarged image by a transposed convolution of the small one",
     effect: Effect::Exact,
+    asks: None,
     requires: &[Property::Lowered, Property::Flat],
     establishes: &[],
     example: "
@@ -184,7 +185,7 @@ mod tests {
             let mut after = before.clone();
             let machine = hwdb::machine("x86-cpu-2core").unwrap();
             let mut rw = Rewriter::new("m", &mut after);
-            FuseUpsample.run(&mut rw, &PassCx { machine: &machine, choices: &Choices::default() }).unwrap();
+            FuseUpsample.run(&mut rw, &PassCx { machine: &machine, choices: &Choices::default(), debugging: &crate::passes::Debugging::default() }).unwrap();
             let enlarged = axes.iter().any(|a| a.1 > 1);
             prop_assert_eq!(rw.finish().iter().any(|r| r.applied), enlarged);
             verify(&after).map_err(|d| TestCaseError::fail(format!("{d:?}")))?;

@@ -1,38 +1,60 @@
 //! `guidance`: runs the halves of classifier-free guidance in one call or one after the other.
 //!
 //! A call whose model acts on each batch item alone may be cut along the batch axis: same result, half the activations, the
-//! weights read twice (`docs/facts/svd.md` 2.7, rewrite 3). This is the one pass on the pipeline level; it decides the batch
-//! that a model's graph is bound to, so it runs before all others. Global knob: it changes every tensor of the model.
+//! weights read twice (`docs/facts/svd.md` 2.7, rewrite 3). It decides the batch that a session's graph is bound to. One knob for
+//! each session: it changes every tensor of the model.
 
-use super::{Choices, Effect, Knob, Scope};
+use super::{Effect, Knob, Pass, PassCx, PassInfo, Rewriter, Scope, Why};
+use crate::diag::Result;
+use crate::hwdb::Machine;
+use crate::ir::Program;
+use crate::ir::pipeline::Placement;
 
-/// The pass.
-#[derive(Clone, Copy, Debug)]
-pub struct Guidance;
+pub(super) struct Guidance;
 
-impl Guidance {
-    /// Stable name.
-    pub const ID: &'static str = "guidance";
+static INFO: PassInfo = PassInfo {
+    id: "guidance",
+    summary: "run the halves of guidance in one call, or one after the other",
+    effect: Effect::Exact,
+    asks: Some(Scope::Model),
+    requires: &[],
+    establishes: &[],
+    example: "\
+choose: unet.guidance=serial
+%noise = call unet(sample=%twice) {session=unet, device=rtx3090}
+becomes
+%noise = call unet(sample=%twice) {session=unet, device=rtx3090, pieces=2}
+",
+};
 
-    /// The knob of a call on `batch` items, if there is something to cut.
-    pub fn knob(model: &str, batch: i64) -> Option<Knob> {
-        (batch > 1).then(|| Knob {
-            id: Self::knob_id(model),
-            scope: Scope::Global,
-            domain: vec!["batched".into(), "serial".into()],
-            on_request: Vec::new(),
-            effect: Effect::Exact,
-            about: "the halves of guidance in one call, or one after the other".into(),
-        })
+fn knob_id(session: &str) -> String {
+    format!("{session}.guidance")
+}
+
+impl Pass<Program> for Guidance {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
     }
 
-    /// The knob's id.
-    pub fn knob_id(model: &str) -> String {
-        format!("{model}.guidance")
+    fn knobs(&self, program: &Program, _: &Machine) -> Vec<Knob> {
+        let about = "the halves of guidance in one call, or one after the other";
+        let cut = program.sessions().into_iter().filter(|s| s.batch > 1);
+        cut.map(|s| Knob::exact(knob_id(&s.session), Scope::Model, ["batched", "serial"], about)).collect()
     }
 
-    /// How many pieces a call on `batch` items runs in.
-    pub fn pieces(model: &str, batch: i64, choices: &Choices) -> i64 {
-        if choices.get(&Self::knob_id(model)) == Some("serial") { batch } else { 1 }
+    fn run(&self, rw: &mut Rewriter<'_, Program>, cx: &PassCx<'_>) -> Result<()> {
+        for (i, site) in rw.graph().calls().into_iter().enumerate().filter(|(_, s)| s.batch > 1) {
+            let knob = knob_id(&site.session);
+            if cx.choices.get(&knob) != Some("serial") {
+                continue;
+            }
+            let why = Why::new("one-after-the-other").with("pieces", site.batch);
+            let placement = Placement { session: site.session, pieces: site.batch, device: cx.machine.key.clone() };
+            rw.apply(&site.node, Some(&knob), why, |e| {
+                e.place(i, placement);
+                Ok(())
+            })?;
+        }
+        Ok(())
     }
 }

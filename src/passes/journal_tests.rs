@@ -1,6 +1,6 @@
 //! The Rewriter takes failed edits back, and the manager holds passes to their word.
 
-use super::manager::{Debugging, run_passes};
+use super::manager::run_passes;
 use super::*;
 use crate::diag::Diagnostic;
 use crate::hwdb;
@@ -110,7 +110,7 @@ impl Pass for Liar {
 }
 
 const fn info(requires: &'static [Property]) -> PassInfo {
-    PassInfo { id: "liar", summary: "for tests", effect: Effect::Exact, requires, establishes: &[Property::Flat], example: "" }
+    PassInfo { id: "liar", summary: "for tests", effect: Effect::Exact, asks: None, requires, establishes: &[Property::Flat], example: "" }
 }
 
 /// The code of the error when these are all the passes.
@@ -118,7 +118,7 @@ fn check(info: &'static PassInfo, run: fn(&mut Rewriter<'_>) -> Result<()>, expe
     let graph = parse::parse(MODEL).unwrap();
     let machine = hwdb::machine("x86-cpu-2core").unwrap();
     let passes: Vec<Box<dyn Pass>> = vec![Box::new(Liar { info, run })];
-    let got = run_passes(&passes, &graph, &machine, &Choices::default(), Checks::Full, &Debugging::default());
+    let got = run_passes(&passes, &graph, &PassCx { machine: &machine, choices: &Choices::default(), debugging: &Debugging::default() }, Checks::Full);
     assert_eq!(got.map_or_else(|d| d.code, |_| ""), expect);
 }
 
@@ -163,7 +163,7 @@ fn stopping_and_leaving_out_go_by_name() {
     let graph = parse::parse(MODEL).unwrap();
     let machine = hwdb::machine("x86-cpu-2core").unwrap();
     let ran = |debugging: Debugging| {
-        let out = compile(&graph, &machine, &Choices::default(), Checks::Full, &debugging).unwrap();
+        let out = compile_graph(&graph, &machine, &Choices::default(), Checks::Full, &debugging).unwrap();
         out.trace.records.iter().map(|r| (r.id, r.status == Status::Disabled)).collect::<Vec<_>>()
     };
     let all = ran(Debugging::default());

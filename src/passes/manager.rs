@@ -1,17 +1,18 @@
-//! The pass manager: runs the order over one model and holds every pass to its word.
+//! The pass manager: runs passes over one unit, a program or the graph of a session, and holds every pass to its word.
 //!
-//! After each pass it verifies the graph, compares the interface, and compares the text with the remarks: a pass that changed
+//! After each pass it verifies the unit, compares the interface, and compares the text with the remarks: a pass that changed
 //! the graph without a remark, or remarks without a change, fails the compile. [`Checks::Traced`] leaves the comparisons out,
 //! [`Checks::Fast`] the remarks too; the search
 //! uses it for graphs that it will compile again with [`Checks::Full`] before anything is shown.
 
 use std::time::Instant;
 
+use super::level::Level;
 use super::trace::{PassRecord, Status, Trace};
-use super::{Choices, Knob, Pass, PassCx, Property, Rewriter, pipeline};
+use super::{Choices, Knob, Pass, PassCx, Property, Rewriter, Scope, operators};
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::ir::{DType, OpGraph, TensorType, text, verify};
+use crate::ir::{DType, OpGraph, verify};
 
 /// How closely passes are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +23,12 @@ pub enum Checks {
     Traced,
     /// Verify once at the end; no remarks, and new nodes have no names.
     Fast,
+}
+
+impl Checks {
+    fn rewriter<'a, L: Level>(self, unit: &'a str, graph: &'a mut L) -> Rewriter<'a, L> {
+        if self == Self::Fast { Rewriter::silent(unit, graph) } else { Rewriter::new(unit, graph) }
+    }
 }
 
 /// Where to stop and what to leave out; for `explain` and for finding a wrong pass.
@@ -42,114 +49,137 @@ pub struct Compiled {
     pub trace: Trace,
 }
 
-/// Runs all passes over a bound graph.
-///
-/// # Errors
-/// What a pass returns, or `pass/misreported` and `pass/order` if a pass or the order is wrong.
-pub fn compile(graph: &OpGraph, machine: &Machine, choices: &Choices, checks: Checks, debugging: &Debugging) -> Result<Compiled> {
-    run_passes(&pipeline(), graph, machine, choices, checks, debugging)
-}
-
 /// Does every tensor that vidc computes with have a size?
 pub fn is_bound(graph: &OpGraph) -> bool {
     graph.nodes().into_iter().all(|id| graph.node(id).outs.iter().all(|t| t.dtype == DType::Opaque || t.dims().is_some()))
 }
 
-/// Runs these passes in this order; see [`compile`]. Over a graph with symbolic dims, those that need sizes are left out.
+/// Runs passes in this order over one operator graph. Over a graph with symbolic dims, those that need sizes are left out.
 ///
 /// # Errors
-/// As [`compile`].
-pub fn run_passes(
-    passes: &[Box<dyn Pass>],
-    graph: &OpGraph,
-    machine: &Machine,
-    choices: &Choices,
-    checks: Checks,
-    debugging: &Debugging,
-) -> Result<Compiled> {
-    let cx = PassCx { machine, choices };
+/// What a pass returns, or `pass/misreported` and `pass/order` if a pass or the order is wrong.
+pub fn run_passes(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>, checks: Checks) -> Result<Compiled> {
     let mut out = Compiled { graph: graph.clone(), trace: Trace::default() };
     let bound = is_bound(graph);
-    let mut established = if bound { vec![Property::Bound] } else { Vec::new() };
+    let established = if bound { vec![Property::Bound] } else { Vec::new() };
+    let mut run = Run { unit: &graph.name, established, sized: bound, cx, checks, records: Vec::new() };
     for (i, pass) in passes.iter().enumerate() {
-        let info = pass.info();
-        if debugging.disable.iter().any(|d| d == info.id) {
-            out.trace.records.push(record(&**pass, &out.graph, Status::Disabled));
-            established.extend(info.establishes);
-            continue;
-        }
-        if !bound && info.requires.contains(&Property::Bound) {
-            out.trace.records.push(record(&**pass, &out.graph, Status::Skipped));
-            established.extend(info.establishes);
-            continue;
-        }
-        if let Some(missing) = info.requires.iter().find(|r| !established.contains(r)) {
-            return Err(Box::new(Diagnostic::new(
-                "pass/order",
-                format!("`{}` needs {missing:?}, which no earlier pass establishes", info.id),
-            )));
-        }
-        step(&**pass, &mut out, &cx, checks)?;
-        established.extend(info.establishes);
-        let last = passes[i + 1..].iter().all(|later| later.info().id != info.id);
-        if last && debugging.stop_after.as_deref() == Some(info.id) {
+        run.pass(&**pass, &mut out.graph)?;
+        let id = pass.info().id;
+        let last = passes[i + 1..].iter().all(|later| later.info().id != id);
+        if last && cx.debugging.stop_after.as_deref() == Some(id) {
+            out.trace.records = run.records;
             return Ok(out);
         }
     }
+    out.trace.records = run.records;
     verify(&out.graph)?;
     Ok(out)
 }
 
-fn record(pass: &dyn Pass, graph: &OpGraph, status: Status) -> PassRecord {
+/// Runs all passes over the graph of one model that comes without a pipeline.
+///
+/// # Errors
+/// As [`run_passes`].
+pub fn compile_graph(graph: &OpGraph, machine: &Machine, choices: &Choices, checks: Checks, debugging: &Debugging) -> Result<Compiled> {
+    run_passes(&operators(), graph, &PassCx { machine, choices, debugging }, checks)
+}
+
+/// The knobs that the passes offer for a bound graph that comes without a pipeline.
+///
+/// # Errors
+/// What a pass returns.
+pub fn offered_knobs(graph: &OpGraph, machine: &Machine) -> Result<Vec<Knob>> {
+    let cx = PassCx { machine, choices: &Choices::default(), debugging: &Debugging::default() };
+    Ok(offered(&operators(), graph, &cx)?.knobs)
+}
+
+/// Passes over one unit.
+pub(super) struct Run<'a> {
+    /// The unit's name.
+    pub(super) unit: &'a str,
+    /// What passes before have established.
+    pub(super) established: Vec<Property>,
+    /// Are there sizes? Passes that need them are left out if not.
+    pub(super) sized: bool,
+    pub(super) cx: &'a PassCx<'a>,
+    pub(super) checks: Checks,
+    /// What was done.
+    pub(super) records: Vec<PassRecord>,
+}
+
+impl Run<'_> {
+    /// Runs one pass, unless it is switched off or needs sizes that are not there.
+    pub(super) fn pass<L: Level>(&mut self, pass: &dyn Pass<L>, graph: &mut L) -> Result<()> {
+        let info = pass.info();
+        let idle = if self.cx.debugging.disable.iter().any(|d| d == info.id) {
+            Some(Status::Disabled)
+        } else if !self.sized && info.requires.contains(&Property::Bound) {
+            Some(Status::Skipped)
+        } else {
+            None
+        };
+        match (idle, info.requires.iter().find(|r| !self.established.contains(r))) {
+            (Some(status), _) => self.records.push(record(pass, self.unit, graph, status)),
+            (None, Some(missing)) => {
+                let message = format!("`{}` needs {missing:?}, which no earlier pass establishes", info.id);
+                return Err(Box::new(Diagnostic::new("pass/order", message)));
+            }
+            (None, None) => self.step(pass, graph)?,
+        }
+        self.established.extend(info.establishes);
+        Ok(())
+    }
+
+    fn step<L: Level>(&mut self, pass: &dyn Pass<L>, graph: &mut L) -> Result<()> {
+        let mut entry = record(pass, self.unit, graph, Status::Unchanged);
+        let before = (self.checks == Checks::Full).then(|| (graph.canonical(), graph.interface()));
+        let start = Instant::now();
+        let mut rw = self.checks.rewriter(self.unit, graph);
+        pass.run(&mut rw, self.cx).map_err(|d| Box::new(d.note(format!("in the pass `{}` over `{}`", entry.id, self.unit))))?;
+        let (inner, remarks) = rw.finish_all();
+        self.records.extend(inner);
+        entry.remarks = remarks;
+        entry.elapsed = start.elapsed();
+        entry.nodes_after = graph.size();
+        if entry.remarks.iter().any(|r| r.applied) {
+            entry.status = Status::Changed;
+        }
+        if let Some((text, interface)) = before {
+            hold_to_word(pass, graph, &entry, &text, &interface)?;
+        }
+        self.records.push(entry);
+        Ok(())
+    }
+}
+
+fn record<L: Level>(pass: &dyn Pass<L>, unit: &str, graph: &L, status: Status) -> PassRecord {
     PassRecord {
         id: pass.info().id,
-        unit: graph.name.clone(),
+        unit: unit.into(),
         status,
-        nodes_before: graph.len(),
-        nodes_after: graph.len(),
+        nodes_before: graph.size(),
+        nodes_after: graph.size(),
         remarks: Vec::new(),
         elapsed: std::time::Duration::ZERO,
     }
 }
 
-fn step(pass: &dyn Pass, out: &mut Compiled, cx: &PassCx<'_>, checks: Checks) -> Result<()> {
-    let mut entry = record(pass, &out.graph, Status::Unchanged);
-    let before = (checks == Checks::Full).then(|| (text::canonical(&out.graph), interface(&out.graph)));
-    let start = Instant::now();
-    let unit = out.graph.name.clone();
-    let mut rw = match checks {
-        Checks::Full | Checks::Traced => Rewriter::new(&unit, &mut out.graph),
-        Checks::Fast => Rewriter::silent(&unit, &mut out.graph),
-    };
-    pass.run(&mut rw, cx).map_err(|d| Box::new(d.note(format!("in the pass `{}` over `{unit}`", entry.id))))?;
-    entry.remarks = rw.finish();
-    entry.elapsed = start.elapsed();
-    entry.nodes_after = out.graph.len();
-    if entry.remarks.iter().any(|r| r.applied) {
-        entry.status = Status::Changed;
-    }
-    if let Some((text, interface_before)) = before {
-        hold_to_word(pass, out, &entry, &text, &interface_before)?;
-    }
-    out.trace.records.push(entry);
-    Ok(())
-}
-
-fn hold_to_word(
-    pass: &dyn Pass,
-    out: &Compiled,
+fn hold_to_word<L: Level>(
+    pass: &dyn Pass<L>,
+    graph: &L,
     entry: &PassRecord,
     text_before: &str,
-    interface_before: &[(String, TensorType)],
+    interface_before: &[(String, String)],
 ) -> Result<()> {
-    verify(&out.graph).map_err(|d| Box::new(d.note(format!("after the pass `{}`", pass.info().id))))?;
+    graph.check().map_err(|d| Box::new(d.note(format!("after the pass `{}`", pass.info().id))))?;
     // The text leaves out constants that nobody reads.
-    let changed = entry.nodes_after != entry.nodes_before || text::canonical(&out.graph) != text_before;
+    let changed = entry.nodes_after != entry.nodes_before || graph.canonical() != text_before;
     if changed != (entry.status == Status::Changed) {
         let says = if changed { "changed the graph and says it did not" } else { "says it changed the graph and did not" };
         return Err(Box::new(Diagnostic::new("pass/misreported", format!("the pass `{}` {says}", pass.info().id))));
     }
-    if interface(&out.graph) != interface_before {
+    if graph.interface() != interface_before {
         return Err(Box::new(Diagnostic::new(
             "pass/interface",
             format!("the pass `{}` changed the inputs or outputs of `{}`", pass.info().id, entry.unit),
@@ -158,53 +188,65 @@ fn hold_to_word(
     Ok(())
 }
 
-fn interface(graph: &OpGraph) -> Vec<(String, TensorType)> {
-    let inputs = graph.inputs().iter().map(|i| (graph.node(*i).name.clone(), graph.node(*i).outs[0].clone()));
-    inputs.chain(graph.outputs().iter().map(|(n, o)| (n.clone(), graph.ty(*o).clone()))).collect()
+/// A graph after the passes that answer the knobs of the whole model, and after all of them; and what was asked on the way.
+pub struct Offered {
+    /// What compiles that differ in the answers of segments alone have in common.
+    pub head: OpGraph,
+    /// The graph with plain answers of all segments.
+    pub plain: OpGraph,
+    /// The knobs of the model and of its segments.
+    pub knobs: Vec<Knob>,
 }
 
-/// The last pass that answers a global knob; what runs up to it does not depend on segment knobs.
-const HEAD_ENDS: &str = "assign-precision";
-
-/// The graph after the passes that no segment knob concerns: what compiles that differ in segment answers alone have in common.
-///
-/// # Errors
-/// As [`compile`].
-pub fn head(graph: &OpGraph, machine: &Machine, globals: &Choices) -> Result<OpGraph> {
-    let debugging = Debugging { stop_after: Some(HEAD_ENDS.into()), ..Debugging::default() };
-    compile(graph, machine, globals, Checks::Fast, &debugging).map(|c| c.graph)
+/// How many of these passes stand up to the last that answers a knob of the whole model: what they make does not depend on the
+/// answers of segments.
+fn head_length(passes: &[Box<dyn Pass>]) -> usize {
+    passes.iter().rposition(|p| p.info().asks == Some(Scope::Model)).map_or(0, |i| i + 1)
 }
 
-/// The rest of the passes over a [`head`] made with the same global answers; the graph is that of [`compile`].
+/// Runs the passes over a bound graph for its figures alone, and collects the knobs that they offer: each pass sees what the passes
+/// before it leave with plain answers, so that sites which fold away offer nothing.
 ///
 /// # Errors
-/// As [`compile`].
-pub fn tail(head: &OpGraph, machine: &Machine, choices: &Choices) -> Result<OpGraph> {
-    let cx = PassCx { machine, choices };
-    let mut out = Compiled { graph: head.clone(), trace: Trace::default() };
-    for pass in pipeline().iter().skip_while(|p| p.info().id != HEAD_ENDS).skip(1) {
-        step(&**pass, &mut out, &cx, Checks::Fast)?;
-    }
-    Ok(out.graph)
-}
-
-/// The knobs that the passes offer for a bound graph: each pass sees what the passes before it leave with plain answers, so
-/// that sites which fold away offer nothing.
-///
-/// # Errors
-/// What a pass returns.
-pub fn offered_knobs(graph: &OpGraph, machine: &Machine) -> Result<Vec<Knob>> {
-    let choices = Choices::default();
-    let cx = PassCx { machine, choices: &choices };
-    let mut out = Compiled { graph: graph.clone(), trace: Trace::default() };
-    let mut knobs = Vec::new();
-    for pass in pipeline() {
-        for knob in pass.knobs(&out.graph, machine) {
-            if knob.domain.len() + knob.on_request.len() > 1 && knobs.iter().all(|k: &Knob| k.id != knob.id) {
+/// As [`run_passes`].
+pub fn offered(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>) -> Result<Offered> {
+    let length = head_length(passes);
+    let mut plain = graph.clone();
+    let mut head = graph.clone();
+    let mut knobs: Vec<Knob> = Vec::new();
+    let mut run = Run { unit: &graph.name, established: vec![Property::Bound], sized: true, cx, checks: Checks::Fast, records: Vec::new() };
+    for (i, pass) in passes.iter().enumerate() {
+        let new = pass.knobs(&plain, cx.machine).into_iter().filter(|k| k.answers.len() > 1);
+        for knob in new {
+            if knobs.iter().all(|k| k.id != knob.id) {
                 knobs.push(knob);
             }
         }
-        step(&*pass, &mut out, &cx, Checks::Fast)?;
+        run.pass(&**pass, &mut plain)?;
+        if i + 1 == length {
+            head = plain.clone();
+        }
     }
-    Ok(knobs)
+    Ok(Offered { head, plain, knobs })
+}
+
+/// The graph after the passes that no segment's knob concerns.
+///
+/// # Errors
+/// As [`run_passes`].
+pub fn head(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>) -> Result<OpGraph> {
+    run_passes(&passes[..head_length(passes)], graph, cx, Checks::Fast).map(|c| c.graph)
+}
+
+/// The rest of the passes over a [`head`] made with the same answers of the model; the graph is that of [`run_passes`].
+///
+/// # Errors
+/// As [`run_passes`].
+pub fn tail(passes: &[Box<dyn Pass>], head: &OpGraph, cx: &PassCx<'_>) -> Result<OpGraph> {
+    let (done, rest) = passes.split_at(head_length(passes));
+    let mut graph = head.clone();
+    let established = done.iter().flat_map(|p| p.info().establishes).copied().chain([Property::Bound]).collect();
+    let mut run = Run { unit: &head.name, established, sized: true, cx, checks: Checks::Fast, records: Vec::new() };
+    rest.iter().try_for_each(|pass| run.pass(&**pass, &mut graph))?;
+    Ok(graph)
 }

@@ -29,6 +29,7 @@ static INFO: PassInfo = PassInfo {
     id: "merge-linears",
     summary: "compute linear layers over a few rows as one, and let them take biases of others",
     effect: Effect::Exact,
+    asks: None,
     requires: &[Property::Bound, Property::Typed],
     establishes: &[],
     example: "

@@ -1,15 +1,17 @@
 //! The passes: one file a pass, one order, one way to change a graph.
 //!
-//! A pass looks at one model's operator graph, edits it through the [`Rewriter`] and gives a reason for each edit. What has
-//! several answers worth searching is a [`Knob`] that the pass offers and the tuner answers. [`pipeline`] is the order, with a
-//! reason per line; [`Manager`](manager) runs it, verifies after every pass and writes the [`Trace`].
+//! A pass looks at a program, or at one model's operator graph, edits it through the [`Rewriter`] and gives a reason for each edit.
+//! What has several answers worth searching is a [`Knob`] that the pass offers and the tuner answers. [`fn@order`] is the order, with a
+//! reason per line; the [`manager`] runs it, verifies after every pass and writes the [`Trace`].
 
-pub mod assign_precision;
+mod assign_precision;
+mod assign_sessions;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod case_tests;
 mod chunk_feed_forward;
 mod chunk_frames;
+mod edit;
 mod eliminate;
 mod fold_affine;
 mod fold_constants;
@@ -17,13 +19,15 @@ mod fold_cross_attention;
 mod fuse_residual;
 mod fuse_upsample;
 mod guidance;
-pub mod hoist;
+mod hoist;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod journal_tests;
 mod knob;
+mod level;
 pub mod manager;
 mod merge_linears;
+mod place_loads;
 mod place_views;
 mod program;
 #[cfg(test)]
@@ -31,11 +35,11 @@ mod program;
 mod property_tests;
 mod raise;
 mod regions;
-mod residency;
 mod rewriter;
 mod schedule;
 mod select_kernels;
 mod sink_repeat;
+mod stays;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -45,17 +49,18 @@ mod unroll_chunks;
 
 use serde::Serialize;
 
-pub use guidance::Guidance;
-pub use knob::{Choices, Effect, Knob, Scope};
-pub use manager::{Checks, Compiled, compile, offered_knobs};
-pub use program::Planned;
-pub use residency::{RESIDENCY, residency, residency_knob};
-pub use rewriter::{Edit, Fact, Remark, Rewriter, Why};
+pub use edit::Edit;
+pub use knob::{Answer, Choices, Effect, Figure, Knob, KnobId, Scope};
+pub use level::{Level, ProgramEdit};
+pub use manager::{Checks, Compiled, Debugging, compile_graph, offered_knobs};
+pub use program::{Arranged, Lowered, Passes, Planned};
+pub use place_loads::RESIDENCY;
+pub use rewriter::{Fact, Remark, Rewriter, Why};
 pub use trace::{PassRecord, Status, Trace};
 
 use crate::diag::Result;
 use crate::hwdb::Machine;
-use crate::ir::OpGraph;
+use crate::ir::{OpGraph, Program};
 
 /// What a pass is.
 #[derive(Debug, Serialize)]
@@ -66,11 +71,13 @@ pub struct PassInfo {
     pub summary: &'static str,
     /// The strongest effect that it can have.
     pub effect: Effect,
+    /// What its knobs are questions about, if it offers any.
+    pub asks: Option<Scope>,
     /// Properties that must hold before.
     pub requires: &'static [Property],
     /// Properties that hold afterwards.
     pub establishes: &'static [Property],
-    /// Operator graph before and after, as canonical text of the example that `tests` runs.
+    /// What it works on before and after, as canonical text of the example that `tests` runs.
     pub example: &'static str,
 }
 
@@ -97,61 +104,112 @@ pub struct PassCx<'a> {
     pub machine: &'a Machine,
     /// The answers.
     pub choices: &'a Choices,
+    /// What is left out; for a pass that runs others over a part.
+    pub debugging: &'a Debugging,
 }
 
-/// A transformation of one model.
-pub trait Pass: Send + Sync {
+/// A transformation of one unit of a level: of a program, or of the operator graph of one model.
+pub trait Pass<L: Level = OpGraph>: Send + Sync {
     /// What it is.
     fn info(&self) -> &'static PassInfo;
 
-    /// The questions that it can answer for this model; the graph is bound and not yet transformed by later passes.
-    fn knobs(&self, _graph: &OpGraph, _machine: &Machine) -> Vec<Knob> {
+    /// The questions that it can answer for this unit, as the passes before it leave it.
+    fn knobs(&self, _unit: &L, _machine: &Machine) -> Vec<Knob> {
         Vec::new()
     }
 
-    /// Edits the graph.
+    /// Edits the unit.
     ///
     /// # Errors
-    /// A bug of the pass, or something that the model does not allow.
-    fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()>;
+    /// A bug of the pass, or something that the unit does not allow.
+    fn run(&self, rw: &mut Rewriter<'_, L>, cx: &PassCx<'_>) -> Result<()>;
 }
 
-/// The order of the passes over one model.
-pub fn pipeline() -> Vec<Box<dyn Pass>> {
+/// A pass on its level.
+pub enum Leveled {
+    /// Works on the whole program.
+    Pipeline(Box<dyn Pass<Program>>),
+    /// Works on the operator graph of each session, sizes bound.
+    Operator(Box<dyn Pass>),
+}
+
+impl Leveled {
+    /// What the pass is.
+    pub fn info(&self) -> &'static PassInfo {
+        match self {
+            Self::Pipeline(pass) => pass.info(),
+            Self::Operator(pass) => pass.info(),
+        }
+    }
+
+    fn pipeline(pass: impl Pass<Program> + 'static) -> Self {
+        Self::Pipeline(Box::new(pass))
+    }
+
+    fn operator(pass: impl Pass + 'static) -> Self {
+        Self::Operator(Box::new(pass))
+    }
+}
+
+/// The order of all passes: first those over the pipeline, which decide what is run, then those over the graph of each session.
+pub fn order() -> Vec<Leveled> {
+    use Leveled as L;
     vec![
-        // First the arithmetic that no choice depends on, on the smallest graph.
-        Box::new(fold_constants::FoldConstants),
+        // Cuts models, whatever is answered later: what loops need not repeat stands before them.
+        L::pipeline(hoist::Hoist),
+        // All calls and their sizes are there now.
+        L::pipeline(assign_sessions::AssignSessions),
+        // Decides the size that a session's graph is bound to.
+        L::pipeline(guidance::Guidance),
+        // Every session is known, and who runs when.
+        L::pipeline(place_loads::PlaceLoads),
+        // From here on over each session. First the arithmetic that no choice depends on, on the smallest graph.
+        L::operator(fold_constants::FoldConstants),
         // Then what the rest looks for is given its name: in imported graphs it is spelled out.
-        Box::new(raise::Raise),
+        L::operator(raise::Raise),
         // Before anything looks at attention: half of the sites vanish.
-        Box::new(fold_cross_attention::FoldCrossAttention),
+        L::operator(fold_cross_attention::FoldCrossAttention),
         // Folded attention leaves projections of repeated rows behind.
-        Box::new(sink_repeat::SinkRepeat),
-        Box::new(eliminate::Eliminate),
+        L::operator(sink_repeat::SinkRepeat),
+        L::operator(eliminate::Eliminate),
         // Where dead readers and copies are gone, as a tensor that changes may have one reader only; before types, which are the same
         // on both sides of a constant here.
-        Box::new(fold_affine::FoldAffine),
+        L::operator(fold_affine::FoldAffine),
         // Types before forms: which kernel is chosen depends on them, and casts must not end up inside a chunk.
-        Box::new(assign_precision::AssignPrecision),
+        L::operator(assign_precision::AssignPrecision),
         // Where products over a few rows stand is no matter of knobs; they are still raised and one kind.
-        Box::new(merge_linears::MergeLinears),
+        L::operator(merge_linears::MergeLinears),
         // Splitting acts on raised operators, whose meaning is still visible; a site belongs to the first that takes it.
-        Box::new(tile_attention::TileAttention),
-        Box::new(chunk_feed_forward::ChunkFeedForward),
-        Box::new(chunk_frames::ChunkFrames),
+        L::operator(tile_attention::TileAttention),
+        L::operator(chunk_feed_forward::ChunkFeedForward),
+        L::operator(chunk_frames::ChunkFrames),
         // After splitting, so that bodies are lowered once and not once a chunk.
-        Box::new(select_kernels::SelectKernels),
-        Box::new(unroll_chunks::UnrollChunks),
+        L::operator(select_kernels::SelectKernels),
+        L::operator(unroll_chunks::UnrollChunks),
         // Lowering leaves reshapes of constants behind.
-        Box::new(fold_constants::FoldConstants),
-        Box::new(eliminate::Eliminate),
+        L::operator(fold_constants::FoldConstants),
+        L::operator(eliminate::Eliminate),
         // Takes convolutions that the next one could take: it saves more.
-        Box::new(fuse_upsample::FuseUpsample),
+        L::operator(fuse_upsample::FuseUpsample),
         // Looks through reshapes, so it does not depend on where they end up.
-        Box::new(fuse_residual::FuseResidual),
+        L::operator(fuse_residual::FuseResidual),
         // All reshapes are there now.
-        Box::new(place_views::PlaceViews),
-        Box::new(eliminate::Eliminate),
-        Box::new(schedule::Schedule),
+        L::operator(place_views::PlaceViews),
+        L::operator(eliminate::Eliminate),
+        L::operator(schedule::Schedule),
     ]
+}
+
+/// The passes over one operator graph, in their order: for models that come without a pipeline.
+pub fn operators() -> Vec<Box<dyn Pass>> {
+    let operator = |pass| if let Leveled::Operator(pass) = pass { Some(pass) } else { None };
+    order().into_iter().filter_map(operator).collect()
+}
+
+/// Runs all passes over a program: the one way from what a user wrote to what a plan runs.
+///
+/// # Errors
+/// `tune/unknown-knob` and `tune/not-in-domain` for the answers; what a pass or the binding of sizes returns.
+pub fn compile(program: &Program, machine: &Machine, choices: &Choices, debugging: &Debugging) -> Result<Lowered> {
+    Planned::of(program, machine, debugging)?.compile(choices, Checks::Full)
 }

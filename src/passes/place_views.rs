@@ -23,6 +23,7 @@ static INFO: PassInfo = PassInfo {
     id: "place-views",
     summary: "work in the shape that needs the fewest reshapes",
     effect: Effect::Exact,
+    asks: None,
     requires: &[Property::Bound, Property::Lowered, Property::Flat],
     establishes: &[],
     example: "

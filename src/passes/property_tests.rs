@@ -6,7 +6,6 @@ use ndarray::ArrayD;
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
-use super::manager::Debugging;
 use super::*;
 use crate::hwdb;
 use crate::interp::arb::{arb_graph, inputs, relative_l2};
@@ -67,7 +66,8 @@ fn answers(graph: &OpGraph, machine: &str, picks: &[u8]) -> Choices {
     let mut choices = Choices::default();
     let knobs = offered_knobs(graph, &hwdb::machine(machine).unwrap()).unwrap();
     for (knob, pick) in knobs.iter().zip(picks.iter().cycle()) {
-        choices.set(&knob.id, knob.domain[usize::from(*pick) % knob.domain.len()].clone());
+        let words: Vec<&str> = knob.answers.iter().filter(|a| !a.on_request).map(|a| a.name.as_str()).collect();
+        choices.set(knob.id.clone(), words[usize::from(*pick) % words.len()]);
     }
     choices
 }
@@ -87,7 +87,7 @@ fn apply(pass: &dyn Pass, graph: &mut OpGraph, machine: &str, choices: &Choices)
     let name = graph.name.clone();
     let mut rw = Rewriter::new(&name, graph);
     let id = pass.info().id;
-    pass.run(&mut rw, &PassCx { machine: &machine, choices }).unwrap_or_else(|d| panic!("{id}: {}", d.message));
+    pass.run(&mut rw, &PassCx { machine: &machine, choices, debugging: &Debugging::default() }).unwrap_or_else(|d| panic!("{id}: {}", d.message));
     rw.finish().iter().any(|r| r.applied)
 }
 
@@ -95,7 +95,7 @@ fn apply(pass: &dyn Pass, graph: &mut OpGraph, machine: &str, choices: &Choices)
 fn each_pass_keeps_its_word(graph: &OpGraph, machine: &str, choices: &Choices) {
     let mut graph = graph.clone();
     let mut values = outputs::<f64>(&graph);
-    for pass in pipeline() {
+    for pass in operators() {
         let (id, before) = (pass.info().id, graph.clone());
         let changed = apply(&*pass, &mut graph, machine, choices);
         verify(&graph).unwrap_or_else(|d| panic!("{id}: {:?}", d.notes));
@@ -120,7 +120,7 @@ fn each_pass_keeps_its_word(graph: &OpGraph, machine: &str, choices: &Choices) {
 /// All passes under the manager's eyes.
 fn compiled(graph: &OpGraph, machine: &str, choices: &Choices) -> OpGraph {
     let machine = hwdb::machine(machine).unwrap();
-    let out = compile(graph, &machine, choices, Checks::Full, &Debugging::default());
+    let out = compile_graph(graph, &machine, choices, Checks::Full, &Debugging::default());
     out.unwrap_or_else(|d| panic!("{choices:?}: {}: {:?}", d.message, d.notes)).graph
 }
 
@@ -134,7 +134,7 @@ fn folded(graph: &OpGraph) -> OpGraph {
 /// The same answers with 32 bits.
 fn exact(choices: &Choices, model: &str) -> Choices {
     let mut choices = choices.clone();
-    choices.0.remove(&assign_precision::knob_id(model));
+    choices.0.remove(format!("{model}.precision").as_str());
     choices
 }
 

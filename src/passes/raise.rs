@@ -45,6 +45,7 @@ static INFO: PassInfo = PassInfo {
     id: "raise",
     summary: "recognise what plain operators spell",
     effect: Effect::Exact,
+    asks: None,
     requires: &[],
     establishes: &[],
     example: "

@@ -1,18 +1,20 @@
 //! The Rewriter: the only way in which a graph changes.
 //!
 //! [`Rewriter::apply`] demands a [`Why`]; edits go to a journal that is undone when the edit fails, so an edit costs what it
-//! touches and a failed one leaves the graph as it was. [`Rewriter::decline`] records what was considered and not done.
+//! touches and a failed one leaves the graph as it was. [`Rewriter::decline`] records what was considered and not done. The same
+//! for both levels of the IR ([`Level`]): operator graphs and whole programs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-use crate::diag::{Diagnostic, Result};
-use crate::ir::{DType, Node, NodeId, Op, OpGraph, Order, Outlet, TensorType};
+use super::PassRecord;
+use super::level::{Journal, Level};
+use crate::diag::Result;
+use crate::ir::{DType, NodeId, OpGraph};
 use crate::units::Bytes;
-use crate::weights::WeightExpr;
 
 /// A typed fact behind a decision.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -104,38 +106,35 @@ pub struct Remark {
     pub why: Why,
 }
 
-/// Gives passes the graph of one model and takes their edits.
-pub struct Rewriter<'a> {
-    graph: &'a mut OpGraph,
+/// Gives passes what they look at, an operator graph or a program, and takes their edits.
+pub struct Rewriter<'a, L: Level = OpGraph> {
+    graph: &'a mut L,
     unit: &'a str,
     remarks: Vec<Remark>,
+    /// Records of passes that this pass ran itself.
+    inner: Vec<PassRecord>,
     /// Keeps no remarks and gives no names.
     silent: bool,
 }
 
-impl<'a> Rewriter<'a> {
-    /// A rewriter of one model.
-    pub fn new(unit: &'a str, graph: &'a mut OpGraph) -> Self {
-        Self { graph, unit, remarks: Vec::new(), silent: false }
+impl<'a, L: Level> Rewriter<'a, L> {
+    /// A rewriter of one unit.
+    pub fn new(unit: &'a str, graph: &'a mut L) -> Self {
+        Self { graph, unit, remarks: Vec::new(), inner: Vec::new(), silent: false }
     }
 
     /// A rewriter that keeps no remarks and gives new nodes no names: for the hundreds of compiles of a search, of which only
     /// figures are read.
-    pub fn silent(unit: &'a str, graph: &'a mut OpGraph) -> Self {
+    pub fn silent(unit: &'a str, graph: &'a mut L) -> Self {
         Self { silent: true, ..Self::new(unit, graph) }
     }
 
-    /// A rewriter of a body, as silent as this one.
-    pub(super) fn of_body<'b>(&self, unit: &'b str, body: &'b mut OpGraph) -> Rewriter<'b> {
-        Rewriter { silent: self.silent, ..Rewriter::new(unit, body) }
-    }
-
     /// The graph as it stands.
-    pub fn graph(&self) -> &OpGraph {
+    pub fn graph(&self) -> &L {
         self.graph
     }
 
-    /// The model's name.
+    /// The unit's name.
     pub fn unit(&self) -> &str {
         self.unit
     }
@@ -144,26 +143,19 @@ impl<'a> Rewriter<'a> {
     ///
     /// # Errors
     /// Whatever the edit returns.
-    pub fn apply(&mut self, site: NodeId, knob: Option<&str>, why: Why, edit: impl FnOnce(&mut Edit<'_>) -> Result<()>) -> Result<()> {
-        let node = self.graph.node(site);
-        let name = if self.silent { String::new() } else { node.name.clone() };
-        let (order, group) = (node.order.clone(), node.group.clone());
-        // A form that a global knob asks for keeps the segment knob that already governs the site.
-        let governed = node.knob.clone();
-        let mut e = Edit {
-            order,
-            group,
-            knob: governed,
-            name: name.clone(),
-            next: 0,
-            journal: Vec::new(),
-            removed: BTreeSet::new(),
-            graph: self.graph,
-        };
+    pub fn apply(
+        &mut self,
+        site: L::Site<'_>,
+        knob: Option<&str>,
+        why: Why,
+        edit: impl FnOnce(&mut L::Edit<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let remark = (!self.silent).then(|| self.remark(true, site, knob, why));
+        let mut e = self.graph.edit(site, self.silent);
         match edit(&mut e) {
             Ok(()) => {
-                if e.commit() && !self.silent {
-                    self.remarks.push(Remark { applied: true, unit: self.unit.into(), site: name, knob: knob.map(Into::into), why });
+                if e.commit() {
+                    self.remarks.extend(remark);
                 }
                 Ok(())
             }
@@ -175,20 +167,15 @@ impl<'a> Rewriter<'a> {
     }
 
     /// Records that something was considered at a site and not done.
-    pub fn decline(&mut self, site: NodeId, knob: Option<&str>, why: Why) {
-        if self.silent {
-            return;
+    pub fn decline(&mut self, site: L::Site<'_>, knob: Option<&str>, why: Why) {
+        if !self.silent {
+            self.remarks.push(self.remark(false, site, knob, why));
         }
-        let site = self.graph.node(site).name.clone();
-        self.remarks.push(Remark { applied: false, unit: self.unit.into(), site, knob: knob.map(Into::into), why });
     }
 
-    /// Notes which knob decides the form of these nodes, whatever its answer: the cost of a form is charged to its knob.
-    pub fn tag(&mut self, nodes: &[NodeId], knob: &str) {
-        let knob: Arc<str> = knob.into();
-        for id in nodes {
-            self.graph.node_mut(*id).knob = Some(knob.clone());
-        }
+    fn remark(&self, applied: bool, site: L::Site<'_>, knob: Option<&str>, why: Why) -> Remark {
+        let unit = self.graph.unit_at(site).unwrap_or_else(|| self.unit.into());
+        Remark { applied, unit, site: self.graph.name_of(site), knob: knob.map(Into::into), why }
     }
 
     /// Takes over the remarks of a rewriter of a body.
@@ -196,213 +183,33 @@ impl<'a> Rewriter<'a> {
         self.remarks.extend(remarks);
     }
 
+    /// Takes over the records of passes that this pass ran over a part.
+    pub fn ran(&mut self, records: Vec<PassRecord>) {
+        self.inner.extend(records);
+    }
+
     /// The remarks so far; ends the rewriter.
     pub fn finish(self) -> Vec<Remark> {
         self.remarks
     }
+
+    /// The records of passes that this pass ran itself, and its remarks; ends the rewriter.
+    pub(super) fn finish_all(self) -> (Vec<PassRecord>, Vec<Remark>) {
+        (self.inner, self.remarks)
+    }
 }
 
-/// One entry of the journal: how to take a change back.
-enum Undo {
-    Added(NodeId),
-    Redirected { old: Outlet, new: Outlet, edges: Vec<(NodeId, u16)>, outputs: Vec<usize> },
-    Retyped(NodeId, Box<Node>),
-    Rewired(NodeId, Vec<Outlet>),
-}
-
-/// The changes that one application of a rule makes. New nodes run at the site's place, in the order in which they are added.
-pub struct Edit<'a> {
-    graph: &'a mut OpGraph,
-    order: Order,
-    group: Arc<str>,
-    knob: Option<Arc<str>>,
-    name: String,
-    next: u32,
-    journal: Vec<Undo>,
-    /// Nodes that go when the edit succeeds: a node that is gone could not come back under its id.
-    removed: BTreeSet<NodeId>,
-}
-
-impl Edit<'_> {
-    /// Carries removals out; did the edit change anything?
-    fn commit(self) -> bool {
-        for id in &self.removed {
-            self.graph.graph.remove_node(id.0);
-        }
-        !self.journal.is_empty() || !self.removed.is_empty()
+impl Rewriter<'_> {
+    /// A rewriter of a body, as silent as this one.
+    pub(super) fn of_body<'b>(&self, unit: &'b str, body: &'b mut OpGraph) -> Rewriter<'b> {
+        Rewriter { silent: self.silent, ..Rewriter::new(unit, body) }
     }
 
-    /// The graph as it stands.
-    pub fn graph(&self) -> &OpGraph {
-        self.graph
-    }
-
-    /// Adds an operator with one output at the site's place.
-    ///
-    /// # Errors
-    /// `model/shape` if the inputs do not fit.
-    pub fn add(&mut self, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
-        self.next += 1;
-        let order = self.order.below(self.next);
-        let name = if suffix.is_empty() || self.name.is_empty() { self.name.clone() } else { format!("{}/{suffix}", self.name) };
-        let node = self.graph.add_at(op, inputs, name, self.group.clone(), order)?;
-        self.graph.node_mut(node).knob.clone_from(&self.knob);
-        self.journal.push(Undo::Added(node));
-        Ok(Outlet { node, slot: 0 })
-    }
-
-    /// Adds an operator behind the site, which stays: it runs after whatever the site will be expanded to.
-    ///
-    /// # Errors
-    /// `model/shape` if the inputs do not fit.
-    pub fn add_behind(&mut self, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
-        let site = std::mem::take(&mut self.order);
-        self.order = site.below(u32::MAX);
-        let added = self.add(op, inputs, suffix);
-        self.order = site;
-        added
-    }
-
-    /// Adds a constant.
-    pub fn weight(&mut self, expr: WeightExpr) -> Outlet {
-        let outlet = self.graph.weight(expr);
-        self.journal.push(Undo::Added(outlet.node));
-        outlet
-    }
-
-    /// Lets every reader of `old` read `new`.
-    ///
-    /// # Errors
-    /// `model/shape` if the types differ.
-    pub fn replace(&mut self, old: Outlet, new: Outlet) -> Result<()> {
-        let (a, b) = (self.graph.ty(old).clone(), self.graph.ty(new).clone());
-        if a != b {
-            return Err(Box::new(Diagnostic::new(
-                "model/shape",
-                format!("`{}` was {a}, its replacement is {b}", self.graph.node(old.node).name),
-            )));
-        }
-        self.redirect(old, new, &[]);
-        Ok(())
-    }
-
-    /// Lets the readers of `old` read `new`, whose type may differ; the caller retypes what follows.
-    pub fn redirect(&mut self, old: Outlet, new: Outlet, except: &[NodeId]) {
-        let edges = self.graph.redirect(old, new, except);
-        let mut outputs = Vec::new();
-        for (i, (_, o)) in self.graph.outputs.iter_mut().enumerate() {
-            if *o == old {
-                *o = new;
-                outputs.push(i);
-            }
-        }
-        if !edges.is_empty() || !outputs.is_empty() {
-            self.journal.push(Undo::Redirected { old, new, edges, outputs });
-        }
-    }
-
-    /// Lets one input of one node read another tensor, whose type may differ; the caller retypes what follows.
-    pub fn rewire_input(&mut self, reader: NodeId, slot: u16, to: Outlet) {
-        let old = self.graph.inputs_of(reader)[usize::from(slot)];
-        if old != to {
-            self.graph.move_edges(old, to, &[(reader, slot)]);
-            self.journal.push(Undo::Redirected { old, new: to, edges: vec![(reader, slot)], outputs: Vec::new() });
-        }
-    }
-
-    /// Adds an operator right behind a node that need not be the site, with that node's group and knob.
-    ///
-    /// # Errors
-    /// `model/shape` if the inputs do not fit.
-    pub fn add_after(&mut self, place: NodeId, op: Op, inputs: &[Outlet], suffix: &str) -> Result<Outlet> {
-        let node = self.graph.node(place);
-        let (order, group, knob) = (node.order.below(u32::MAX), node.group.clone(), node.knob.clone());
-        let name = if self.name.is_empty() { String::new() } else { format!("{}/{suffix}", node.name) };
-        let node = self.graph.add_at(op, inputs, name, group, order)?;
-        self.graph.node_mut(node).knob = knob;
-        self.journal.push(Undo::Added(node));
-        Ok(Outlet { node, slot: 0 })
-    }
-
-    /// Changes an operator in place and infers its types anew from its inputs.
-    ///
-    /// # Errors
-    /// `model/shape` if the inputs do not fit.
-    pub fn set_op(&mut self, id: NodeId, op: Op) -> Result<()> {
-        let types: Vec<TensorType> = self.graph.inputs_of(id).iter().map(|i| self.graph.ty(*i).clone()).collect();
-        let outs = crate::ir::infer::infer(&op, &types.iter().collect::<Vec<_>>())
-            .map_err(|why| Diagnostic::new("model/shape", format!("`{}`: {why}", self.graph.node(id).name)))?;
-        let old = self.graph.node(id).clone();
-        if old.op != op || old.outs != outs {
-            let node = self.graph.node_mut(id);
-            node.op = op;
-            node.outs = outs;
-            self.journal.push(Undo::Retyped(id, Box::new(old)));
-        }
-        Ok(())
-    }
-
-    /// Lets a node read other tensors, more or fewer than before; its outputs keep their types.
-    ///
-    /// # Errors
-    /// `model/shape` if the inputs do not fit, or yield another type.
-    pub fn rewire(&mut self, id: NodeId, inputs: &[Outlet]) -> Result<()> {
-        let types: Vec<TensorType> = inputs.iter().map(|i| self.graph.ty(*i).clone()).collect();
-        let node = self.graph.node(id);
-        let outs = crate::ir::infer::infer(&node.op, &types.iter().collect::<Vec<_>>());
-        if outs.as_ref() != Ok(&node.outs) {
-            let why = outs.err().unwrap_or_else(|| "it would yield another type".into());
-            return Err(Box::new(Diagnostic::new("model/shape", format!("`{}`: {why}", node.name))));
-        }
-        let old = self.graph.inputs_of(id);
-        if old != inputs {
-            self.graph.rewire(id, inputs);
-            self.journal.push(Undo::Rewired(id, old));
-        }
-        Ok(())
-    }
-
-    /// Infers the types of a node anew, after its inputs changed.
-    ///
-    /// # Errors
-    /// `model/shape` if the inputs do not fit.
-    pub fn reinfer(&mut self, id: NodeId) -> Result<()> {
-        let op = self.graph.node(id).op.clone();
-        self.set_op(id, op)
-    }
-
-    /// Removes a node that nobody reads, apart from nodes removed before. It goes when the edit ends.
-    ///
-    /// # Errors
-    /// `internal/bug` if somebody reads it.
-    pub fn remove(&mut self, id: NodeId) -> Result<()> {
-        let needed = |o: Outlet| self.graph.is_output(o) || self.graph.users(o).iter().any(|(user, _)| !self.removed.contains(user));
-        let read = (0..self.graph.node(id).outs.len() as u16).any(|slot| needed(Outlet { node: id, slot }));
-        if read {
-            return Err(Box::new(Diagnostic::new(
-                "internal/bug",
-                format!("a pass removes `{}`, which is still read", self.graph.node(id).name),
-            )));
-        }
-        self.removed.insert(id);
-        Ok(())
-    }
-
-    fn undo(self) {
-        for entry in self.journal.into_iter().rev() {
-            match entry {
-                Undo::Added(id) => {
-                    self.graph.graph.remove_node(id.0);
-                }
-                Undo::Rewired(id, inputs) => self.graph.rewire(id, &inputs),
-                Undo::Retyped(id, node) => *self.graph.node_mut(id) = *node,
-                Undo::Redirected { old, new, edges, outputs } => {
-                    self.graph.move_edges(new, old, &edges);
-                    for i in outputs {
-                        self.graph.outputs[i].1 = old;
-                    }
-                }
-            }
+    /// Notes which knob decides the form of these nodes, whatever its answer: the cost of a form is charged to its knob.
+    pub fn tag(&mut self, nodes: &[NodeId], knob: &str) {
+        let knob: Arc<str> = knob.into();
+        for id in nodes {
+            self.graph.node_mut(*id).knob = Some(knob.clone());
         }
     }
 }

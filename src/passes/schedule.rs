@@ -14,6 +14,7 @@ static INFO: PassInfo = PassInfo {
     id: "schedule",
     summary: "fix the order in which the nodes run",
     effect: Effect::Exact,
+    asks: None,
     requires: &[Property::Bound, Property::Typed, Property::Lowered, Property::Flat],
     establishes: &[Property::Scheduled],
     example: "

@@ -21,6 +21,7 @@ static INFO: PassInfo = PassInfo {
     id: "select-kernels",
     summary: "give every raised operator a form that the provider runs",
     effect: Effect::Exact,
+    asks: Some(Scope::Segment),
     requires: &[Property::Typed],
     establishes: &[Property::Lowered],
     example: "
@@ -48,14 +49,8 @@ impl Pass for SelectKernels {
         }
         let sites = graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::TemporalConv);
         let ids: std::collections::BTreeSet<String> = sites.map(|id| temporal_knob(graph, id)).collect();
-        let knob = |id: String| Knob {
-            id,
-            scope: Scope::Segment,
-            domain: vec!["conv3d".into(), "conv2d".into()],
-            on_request: Vec::new(),
-            effect: Effect::Exact,
-            about: "convolution over frames as a 3-D or a 2-D kernel".into(),
-        };
+        let about = "convolution over frames as a 3-D or a 2-D kernel";
+        let knob = |id: String| Knob::exact(id, Scope::Segment, ["conv3d", "conv2d"], about);
         ids.into_iter().map(knob).collect()
     }
 

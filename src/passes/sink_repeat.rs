@@ -16,6 +16,7 @@ static INFO: PassInfo = PassInfo {
     id: "sink-repeat",
     summary: "compute on one copy what would be computed on equal copies",
     effect: Effect::Exact,
+    asks: None,
     requires: &[],
     establishes: &[],
     example: "

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::manager::Debugging;
 use super::*;
 use crate::hwdb;
 use crate::ir::DType;
@@ -35,10 +34,10 @@ fn the_full_size_unet_compiles_for_a_card_with_every_check_on() {
         choices.set(knob, answer);
     }
     choices.check(&offered_knobs(&graph, &machine).unwrap()).unwrap();
-    let full = compile(&graph, &machine, &choices, Checks::Full, &Debugging::default()).unwrap();
-    let fast = compile(&graph, &machine, &choices, Checks::Fast, &Debugging::default()).unwrap();
+    let full = compile_graph(&graph, &machine, &choices, Checks::Full, &Debugging::default()).unwrap();
+    let fast = compile_graph(&graph, &machine, &choices, Checks::Fast, &Debugging::default()).unwrap();
     assert_eq!(full.graph, fast.graph, "checks change nothing");
-    let traced = compile(&graph, &machine, &choices, Checks::Traced, &Debugging::default()).unwrap();
+    let traced = compile_graph(&graph, &machine, &choices, Checks::Traced, &Debugging::default()).unwrap();
     let remarks = |c: &Compiled| c.trace.records.iter().map(|r| r.remarks.clone()).collect::<Vec<_>>();
     assert_eq!(remarks(&full), remarks(&traced), "what is traced is what happened");
 

@@ -25,6 +25,7 @@ static INFO: PassInfo = PassInfo {
     id: "tile-attention",
     summary: "compute self-attention for some queries at a time",
     effect: Effect::Exact,
+    asks: Some(Scope::Segment),
     requires: &[Property::Bound, Property::Typed],
     establishes: &[],
     example: "
@@ -62,14 +63,9 @@ impl Pass for TileAttention {
             let least = queries.entry(knob_id(graph, id)).or_insert(lq);
             *least = lq.min(*least);
         }
-        let knob = |(id, lq): (String, i64)| Knob {
-            id,
-            scope: Scope::Segment,
-            domain: std::iter::once("fused".into()).chain(tiles(lq).map(|t| format!("tile-{t}"))).collect(),
-            on_request: Vec::new(),
-            effect: Effect::Exact,
-            about: "the provider's fused kernel, or tiles of queries".into(),
-        };
+        let words = |lq| std::iter::once("fused".to_owned()).chain(tiles(lq).map(|t| format!("tile-{t}")));
+        let about = "the provider's fused kernel, or tiles of queries";
+        let knob = |(id, lq): (String, i64)| Knob::exact(id, Scope::Segment, words(lq), about);
         queries.into_iter().map(knob).collect()
     }
 

@@ -18,6 +18,7 @@ static INFO: PassInfo = PassInfo {
     id: "unroll-chunks",
     summary: "write chunked regions out as ordered slices",
     effect: Effect::Exact,
+    asks: None,
     requires: &[Property::Bound],
     establishes: &[Property::Flat],
     example: "

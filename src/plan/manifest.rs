@@ -9,11 +9,11 @@ use super::store::WeightsEntry;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Engine;
 use crate::ir::pipeline::{Prim, ValueType};
-use crate::passes::{Choices, Effect};
+use crate::passes::{Answer, Choices, Effect, Figure, Knob};
 use crate::spec::Number;
 
 /// The version of the format that this vidc writes and reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// The manifest's file name.
 pub const FILE: &str = "manifest.json";
 
@@ -58,7 +58,7 @@ pub struct Manifest {
 }
 
 /// An answer that changes results.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectEntry {
     /// The knob.
@@ -67,6 +67,52 @@ pub struct EffectEntry {
     pub answer: String,
     /// What it does.
     pub effect: Effect,
+    /// What it costs alone, decibels PSNR against the reference; absent if nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality_db: Option<f64>,
+    /// Where that figure comes from.
+    pub source: FigureSource,
+}
+
+/// Where a figure of quality comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FigureSource {
+    /// Others published it for models of this kind.
+    Literature,
+    /// It was measured on this model.
+    Measured,
+    /// There is none.
+    Unmeasured,
+}
+
+impl FigureSource {
+    /// The word for it in texts.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Literature => "literature",
+            Self::Measured => "measured",
+            Self::Unmeasured => "unmeasured",
+        }
+    }
+}
+
+impl EffectEntry {
+    /// The answers that change results, of all that were given.
+    pub fn of(knobs: &[Knob], choices: &Choices) -> Vec<Self> {
+        let source = |figure| match figure {
+            Figure::Exact => None,
+            Figure::Literature { .. } => Some(FigureSource::Literature),
+            Figure::Measured { .. } => Some(FigureSource::Measured),
+            Figure::Unmeasured => Some(FigureSource::Unmeasured),
+        };
+        let entry = |(k, a): (&Knob, &Answer)| {
+            let source = source(a.quality)?;
+            let quality_db = a.quality.noise().db();
+            Some(Self { knob: k.id.to_string(), answer: a.name.clone(), effect: a.effect, quality_db, source })
+        };
+        choices.departures(knobs).into_iter().filter_map(entry).collect()
+    }
 }
 
 /// A model to load.

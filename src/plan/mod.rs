@@ -1,5 +1,5 @@
-//! Plans: the lowered artifact. [`compile`] runs the passes over a program and cuts it into sessions and steps, taking no
-//! decision of its own; [`fn@write`] puts it into a directory that runs without the YAML, the tuner or Python.
+//! Plans: the lowered program as files. [`fn@write`] puts sessions and steps into a directory that runs without the YAML, the tuner or
+//! Python; it takes no decision of its own.
 //!
 //! ```text
 //! PLANDIR/manifest.json    what there is and what runs, in order
@@ -15,8 +15,6 @@ mod store;
 
 use std::path::Path;
 
-use indexmap::IndexMap;
-
 pub use emit::{Placed, emit};
 pub use folder::check_output;
 pub use manifest::{Manifest, Step};
@@ -25,66 +23,12 @@ pub use store::{Store, WeightsEntry, hex};
 use crate::diag::{Diagnostic, Result};
 use crate::files::output::folder_of;
 use crate::hwdb::Machine;
-use crate::ir::{CallSite, OpGraph, Program, verify};
+use crate::ir::verify;
 use crate::onnx;
-use crate::passes::manager::Debugging;
-use crate::passes::{self, Checks, Choices, Compiled, Guidance, Planned, Trace, residency};
+use crate::passes::Lowered;
 use crate::weights::Source;
 use manifest::{EffectEntry, SessionEntry};
 use sha2::{Digest, Sha256};
-
-/// A program after the passes.
-#[derive(Debug)]
-pub struct CompiledProgram<'a> {
-    /// The program.
-    pub program: &'a Planned,
-    /// The answers that were applied.
-    pub choices: Choices,
-    /// Every call with its session and its pieces, in the order of [`Program::calls`].
-    calls: Vec<(CallSite, usize, i64)>,
-    /// The model of each session.
-    pub instances: IndexMap<String, Compiled>,
-}
-
-impl CompiledProgram<'_> {
-    /// What the passes did, over all models.
-    pub fn trace(&self) -> Trace {
-        Trace { records: self.instances.values().flat_map(|c| c.trace.records.clone()).collect() }
-    }
-}
-
-/// The bound graph of each session, in order of first call, with the pieces that `choices` ask for.
-///
-/// # Errors
-/// `graph/model-size` if a model cannot take the extents.
-pub fn instances(program: &Program, choices: &Choices) -> Result<IndexMap<String, OpGraph>> {
-    let mut graphs = IndexMap::new();
-    for site in program.calls() {
-        if !graphs.contains_key(&site.instance) {
-            let pieces = Guidance::pieces(&site.instance, site.batch, choices);
-            graphs.insert(site.instance.clone(), program.instance(&site, pieces)?);
-        }
-    }
-    Ok(graphs)
-}
-
-/// Runs the passes over every model of a program.
-///
-/// # Errors
-/// What a pass or the binding of shapes returns.
-pub fn compile<'a>(program: &'a Planned, machine: &Machine, choices: &Choices, debugging: &Debugging) -> Result<CompiledProgram<'a>> {
-    let mut compiled = IndexMap::new();
-    for (name, graph) in instances(program, choices)? {
-        compiled.insert(name, passes::compile(&graph, machine, choices, Checks::Full, debugging)?);
-    }
-    let session = |site: &CallSite| compiled.get_index_of(&site.instance).unwrap_or_default();
-    let calls = program.calls().into_iter().map(|site| {
-        let pieces = Guidance::pieces(&site.instance, site.batch, choices);
-        (session(&site), site, pieces)
-    });
-    let calls = calls.map(|(session, site, pieces)| (site, session, pieces)).collect();
-    Ok(CompiledProgram { program, choices: choices.clone(), calls, instances: compiled })
-}
 
 /// What a plan says about where it comes from.
 #[derive(Clone, Debug)]
@@ -103,7 +47,7 @@ pub struct Provenance {
 /// # Errors
 /// `plan/exists`, `io/unwritable`, and what weights and operators return.
 pub fn write(
-    compiled: &CompiledProgram<'_>,
+    lowered: &Lowered,
     machine: &Machine,
     source: &Source,
     provenance: Provenance,
@@ -117,13 +61,13 @@ pub fn write(
     let temp = tempfile::Builder::new().prefix(".vidc-plan-").tempdir_in(parent).map_err(unwritable)?;
     let whole = temp.path().join("plan");
     std::fs::create_dir(&whole).map_err(unwritable)?;
-    let manifest = write_files(compiled, machine, source, provenance, bundle, &whole)?;
+    let manifest = write_files(lowered, machine, source, provenance, bundle, &whole)?;
     folder::replace(whole, folder).map_err(unwritable)?;
     Ok(manifest)
 }
 
 fn write_files(
-    compiled: &CompiledProgram<'_>,
+    lowered: &Lowered,
     machine: &Machine,
     source: &Source,
     provenance: Provenance,
@@ -132,7 +76,7 @@ fn write_files(
 ) -> Result<Manifest> {
     let mut store = Store::create(folder.join(store::DERIVED), store::DERIVED, source, bundle)?;
     let mut sessions = Vec::new();
-    for (name, model) in &compiled.instances {
+    for (name, model) in &lowered.sessions {
         let mut used = Vec::new();
         let proto = emit(verify(&model.graph)?, &onnx::Style::default(), &mut |expr| {
             let placed = store.place(expr)?;
@@ -148,8 +92,9 @@ fn write_files(
         crate::files::write_atomic(&folder.join(&file), |w| w.write_all(&bytes))?;
         sessions.push(SessionEntry { name: name.clone(), file, sha256: hex(&Sha256::digest(&bytes)), weights: used });
     }
-    let lowered = steps::lower(compiled.program, &compiled.calls, residency(&compiled.choices));
-    let pipeline = &compiled.program.pipeline;
+    let names: Vec<&str> = lowered.sessions.keys().map(String::as_str).collect();
+    let listing = steps::lower(&lowered.program, &names)?;
+    let pipeline = &lowered.program.pipeline;
     let manifest = Manifest {
         version: manifest::VERSION,
         vidc: env!("CARGO_PKG_VERSION").into(),
@@ -159,15 +104,15 @@ fn write_files(
         hardware: machine.key.clone(),
         engine: machine.engine,
         weights: provenance.weights,
-        choices: compiled.choices.clone(),
+        choices: lowered.choices.clone(),
         effects: provenance.effects,
         predicted: provenance.predicted,
         sessions,
         files: store.finish()?,
-        values: lowered.values,
-        inputs: lowered.inputs,
-        steps: lowered.steps,
-        outputs: lowered.outputs,
+        values: listing.values,
+        inputs: listing.inputs,
+        steps: listing.steps,
+        outputs: listing.outputs,
     };
     let text = serde_json::to_string_pretty(&manifest)
         .map_err(|e| Diagnostic::new("internal/bug", format!("the manifest cannot be written: {e}")))?;

@@ -1,27 +1,26 @@
-//! A pipeline as the steps of a plan: values get indices, loops keep their bodies, captures become the values they capture.
+//! A lowered pipeline as the steps of a plan, one for one: values get indices, loops keep their bodies, captures become the values they capture.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::manifest::{Carry, InputEntry, OutputEntry, Step, ValueEntry};
-use crate::cost::pipeline::Residency;
+use crate::diag::{Diagnostic, Result};
 use crate::ir::op::ForChunks;
 use crate::ir::pipeline::{Call, Loop, PipeGraph, PipeId, PipeOp, ValueId};
-use crate::ir::stays::{Stay, stays};
-use crate::ir::{CallSite, Program, program};
+use crate::ir::{Program, program};
 
 /// The steps and what they name.
 #[derive(Debug, Default)]
-pub(super) struct Lowered {
+pub(super) struct Listing {
     pub(super) values: Vec<ValueEntry>,
     pub(super) inputs: Vec<InputEntry>,
     pub(super) steps: Vec<Step>,
     pub(super) outputs: Vec<OutputEntry>,
 }
 
-/// Lowers the pipeline; `sites` gives the session of each call, in order of `Program::calls`, with its pieces.
-pub(super) fn lower(program: &Program, sites: &[(CallSite, usize, i64)], residency: Residency) -> Lowered {
-    let mut l = Lowerer { program, sites: sites.iter(), out: Lowered::default() };
-    let (steps, map) = l.graph(&program.pipeline.graph, &BTreeMap::new(), 0);
+/// The steps of a lowered pipeline; `sessions` names those of the plan, by index.
+pub(super) fn lower(program: &Program, sessions: &[&str]) -> Result<Listing> {
+    let mut l = Lowerer { program, sessions, out: Listing::default() };
+    let (steps, map) = l.graph(&program.pipeline.graph, &BTreeMap::new(), 0)?;
     let mut out = l.out;
     out.outputs = program
         .pipeline
@@ -30,14 +29,14 @@ pub(super) fn lower(program: &Program, sites: &[(CallSite, usize, i64)], residen
         .zip(&program.pipeline.graph.results)
         .map(|(o, v)| OutputEntry { name: o.name.clone(), value: map[v], fps: o.fps })
         .collect();
-    out.steps = placed(steps, residency);
-    out
+    out.steps = steps;
+    Ok(out)
 }
 
 struct Lowerer<'a> {
     program: &'a Program,
-    sites: std::slice::Iter<'a, (CallSite, usize, i64)>,
-    out: Lowered,
+    sessions: &'a [&'a str],
+    out: Listing,
 }
 
 type ValueMap = BTreeMap<ValueId, usize>;
@@ -50,7 +49,7 @@ impl Lowerer<'_> {
     }
 
     /// The steps of a graph; `arguments` says which value each argument node stands for.
-    fn graph(&mut self, graph: &PipeGraph, arguments: &BTreeMap<PipeId, usize>, loops: usize) -> (Vec<Step>, ValueMap) {
+    fn graph(&mut self, graph: &PipeGraph, arguments: &BTreeMap<PipeId, usize>, loops: usize) -> Result<(Vec<Step>, ValueMap)> {
         let mut map = ValueMap::new();
         let mut steps = Vec::new();
         for id in graph.order() {
@@ -72,28 +71,39 @@ impl Lowerer<'_> {
                 PipeOp::Input { fit } => self.out.inputs.push(InputEntry { name: node.name.clone(), value: outputs[0], fit: *fit }),
                 PipeOp::Argument { .. } => {}
                 PipeOp::Prim(prim) => steps.push(Step::Host { prim: prim.clone(), inputs, output: outputs[0] }),
-                PipeOp::Call(call) => steps.extend(self.call(call, &inputs, &outputs)),
-                PipeOp::Loop(l) => steps.push(self.looped(&node.name, l, &inputs, &outputs, loops)),
+                PipeOp::Call(call) => steps.push(self.call(call, &inputs, &outputs)?),
+                PipeOp::Loop(l) => steps.push(self.looped(&node.name, l, &inputs, &outputs, loops)?),
+                PipeOp::Load(session) => steps.push(Step::Load { session: self.session(session)? }),
+                PipeOp::Unload(session) => steps.push(Step::Unload { session: self.session(session)? }),
             }
         }
-        (steps, map)
+        Ok((steps, map))
     }
 
-    fn call(&mut self, call: &Call, inputs: &[usize], outputs: &[usize]) -> Option<Step> {
-        let (site, session, pieces) = self.sites.next()?;
+    fn session(&self, name: &str) -> Result<usize> {
+        let found = self.sessions.iter().position(|s| *s == name);
+        found.ok_or_else(|| Box::new(Diagnostic::new("internal/bug", format!("the plan has no session `{name}`"))))
+    }
+
+    fn call(&mut self, call: &Call, inputs: &[usize], outputs: &[usize]) -> Result<Step> {
+        let Some(placement) = &call.placement else {
+            return Err(Box::new(Diagnostic::new("internal/bug", format!("nothing runs a call of `{}`", call.model))));
+        };
+        let session = self.session(&placement.session)?;
         let named = |ports: &[String], values: &[usize]| ports.iter().cloned().zip(values.iter().copied()).collect::<Vec<_>>();
         let outputs = named(&call.outputs, outputs);
-        if *pieces == 1 {
-            return Some(Step::Run { session: *session, inputs: named(&call.ports, inputs), outputs });
+        if placement.pieces == 1 {
+            return Ok(Step::Run { session, inputs: named(&call.ports, inputs), outputs });
         }
-        let signature = self.program.models[&site.model].signature();
-        let cuts = signature.inputs.iter().map(|(_, ty)| program::cut(ty));
+        let signature = self.program.models[&call.model].signature();
+        let cuts: Vec<bool> = signature.inputs.iter().map(|(_, ty)| program::cut(ty)).collect();
+        let batch = cuts.iter().zip(inputs).find(|(cut, _)| **cut).and_then(|(_, v)| self.out.values[*v].ty.dims().first().copied());
         let inputs = named(&call.ports, inputs).into_iter().zip(cuts).map(|((port, value), cut)| (port, value, cut)).collect();
-        let ranges = ForChunks::even_ranges(site.batch, *pieces).into_iter().map(|(s, e)| (s as usize, e as usize)).collect();
-        Some(Step::ForChunks { session: *session, ranges, inputs, outputs })
+        let ranges = ForChunks::even_ranges(batch.unwrap_or(1), placement.pieces).into_iter().map(|(s, e)| (s as usize, e as usize));
+        Ok(Step::ForChunks { session, ranges: ranges.collect(), inputs, outputs })
     }
 
-    fn looped(&mut self, name: &str, l: &Loop, inputs: &[usize], outputs: &[usize], loops: usize) -> Step {
+    fn looped(&mut self, name: &str, l: &Loop, inputs: &[usize], outputs: &[usize], loops: usize) -> Result<Step> {
         let mut arguments = BTreeMap::new();
         for id in l.body.ids().collect::<Vec<_>>() {
             if let PipeOp::Argument { index } = l.body.node(id).op {
@@ -109,7 +119,7 @@ impl Lowerer<'_> {
                 _ => None,
             })
             .collect();
-        let (body, map) = self.graph(&l.body, &arguments, loops + 1);
+        let (body, map) = self.graph(&l.body, &arguments, loops + 1)?;
         let carry = (0..l.carry.len())
             .map(|i| Carry {
                 init: inputs[i],
@@ -119,42 +129,6 @@ impl Lowerer<'_> {
             })
             .collect();
         let each = (l.carry.len()..l.carry.len() + l.each.len()).filter_map(|i| Some((inputs[i], *seen.get(&i)?))).collect();
-        Step::Loop { name: name.into(), steps: l.steps as usize, carry, each, body }
+        Ok(Step::Loop { name: name.into(), steps: l.steps as usize, carry, each, body })
     }
-}
-
-/// Puts loads and unloads where a residency wants them: everything loaded at the start, or each session for its stay.
-fn placed(steps: Vec<Step>, residency: Residency) -> Vec<Step> {
-    match residency {
-        Residency::All => {
-            let sessions: BTreeSet<usize> = steps.iter().flat_map(Step::sessions).collect();
-            sessions.into_iter().map(|session| Step::Load { session }).chain(steps).collect()
-        }
-        Residency::Stage => by_stage(steps),
-    }
-}
-
-fn by_stage(steps: Vec<Step>) -> Vec<Step> {
-    let uses: Vec<BTreeSet<usize>> = steps.iter().map(|s| s.sessions().into_iter().collect()).collect();
-    let stays = stays(&uses);
-    let mut out = Vec::new();
-    for (i, step) in steps.into_iter().enumerate() {
-        let begins = stays.iter().filter_map(|s| match s {
-            Stay::Session { session, first, .. } if *first == i => Some(Step::Load { session: *session }),
-            _ => None,
-        });
-        out.extend(begins);
-        match step {
-            Step::Loop { name, steps, carry, each, body } if stays.contains(&Stay::Inside(i)) => {
-                out.push(Step::Loop { name, steps, carry, each, body: by_stage(body) });
-            }
-            step => out.push(step),
-        }
-        let ends = stays.iter().filter_map(|s| match s {
-            Stay::Session { session, last, .. } if *last == i => Some(Step::Unload { session: *session }),
-            _ => None,
-        });
-        out.extend(ends);
-    }
-    out
 }

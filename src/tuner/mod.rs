@@ -1,12 +1,14 @@
 //! The tuner: which answers to the knobs make the best plan, with a proof.
 //!
 //! ```text
-//! Stages ── space ──► knobs of every model, and pipeline.residency
-//!        ── table ──► figures of every answer, from a few compiles a model (segment knobs do not see each other)
-//!        ── search ─► exact label-setting search over those figures ──► choices, certificate, front
-//!        ── compile with every check ──► the figures again; they must be equal to the last digit
+//! Planned ── space ──► knobs of the pipeline and of every session, with what each answer costs in quality
+//!         ── table ──► figures of every answer, from a few compiles a session (segment knobs do not see each other)
+//!         ── search ─► exact label-setting search over those figures ──► choices, certificate, front
+//!         ── compile with every check ──► the figures again; they must be equal to the last digit
 //! ```
-//! The figure that a certificate speaks of is the one that [`estimate`] gives for the same choices.
+//! The figure that a certificate speaks of is the one that [`estimate`] gives for the same choices. The tuner names no pass and no
+//! knob: what a knob does stands in its answers, what was decided in the lowered program. The program that it compiled last is handed
+//! on, so that who writes the plan compiles nothing again.
 
 pub mod record;
 pub mod search;
@@ -15,78 +17,23 @@ pub mod table;
 
 mod knees;
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::cost::graph::GraphCost;
-use crate::cost::pipeline::{Predicted, StageCost, report, upper};
-use crate::cost::quality::Noise;
+use crate::cost::graph::{GraphCost, GraphFigures};
+use crate::cost::pipeline::{Predicted, QualityFrom, report, upper};
+use crate::cost::quality::{Noise, Quality};
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::ir::pipeline::WHOLE;
-use crate::ir::{CallSite, OpGraph};
-use crate::passes::assign_precision::{knob_id, precision};
-use crate::passes::manager::Debugging;
-use crate::passes::{Checks, Choices, Guidance, Knob, Planned, compile, residency};
+use crate::ir::OpGraph;
+use crate::passes::{Checks, Choices, Knob, Lowered, Planned};
 use crate::units::{Bytes, Time};
 use search::{Limits, Plan};
-use space::Space;
+use space::{Space, Wanted};
 use table::Tables;
-
-/// A call of a model in a pipeline.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stage {
-    /// Where, and with which extents; knobs begin with the name of its instance.
-    pub site: CallSite,
-    /// How often its weights must be loaded where only the model that runs is kept (`ir::stays`).
-    pub loads: u64,
-    /// Bytes of the pipeline's values that are alive beside those of the call.
-    pub beside: Bytes,
-}
-
-impl Stage {
-    /// What of `beside` is in the device's memory: all of it where host and device are one, else none.
-    pub fn on_device(&self, machine: &Machine) -> Bytes {
-        if machine.unified { self.beside } else { Bytes(0) }
-    }
-}
-
-/// The calls of a pipeline in the order in which they run: what the tuner looks at.
-#[derive(Clone, Debug)]
-pub struct Stages<'a> {
-    /// The pipeline and its models.
-    pub program: &'a Planned,
-    /// The calls.
-    pub stages: Vec<Stage>,
-}
-
-impl<'a> Stages<'a> {
-    /// Every call of a program.
-    pub fn of(program: &'a Planned) -> Self {
-        let sites = program.calls();
-        let loads = program.loads();
-        let beside = program.pipeline.alive_beside_calls();
-        let stage = |((site, loads), beside)| Stage { site, loads, beside: Bytes(beside) };
-        Self { program, stages: sites.into_iter().zip(loads).zip(beside).map(stage).collect() }
-    }
-
-    /// The noise of a stage's model at a precision: of a part of a model its share.
-    pub fn noise(&self, stage: &Stage, precision: crate::hwdb::Precision) -> Noise {
-        let share = self.program.pipeline.models.get(&stage.site.model).map_or(WHOLE, |m| m.share);
-        Noise(Noise::of(precision).0 * u64::from(share) / u64::from(WHOLE))
-    }
-
-    /// The graph of one piece of a call, and the number of pieces.
-    ///
-    /// # Errors
-    /// `graph/model-size` if the model cannot take the extents.
-    pub fn bound(&self, stage: &Stage, choices: &Choices) -> Result<(OpGraph, u64)> {
-        let pieces = Guidance::pieces(&stage.site.instance, stage.site.batch, choices).max(1);
-        Ok((self.program.instance(&stage.site, pieces)?, pieces as u64))
-    }
-}
 
 /// What is best.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -115,6 +62,8 @@ pub struct Request {
     pub min_psnr: Option<f64>,
     /// Answers that are given.
     pub fixed: Choices,
+    /// May answers be taken of which nobody knows what they cost in quality?
+    pub allow_unmeasured: bool,
     /// How much worse than the best the figure of the objective may be, as a share of it, for the sake of quality, memory and plain
     /// answers: 0.01 is 1 %.
     pub tolerance: f64,
@@ -183,6 +132,8 @@ pub struct Outcome {
     pub one_gib_more: Option<FrontPoint>,
     /// Every knob that there was to answer.
     pub knobs: Vec<Knob>,
+    /// The program with the answers of the best plan.
+    pub lowered: Lowered,
 }
 
 /// Finds the best answers.
@@ -190,10 +141,11 @@ pub struct Outcome {
 /// # Errors
 /// `tune/no-plan-fits` with the nearest miss, `tune/quality-not-reached`, `tune/out-of-time`; `tune/unknown-knob` and
 /// `tune/not-in-domain` for fixed answers; what binding and compiling the models return.
-pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result<Outcome> {
+pub fn tune(planned: &Planned, request: &Request) -> Result<Outcome> {
     let start = Instant::now();
-    let space = Space::of(stages, machine, &request.fixed)?;
-    let tables = Tables::of(&space, stages, machine)?;
+    let machine = planned.machine();
+    let space = Space::of(planned, Wanted { fixed: &request.fixed, unmeasured: request.allow_unmeasured })?;
+    let tables = Tables::of(&space, planned)?;
     let problem = tables.problem(&space, machine);
     let budget = request.budget(machine);
     let limits = Limits {
@@ -204,20 +156,26 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
     };
     let found = search::search(&problem, request.objective, &limits);
     let (Some(best), Some(first)) = (&found.best, &found.first) else { return Err(nothing(&found, request, machine).into()) };
-    let choices = tables.choices(&space, &problem, best);
-    let predicted = predict(stages, machine, &choices)?;
+    let choices = table::choices(&space, &problem, best);
+    let quality = |c: &Choices| c.quality(&space.knobs);
+    let lowered = planned.compile(&choices, Checks::Full)?;
+    let predicted = predict(&lowered, quality(&choices), machine)?;
     same_figures(best, &predicted)?;
-    let point = |plan: &Plan| FrontPoint {
-        latency_s: Time(plan.time).secs(),
-        peak_bytes: plan.peak,
-        peak_bytes_hi: upper(Bytes(plan.peak)).0,
-        quality_db: Noise(plan.noise).db(),
-        choices: tables.choices(&space, &problem, plan),
+    let point = |plan: &Plan| {
+        let choices = table::choices(&space, &problem, plan);
+        FrontPoint {
+            latency_s: Time(plan.time).secs(),
+            peak_bytes: plan.peak,
+            peak_bytes_hi: upper(Bytes(plan.peak)).0,
+            quality_db: quality(&choices).db(),
+            choices,
+        }
     };
+    let front = knees::pick(&found.front).into_iter().map(point).collect();
+    let one_gib_more = one_gib_more(&found.front, first, budget, machine.memory).map(point);
     Ok(Outcome {
-        knobs: space.knobs(),
-        front: knees::pick(&found.front).into_iter().map(point).collect(),
-        one_gib_more: one_gib_more(&found.front, first, budget, machine.memory).map(point),
+        front,
+        one_gib_more,
         certificate: Certificate {
             optimal: found.gap == 0.0,
             gap: found.gap,
@@ -229,41 +187,49 @@ pub fn tune(stages: &Stages<'_>, machine: &Machine, request: &Request) -> Result
         },
         choices,
         predicted,
+        knobs: space.knobs,
+        lowered,
     })
 }
 
-/// The figures of given answers, and every knob there is; knobs without an answer have their plain one. Compiles every model with every
-/// check.
+/// A program with given answers: its figures, and every knob that there is under them.
+#[derive(Clone, Debug)]
+pub struct Estimate {
+    /// The figures.
+    pub predicted: Predicted,
+    /// The knobs.
+    pub knobs: Vec<Knob>,
+    /// The program with the answers; knobs without one have their plain one.
+    pub lowered: Lowered,
+}
+
+/// The figures of given answers. Compiles every session with every check.
 ///
 /// # Errors
 /// `tune/unknown-knob`, `tune/not-in-domain`; what binding and compiling the models return.
-pub fn estimate(stages: &Stages<'_>, machine: &Machine, choices: &Choices) -> Result<(Predicted, Vec<Knob>)> {
-    // What is offered can depend on global answers, so the space is that of these answers.
-    let space = Space::of(stages, machine, choices)?;
-    Ok((predict(stages, machine, choices)?, space.knobs()))
+pub fn estimate(planned: &Planned, choices: &Choices) -> Result<Estimate> {
+    // What is offered can depend on other answers, so the space is that of these answers.
+    let knobs = Space::of(planned, Wanted { fixed: choices, unmeasured: false })?.knobs;
+    let lowered = planned.compile(choices, Checks::Full)?;
+    let predicted = predict(&lowered, choices.quality(&knobs), planned.machine())?;
+    Ok(Estimate { predicted, knobs, lowered })
 }
 
-fn predict(stages: &Stages<'_>, machine: &Machine, choices: &Choices) -> Result<Predicted> {
-    let costs: Result<Vec<StageCost>> = stages.stages.par_iter().map(|s| stage_cost(stages, s, machine, choices, Checks::Full)).collect();
-    Ok(report(&costs?, residency(choices), machine))
-}
-
-/// Compiles the model of a stage and takes its cost.
+/// The figures of a lowered program.
 ///
 /// # Errors
-/// What binding and compiling return.
-pub fn stage_cost(stages: &Stages<'_>, stage: &Stage, machine: &Machine, choices: &Choices, checks: Checks) -> Result<StageCost> {
-    let (graph, pieces) = stages.bound(stage, choices)?;
-    let compiled = compile(&graph, machine, choices, checks, &Debugging::default())?;
-    let model = &stage.site.instance;
-    let p = precision(choices.get(&knob_id(model)));
-    let cost = GraphCost::of(&compiled.graph, table::f32_as(p), machine)?;
-    let runs = [stage.site.times * pieces, pieces, stage.loads];
-    Ok(StageCost::new(model, runs, stages.noise(stage, p), &cost).beside(stage.beside, machine))
+/// What costing an operator returns.
+pub fn predict(lowered: &Lowered, quality: Quality, machine: &Machine) -> Result<Predicted> {
+    let sessions: Vec<(&str, &OpGraph)> = lowered.sessions.iter().map(|(name, c)| (name.as_str(), &c.graph)).collect();
+    let cost = |(name, graph): (&'_ str, &OpGraph)| Ok((name.to_owned(), GraphCost::of(graph, machine)?.figures()));
+    let figures: Result<BTreeMap<String, GraphFigures>> = sessions.into_par_iter().map(cost).collect();
+    let figures = figures?;
+    report(&lowered.program.pipeline, &|session| figures.get(session).copied(), quality, machine)
 }
 
 fn same_figures(plan: &Plan, predicted: &Predicted) -> Result<()> {
-    let searched = (plan.time, plan.peak, Noise(plan.noise).db());
+    let noise = if predicted.quality == QualityFrom::Unmeasured { None } else { Noise(plan.noise).db() };
+    let searched = (plan.time, plan.peak, noise);
     let compiled = (predicted.latency_ps, predicted.peak_bytes, predicted.quality_db);
     if searched == compiled {
         return Ok(());

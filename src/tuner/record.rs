@@ -12,14 +12,13 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Certificate, FrontPoint, Objective, Outcome, Request, Stages};
+use super::{Certificate, FrontPoint, Objective, Outcome, Request};
 use crate::cost::pipeline::Predicted;
 use crate::diag::{Diagnostic, Result, Source, Span};
 use crate::files::output::{Saved, folder_of, save};
 use crate::files::{open_regular, read_start};
-use crate::hwdb::Machine;
 use crate::ir::text;
-use crate::passes::Choices;
+use crate::passes::{Choices, Planned};
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -78,12 +77,13 @@ fn is_empty(choices: &Choices) -> bool {
 
 impl TuningRecord {
     /// The record of a search.
-    pub fn new(stages: &Stages<'_>, machine: &Machine, request: &Request, outcome: &Outcome, date: Option<String>) -> Self {
-        let identity = Identity::of(stages);
+    pub fn new(planned: &Planned, request: &Request, outcome: &Outcome, date: Option<String>) -> Self {
+        let identity = Identity::of(planned);
+        let machine = planned.machine();
         Self {
             tuning: VERSION,
             vidc: env!("CARGO_PKG_VERSION").into(),
-            graph: stages.program.pipeline.name.clone(),
+            graph: planned.pipeline.name.clone(),
             fingerprint: identity.fingerprint,
             models: identity.models,
             parameters: identity.parameters,
@@ -157,8 +157,9 @@ impl TuningRecord {
     ///
     /// # Errors
     /// `tune/stale-record` with the first thing that differs.
-    pub fn check(&self, stages: &Stages<'_>, machine: &Machine) -> Result<()> {
-        let now = Identity::of(stages);
+    pub fn check(&self, planned: &Planned) -> Result<()> {
+        let now = Identity::of(planned);
+        let machine = planned.machine();
         let differs = |what: &str, was: &str, is: &str| {
             let d = Diagnostic::new("tune/stale-record", format!("the tuning record is for {what} {was}, not {is}"));
             Box::new(d.help("run `vidc tune` with this graph and machine"))
@@ -187,15 +188,15 @@ struct Identity {
 }
 
 impl Identity {
-    fn of(stages: &Stages<'_>) -> Self {
-        let pipeline = &stages.program.pipeline;
+    fn of(planned: &Planned) -> Self {
+        let pipeline = &planned.pipeline;
         let mut fingerprint = String::new();
         for byte in pipeline.fingerprint() {
             write!(fingerprint, "{byte:02x}").expect("a string takes everything");
         }
         Self {
             fingerprint,
-            models: stages.program.models.iter().map(|(name, graph)| (name.clone(), text::fingerprint(graph))).collect(),
+            models: planned.models.iter().map(|(name, graph)| (name.clone(), text::fingerprint(graph))).collect(),
             parameters: pipeline.params.iter().map(|(name, value)| (name.clone(), value.to_string())).collect(),
         }
     }

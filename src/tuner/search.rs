@@ -1,16 +1,16 @@
 //! The exact search: which alternative of each unit.
 //!
-//! A *unit* is a model, an *alternative* one of its variants with every segment knob answered. Under a residency a plan's
-//! figures are
+//! A *unit* is a session, an *alternative* one of its variants with every segment knob answered, a *round* one arrangement of the
+//! calls. In a round a plan's figures are
 //!
 //! ```text
 //! time = Σ time        peak = overhead + Σ sum + max max        noise = Σ noise        departures = Σ departures
 //! ```
 //! and each operator is monotone, so a partial plan that is no better than another in every component can be dropped: label
-//! setting with dominance pruning is exact. Within a variant the same holds for its knobs, with time adding up and the
+//! setting with dominance pruning is exact. Within a variant the same holds for its knobs, with time and noise adding up and the
 //! transient as a maximum.
 //!
-//! Two rounds. The first finds every efficient (time, memory, noise): the front, the least figure of the objective under the
+//! Two passes. The first finds every efficient (time, memory, noise): the front, the least figure of the objective under the
 //! limits, the smallest plan. The second, which knows that figure, looks only at partial plans that can still come within the
 //! tolerance of it and takes the one with less noise, then less memory, then fewer answers that are not the plain ones: figure by
 //! figure, each capped at what the plan at hand has, so that few partial plans stay.
@@ -18,29 +18,32 @@
 //! *Anytime*: when the deadline comes, the best complete plan of a greedy scan is given with a lower bound from the partial
 //! plans that are still open: completed by the least of everything that remains, none can be better than that.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use rayon::prelude::*;
 
 use super::Objective;
-use crate::cost::pipeline::{Memory, Residency, upper};
+use crate::cost::pipeline::{Unit, load_time, upper};
 use crate::cost::quality::Noise;
 use crate::hwdb::Machine;
 use crate::units::Bytes;
 
 /// One answer to a segment knob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct AnswerFigures {
     /// Picoseconds over the whole run.
     pub time: u64,
     /// Bytes at the worst step, bound tensors included.
     pub transient: u64,
+    /// Noise power, units of [`Noise`].
+    pub noise: u64,
     /// Is it another than the plain one?
     pub departs: bool,
 }
 
 /// A variant of a unit with its open segment knobs.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alternatives {
     /// Steps that no knob governs, picoseconds.
     pub time: u64,
@@ -48,14 +51,34 @@ pub struct Alternatives {
     pub transient: u64,
     /// Bytes of weights.
     pub weights: u64,
-    /// How often they are loaded where they are not kept.
-    pub loads: u64,
     /// Noise power, units of [`Noise`].
     pub noise: u64,
-    /// Global answers that are not the plain ones.
+    /// Answers of the model that are not the plain ones.
     pub departures: u32,
     /// The segment knobs.
-    pub rows: Vec<Vec<Answer>>,
+    pub rows: Vec<Vec<AnswerFigures>>,
+}
+
+/// A unit in one arrangement of the calls.
+#[derive(Clone, Debug)]
+pub struct UnitFigures {
+    /// Is it loaded during the calls of all others too?
+    pub kept: bool,
+    /// How often a run loads its weights.
+    pub loads: u64,
+    /// Its variants.
+    pub variants: Vec<Alternatives>,
+}
+
+/// One arrangement of the calls.
+#[derive(Clone, Debug)]
+pub struct RoundFigures {
+    /// Answers of the pipeline that are not the plain ones.
+    pub departures: u32,
+    /// Their noise.
+    pub noise: u64,
+    /// The units.
+    pub units: Vec<UnitFigures>,
 }
 
 /// A unit's choice.
@@ -73,7 +96,6 @@ struct Alternative {
     time: u64,
     transient: u64,
     weights: u64,
-    loads: u64,
     noise: u64,
     departures: u32,
     variant: u32,
@@ -82,10 +104,43 @@ struct Alternative {
 
 /// Everything that the search needs to know.
 #[derive(Clone, Debug)]
-pub struct Problem<'a> {
-    machine: &'a Machine,
-    residencies: Vec<Residency>,
-    units: Vec<Vec<Alternative>>,
+pub struct Problem {
+    machine: Machine,
+    rounds: Vec<Round>,
+}
+
+/// An arrangement with the alternatives of its units.
+#[derive(Clone, Debug)]
+struct Round {
+    departures: u32,
+    noise: u64,
+    units: Vec<RoundUnit>,
+}
+
+#[derive(Clone, Debug)]
+struct RoundUnit {
+    kept: bool,
+    loads: u64,
+    /// Shared by the rounds in which the unit has the same figures.
+    alternatives: Arc<Vec<Alternative>>,
+}
+
+impl RoundUnit {
+    /// An alternative as the sums of the cost model take it.
+    fn label(&self, pick: usize, machine: &Machine) -> Label {
+        let a = &self.alternatives[pick];
+        let unit = Unit::of(Bytes(a.weights), Bytes(a.transient), self.kept);
+        let load = load_time(Bytes(a.weights), machine) * self.loads;
+        Label {
+            time: a.time.saturating_add(load.0),
+            sum: unit.sum.0,
+            max: unit.max.0,
+            noise: a.noise,
+            departures: a.departures,
+            from: 0,
+            pick: pick as u32,
+        }
+    }
 }
 
 /// What a plan must keep to.
@@ -122,8 +177,8 @@ pub struct Plan {
     pub noise: u64,
     /// Answers that are not the plain ones.
     pub departures: u32,
-    /// Which models are loaded.
-    pub residency: Residency,
+    /// Which arrangement.
+    pub round: usize,
     /// The alternative of each unit; [`Problem::pick`] reads it.
     alternatives: Vec<u32>,
 }
@@ -145,42 +200,55 @@ pub struct Found {
     pub least: Option<Plan>,
 }
 
-impl<'a> Problem<'a> {
-    /// A problem from the variants of each unit.
-    pub fn new(machine: &'a Machine, residencies: Vec<Residency>, units: Vec<Vec<Alternatives>>) -> Self {
-        let unit = |variants: Vec<Alternatives>| variants.par_iter().enumerate().flat_map_iter(|(i, v)| answered(i as u32, v)).collect();
-        Self { machine, residencies, units: units.into_iter().map(unit).collect() }
+impl Problem {
+    /// A problem from the figures of each arrangement.
+    pub fn new(machine: &Machine, rounds: Vec<RoundFigures>) -> Self {
+        let mut known: Vec<(Vec<Alternatives>, Arc<Vec<Alternative>>)> = Vec::new();
+        let mut unit = |u: UnitFigures| {
+            let found = known.iter().find(|(variants, _)| *variants == u.variants).map(|(_, a)| a.clone());
+            let alternatives = found.unwrap_or_else(|| {
+                let all = u.variants.par_iter().enumerate().flat_map_iter(|(i, v)| answered(i as u32, v)).collect();
+                let made = Arc::new(all);
+                known.push((u.variants, Arc::clone(&made)));
+                made
+            });
+            RoundUnit { kept: u.kept, loads: u.loads, alternatives }
+        };
+        let round = |r: RoundFigures| Round {
+            departures: r.departures,
+            noise: r.noise,
+            units: r.units.into_iter().map(&mut unit).collect(),
+        };
+        Self { machine: machine.clone(), rounds: rounds.into_iter().map(round).collect() }
     }
 
     /// What a plan chooses for a unit.
     pub fn pick(&self, plan: &Plan, unit: usize) -> Pick<'_> {
-        let a = &self.units[unit][plan.alternatives[unit] as usize];
+        let a = &self.rounds[plan.round].units[unit].alternatives[plan.alternatives[unit] as usize];
         Pick { variant: a.variant as usize, answers: &a.answers }
     }
 
-    /// The units as labels under a residency.
-    fn labels(&self, residency: Residency) -> Vec<Vec<Label>> {
-        let memory = Memory { machine: self.machine, residency };
-        let label = |(i, a): (usize, &Alternative)| {
-            let (sum, max) = memory.parts(Bytes(a.weights), Bytes(a.transient));
-            let load = memory.load_time(Bytes(a.weights), a.loads);
-            Label {
-                time: a.time.saturating_add(load.0),
-                sum: sum.0,
-                max: max.0,
-                noise: a.noise,
-                departures: a.departures,
-                from: 0,
-                pick: i as u32,
-            }
-        };
-        self.units.iter().map(|unit| unit.iter().enumerate().map(label).collect()).collect()
+    /// The units of a round as labels.
+    fn labels(&self, round: usize) -> Vec<Vec<Label>> {
+        let unit = |u: &RoundUnit| (0..u.alternatives.len()).map(|i| u.label(i, &self.machine)).collect();
+        self.rounds[round].units.iter().map(unit).collect()
+    }
+
+    /// A partial plan without any unit.
+    fn root(&self, round: usize) -> Label {
+        let Round { departures, noise, .. } = self.rounds[round];
+        Label { time: 0, noise, max: 0, sum: 0, departures, from: 0, pick: 0 }
+    }
+
+    /// Bytes of device memory.
+    fn peak(&self, sum: u64, max: u64) -> u64 {
+        (self.machine.overhead + Bytes(sum) + Bytes(max)).0
     }
 }
 
-/// Every answering of a variant's knobs that no other beats in time, transient memory and departures.
+/// Every answering of a variant's knobs that no other beats in time, transient memory, noise and departures.
 fn answered(variant: u32, v: &Alternatives) -> Vec<Alternative> {
-    let root = Label { time: v.time, sum: 0, max: v.transient, noise: 0, departures: v.departures, from: 0, pick: 0 };
+    let root = Label { time: v.time, sum: 0, max: v.transient, noise: v.noise, departures: v.departures, from: 0, pick: 0 };
     let mut levels = vec![vec![root]];
     for row in &v.rows {
         let mut next = Vec::new();
@@ -188,6 +256,7 @@ fn answered(variant: u32, v: &Alternatives) -> Vec<Alternative> {
             next.extend(row.iter().enumerate().map(|(pick, a)| Label {
                 time: l.time.saturating_add(a.time),
                 max: l.max.max(a.transient),
+                noise: l.noise.saturating_add(a.noise),
                 departures: l.departures + u32::from(a.departs),
                 from: from as u32,
                 pick: pick as u32,
@@ -201,8 +270,7 @@ fn answered(variant: u32, v: &Alternatives) -> Vec<Alternative> {
         time: l.time,
         transient: l.max,
         weights: v.weights,
-        loads: v.loads,
-        noise: v.noise,
+        noise: l.noise,
         departures: l.departures,
         variant,
         answers: picks(&levels, i).into_iter().map(|p| p as u8).collect(),
@@ -288,8 +356,9 @@ fn optimistic(l: &Label, rest: Rest) -> Label {
 /// More labels than this between two prunings would only cost memory.
 const BLOCK: usize = 1 << 20;
 
-/// The search under one residency.
+/// The search in one round.
 struct Fold<'a> {
+    root: Label,
     units: &'a [Vec<Label>],
     rests: Vec<Rest>,
     by_departures: bool,
@@ -299,8 +368,7 @@ struct Fold<'a> {
 impl Fold<'_> {
     /// All levels; those that the deadline left undone are missing.
     fn run(&self, keep: impl Fn(&Label) -> bool) -> Vec<Vec<Label>> {
-        let root = Label { time: 0, noise: 0, max: 0, sum: 0, departures: 0, from: 0, pick: 0 };
-        let mut levels = vec![vec![root]];
+        let mut levels = vec![vec![self.root]];
         for i in 0..self.units.len() {
             match self.extend(&levels[i], i, &keep) {
                 Some(next) => levels.push(next),
@@ -336,16 +404,16 @@ impl Fold<'_> {
     }
 }
 
-/// What one residency gave in the first round.
-struct Round {
+/// What the first pass over one round gave.
+struct Scan {
     plans: Vec<Plan>,
     /// Optimistic figures of what is still open: (time, peak).
     open: Vec<(u64, u64)>,
 }
 
 /// Finds the best plan within the limits.
-pub fn search(problem: &Problem<'_>, objective: Objective, limits: &Limits) -> Found {
-    let rounds: Vec<Round> = problem.residencies.iter().map(|r| first_round(problem, *r, objective, limits)).collect();
+pub fn search(problem: &Problem, objective: Objective, limits: &Limits) -> Found {
+    let rounds: Vec<Scan> = (0..problem.rounds.len()).map(|r| scan(problem, r, objective, limits)).collect();
     let complete = rounds.iter().all(|r| r.open.is_empty());
     let plans: Vec<&Plan> = rounds.iter().flat_map(|r| &r.plans).collect();
     let front = efficient(&plans);
@@ -371,7 +439,7 @@ fn gap(found: u64, open: Option<u64>) -> f64 {
 /// Plans of which no other is both faster and smaller, smallest first.
 fn efficient(plans: &[&Plan]) -> Vec<Plan> {
     let mut sorted: Vec<&Plan> = plans.to_vec();
-    sorted.sort_by_key(|p| (p.peak, p.time, p.noise, p.departures, p.residency, p.alternatives.clone()));
+    sorted.sort_by_key(|p| (p.peak, p.time, p.noise, p.departures, p.round, p.alternatives.clone()));
     let mut out: Vec<Plan> = Vec::new();
     for p in sorted {
         if out.last().is_none_or(|last| p.time < last.time) {
@@ -381,7 +449,7 @@ fn efficient(plans: &[&Plan]) -> Vec<Plan> {
     out
 }
 
-fn first_round(problem: &Problem<'_>, residency: Residency, objective: Objective, limits: &Limits) -> Round {
+fn scan(problem: &Problem, round: usize, objective: Objective, limits: &Limits) -> Scan {
     let most_noise = limits.noise.map_or(u64::MAX, |n| n.0);
     let without_noise = |mut l: Label| {
         // Without a floor noise decides nothing yet, and one component less means far fewer labels.
@@ -389,38 +457,36 @@ fn first_round(problem: &Problem<'_>, residency: Residency, objective: Objective
         l
     };
     let units: Vec<Vec<Label>> =
-        problem.labels(residency).into_iter().map(|unit| pruned(unit.into_iter().map(without_noise).collect(), false)).collect();
-    let fold = Fold { rests: rests(&units), units: &units, by_departures: false, limits };
+        problem.labels(round).into_iter().map(|unit| pruned(unit.into_iter().map(without_noise).collect(), false)).collect();
+    let fold = Fold { root: without_noise(problem.root(round)), rests: rests(&units), units: &units, by_departures: false, limits };
     let levels = fold.run(|l| l.noise <= most_noise);
-    let memory = Memory { machine: problem.machine, residency };
     if levels.len() > units.len() {
         let last = levels.len() - 1;
-        let plans = (0..levels[last].len()).map(|i| plan(problem, residency, picks(&levels, i))).collect();
-        return Round { plans, open: Vec::new() };
+        let plans = (0..levels[last].len()).map(|i| plan(problem, round, picks(&levels, i))).collect();
+        return Scan { plans, open: Vec::new() };
     }
     let (done, rest) = (levels.len() - 1, fold.rests[levels.len() - 1]);
     let bound = |l: &Label| {
         let o = optimistic(l, rest);
-        (o.time, memory.peak(Bytes(o.sum), Bytes(o.max)).0)
+        (o.time, problem.peak(o.sum, o.max))
     };
     let open = levels[done].iter().map(bound).collect();
-    Round { plans: greedy(problem, residency, &units, most_noise, objective), open }
+    Scan { plans: greedy(problem, round, &units, most_noise, objective), open }
 }
 
 /// The figures of a plan from its alternatives, in the exact sums of the cost model.
-fn plan(problem: &Problem<'_>, residency: Residency, alternatives: Vec<u32>) -> Plan {
-    let memory = Memory { machine: problem.machine, residency };
-    let (mut time, mut sum, mut max, mut noise) = (0_u64, Bytes(0), Bytes(0), 0_u64);
-    let mut departures = u32::from(residency != Residency::All);
-    for (unit, a) in problem.units.iter().zip(&alternatives) {
-        let a = &unit[*a as usize];
-        let (s, m) = memory.parts(Bytes(a.weights), Bytes(a.transient));
-        time = time.saturating_add(a.time).saturating_add(memory.load_time(Bytes(a.weights), a.loads).0);
-        (sum, max) = (sum + s, max.max(m));
-        noise = noise.saturating_add(a.noise);
-        departures += a.departures;
+fn plan(problem: &Problem, round: usize, alternatives: Vec<u32>) -> Plan {
+    let mut all = problem.root(round);
+    for (unit, a) in problem.rounds[round].units.iter().zip(&alternatives) {
+        let l = unit.label(*a as usize, &problem.machine);
+        all.time = all.time.saturating_add(l.time);
+        all.sum = all.sum.saturating_add(l.sum);
+        all.max = all.max.max(l.max);
+        all.noise = all.noise.saturating_add(l.noise);
+        all.departures += l.departures;
     }
-    Plan { time, peak: memory.peak(sum, max).0, noise, departures, residency, alternatives }
+    let peak = problem.peak(all.sum, all.max);
+    Plan { time: all.time, peak, noise: all.noise, departures: all.departures, round, alternatives }
 }
 
 /// What a greedy scan prefers.
@@ -428,7 +494,7 @@ type Order = fn(&Label) -> (u64, u64);
 
 /// Complete plans at hand: under each of some caps on the transient memory, the fastest, the smallest and the most exact
 /// alternative of each unit.
-fn greedy(problem: &Problem<'_>, residency: Residency, units: &[Vec<Label>], most_noise: u64, objective: Objective) -> Vec<Plan> {
+fn greedy(problem: &Problem, round: usize, units: &[Vec<Label>], most_noise: u64, objective: Objective) -> Vec<Plan> {
     let mut caps: Vec<u64> = units.iter().flatten().map(|l| l.max).collect();
     caps.sort_unstable();
     caps.dedup();
@@ -440,7 +506,7 @@ fn greedy(problem: &Problem<'_>, residency: Residency, units: &[Vec<Label>], mos
         for order in orders {
             let picks: Option<Vec<u32>> =
                 units.iter().map(|u| u.iter().filter(|l| l.max <= cap).min_by_key(|l| order(l)).map(|l| l.pick)).collect();
-            plans.extend(picks.map(|p| plan(problem, residency, p)));
+            plans.extend(picks.map(|p| plan(problem, round, p)));
         }
     }
     plans.retain(|p| p.noise <= most_noise);
@@ -489,7 +555,7 @@ impl Figure {
 /// Among plans within the tolerance of `best` the one with the least noise, then the least memory, then the fewest departures, then
 /// the least time. Where memory is the objective, time has the same tolerance before noise is looked at: a plan as small as the
 /// smallest is not worth many times its time.
-fn settle(problem: &Problem<'_>, best: &Plan, objective: Objective, limits: &Limits) -> Plan {
+fn settle(problem: &Problem, best: &Plan, objective: Objective, limits: &Limits) -> Plan {
     let mut caps = Caps { time: u64::MAX, peak: u64::MAX, noise: limits.noise.map_or(u64::MAX, |n| n.0), departures: u32::MAX };
     let within = |least: u64| least.saturating_add((least as f64 * limits.tolerance) as u64);
     let order: &[Figure] = match objective {
@@ -516,27 +582,25 @@ fn settle(problem: &Problem<'_>, best: &Plan, objective: Objective, limits: &Lim
 }
 
 /// The first by these figures among `known` and the plans that keep to the caps.
-fn least(problem: &Problem<'_>, known: &Plan, caps: Caps, order: &[Figure], limits: &Limits) -> Plan {
+fn least(problem: &Problem, known: &Plan, caps: Caps, order: &[Figure], limits: &Limits) -> Plan {
     // A figure that is looked at later decides nothing yet, and a component less means far fewer labels.
     let by_departures = order[0] == Figure::Departures || caps.departures != u32::MAX;
     let with_noise = order[0] == Figure::Noise || caps.noise != u64::MAX;
     let figures = |p: &Plan| order.iter().map(|f| f.of(p)).collect::<Vec<u64>>();
     let mut found = known.clone();
-    for residency in &problem.residencies {
-        let memory = Memory { machine: problem.machine, residency: *residency };
-        let labels = |unit: Vec<Label>| unit.into_iter().map(|l| Label { noise: if with_noise { l.noise } else { 0 }, ..l }).collect();
-        let units: Vec<Vec<Label>> = problem.labels(*residency).into_iter().map(|u| pruned(labels(u), by_departures)).collect();
-        let fold = Fold { rests: rests(&units), units: &units, by_departures, limits };
+    for round in 0..problem.rounds.len() {
+        let counted = |l: Label| Label { noise: if with_noise { l.noise } else { 0 }, ..l };
+        let labels = |unit: Vec<Label>| pruned(unit.into_iter().map(counted).collect(), by_departures);
+        let units: Vec<Vec<Label>> = problem.labels(round).into_iter().map(labels).collect();
+        let fold = Fold { root: counted(problem.root(round)), rests: rests(&units), units: &units, by_departures, limits };
         let levels = fold.run(|l| {
-            let peak = memory.peak(Bytes(l.sum), Bytes(l.max)).0;
+            let peak = problem.peak(l.sum, l.max);
             l.time <= caps.time && l.noise <= caps.noise && l.departures <= caps.departures && peak <= caps.peak && limits.fits(peak)
         });
         if levels.len() > units.len() {
             let last = levels.len() - 1;
-            // Labels do not know that another residency than the plain one is a departure too.
-            let plans =
-                (0..levels[last].len()).map(|i| plan(problem, *residency, picks(&levels, i))).filter(|p| p.departures <= caps.departures);
-            let key = |p: &Plan| (figures(p), p.residency, p.alternatives.clone());
+            let plans = (0..levels[last].len()).map(|i| plan(problem, round, picks(&levels, i)));
+            let key = |p: &Plan| (figures(p), p.round, p.alternatives.clone());
             found = plans.chain(std::iter::once(found)).min_by_key(key).unwrap_or_else(|| known.clone());
         }
     }

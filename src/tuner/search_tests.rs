@@ -8,59 +8,73 @@ use crate::hwdb;
 /// What loading one byte costs on a CPU, picoseconds: times in these units make ties between loading and computing.
 const UNIT: u64 = 500;
 
-fn answer() -> impl Strategy<Value = Answer> {
-    (0..4_u64, 0..6_u64, any::<bool>()).prop_map(|(time, transient, departs)| Answer { time: time * UNIT, transient, departs })
+fn answer() -> impl Strategy<Value = AnswerFigures> {
+    (0..4_u64, 0..6_u64, 0..2_u64, any::<bool>())
+        .prop_map(|(time, transient, noise, departs)| AnswerFigures { time: time * UNIT, transient, noise, departs })
 }
 
 fn alternatives() -> impl Strategy<Value = Alternatives> {
     let rows = prop::collection::vec(prop::collection::vec(answer(), 1..4), 0..4);
-    (0..4_u64, 0..4_u64, 0..4_u64, 0..3_u64, 0..3_u64, 0..3_u32, rows).prop_map(
-        |(time, transient, weights, loads, noise, departures, rows)| Alternatives {
-            time: time * UNIT,
-            transient,
-            weights,
-            loads,
-            noise,
-            departures,
-            rows,
-        },
-    )
+    (0..4_u64, 0..4_u64, 0..4_u64, 0..3_u64, 0..3_u32, rows).prop_map(|(time, transient, weights, noise, departures, rows)| Alternatives {
+        time: time * UNIT,
+        transient,
+        weights,
+        noise,
+        departures,
+        rows,
+    })
 }
 
-fn units() -> impl Strategy<Value = Vec<Vec<Alternatives>>> {
-    prop::collection::vec(prop::collection::vec(alternatives(), 1..3), 1..4)
+/// Each unit with how often its weights are loaded where they are not kept.
+fn units() -> impl Strategy<Value = Vec<(u64, Vec<Alternatives>)>> {
+    prop::collection::vec((0..3_u64, prop::collection::vec(alternatives(), 1..3)), 1..4)
+}
+
+/// Everything loaded from the start, and every unit for itself: the second departs and adds noise, as an approximate answer would.
+fn rounds(units: &[(u64, Vec<Alternatives>)], noise: u64) -> Vec<RoundFigures> {
+    let round = |stage: bool| RoundFigures {
+        departures: u32::from(stage),
+        noise: if stage { noise } else { 0 },
+        units: units
+            .iter()
+            .map(|(loads, variants)| UnitFigures { kept: !stage, loads: if stage { *loads } else { 0 }, variants: variants.clone() })
+            .collect(),
+    };
+    vec![round(false), round(true)]
 }
 
 /// Time, peak, noise, departures of every plan, from the definitions alone.
-fn every_plan(units: &[Vec<Alternatives>], machine: &Machine) -> Vec<(u64, u64, u64, u32)> {
+fn every_plan(rounds: &[RoundFigures], machine: &Machine) -> Vec<Figures> {
     let mut out = Vec::new();
-    for stage in [false, true] {
-        // time, sum of weights, most transient, most weights and transient together, noise, departures
-        let mut partial = vec![(0, 0, 0, 0, 0, u32::from(stage))];
-        for unit in units {
-            let options: Vec<(u64, u64, &Alternatives, u32)> = unit.iter().flat_map(every_answer).collect();
-            let extend = |p: &(u64, u64, u64, u64, u64, u32)| {
+    for round in rounds {
+        // time, sum of kept weights, most that a call needs, noise, departures
+        let mut partial = vec![(0, 0, 0, round.noise, round.departures)];
+        for unit in &round.units {
+            let options: Vec<Answered<'_>> = unit.variants.iter().flat_map(every_answer).collect();
+            let extend = |p: &(u64, u64, u64, u64, u32)| {
                 let p = *p;
-                let with = move |(t, x, a, d): &(u64, u64, &Alternatives, u32)| {
-                    let load = if stage { a.weights * a.loads * UNIT } else { 0 };
-                    (p.0 + t + load, p.1 + a.weights, p.2.max(*x), p.3.max(a.weights + x), p.4 + a.noise, p.5 + d)
+                let with = move |(t, x, n, a, d): &Answered<'_>| {
+                    let (sum, own) = if unit.kept { (a.weights, *x) } else { (0, a.weights + x) };
+                    (p.0 + t + a.weights * unit.loads * UNIT, p.1 + sum, p.2.max(own), p.3 + n, p.4 + d)
                 };
                 options.iter().map(with).collect::<Vec<_>>()
             };
             partial = partial.iter().flat_map(extend).collect();
         }
-        let peak = |p: &(u64, u64, u64, u64, u64, u32)| machine.overhead.0 + if stage { p.3 } else { p.1 + p.2 };
-        out.extend(partial.iter().map(|p| (p.0, peak(p), p.4, p.5)));
+        out.extend(partial.iter().map(|p| (p.0, machine.overhead.0 + p.1 + p.2, p.3, p.4)));
     }
     out
 }
 
-fn every_answer(a: &Alternatives) -> Vec<(u64, u64, &Alternatives, u32)> {
-    let root = vec![(a.time, a.transient, a, a.departures)];
+/// A variant with its knobs answered: time, transient, noise, the variant, departures.
+type Answered<'a> = (u64, u64, u64, &'a Alternatives, u32);
+
+fn every_answer<'a>(a: &'a Alternatives) -> Vec<Answered<'a>> {
+    let root = vec![(a.time, a.transient, a.noise, a, a.departures)];
     a.rows.iter().fold(root, |partial, row| {
-        let with = |(t, x, a, d): &(u64, u64, _, u32)| {
-            let (t, x, a, d) = (*t, *x, *a, *d);
-            row.iter().map(move |r| (t + r.time, x.max(r.transient), a, d + u32::from(r.departs))).collect::<Vec<_>>()
+        let with = |(t, x, n, a, d): &Answered<'a>| {
+            let (t, x, n, a, d) = (*t, *x, *n, *a, *d);
+            row.iter().map(|r| (t + r.time, x.max(r.transient), n + r.noise, a, d + u32::from(r.departs))).collect::<Vec<_>>()
         };
         partial.iter().flat_map(with).collect()
     })
@@ -97,13 +111,14 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_best_plan_is_the_best_of_all(units in units(), extra in prop::option::of(0..14_u64), noise in prop::option::of(0..5_u64), memory: bool, tolerance in 0..4_u8) {
+    fn the_best_plan_is_the_best_of_all(units in units(), added in 0..2_u64, extra in prop::option::of(0..14_u64), noise in prop::option::of(0..5_u64), memory: bool, tolerance in 0..4_u8) {
         let machine = hwdb::machine("x86-cpu-2core").unwrap();
         let limits = Limits { tolerance: f64::from(tolerance) * 0.2, ..limits(&machine, extra, noise) };
-        let plans = every_plan(&units, &machine);
+        let rounds = rounds(&units, added);
+        let plans = every_plan(&rounds, &machine);
         let objective = if memory { Objective::Memory } else { Objective::Latency };
         let want = chosen(&within(&plans, &limits), objective, limits.tolerance);
-        let problem = Problem::new(&machine, Residency::ALL.to_vec(), units);
+        let problem = Problem::new(&machine, rounds);
         let found = search(&problem, objective, &limits);
         prop_assert_eq!(found.best.as_ref().map(|p| (p.time, p.peak, p.noise, p.departures)), want);
         prop_assert!(found.complete && found.gap == 0.0);
@@ -119,12 +134,13 @@ proptest! {
     }
 
     #[test]
-    fn a_deadline_leaves_a_plan_that_fits_and_a_gap_that_holds(units in units(), extra in prop::option::of(0..14_u64), noise in prop::option::of(0..5_u64), memory: bool) {
+    fn a_deadline_leaves_a_plan_that_fits_and_a_gap_that_holds(units in units(), added in 0..2_u64, extra in prop::option::of(0..14_u64), noise in prop::option::of(0..5_u64), memory: bool) {
         let machine = hwdb::machine("x86-cpu-2core").unwrap();
         let exact = limits(&machine, extra, noise);
-        let plans = within(&every_plan(&units, &machine), &exact);
+        let rounds = rounds(&units, added);
+        let plans = within(&every_plan(&rounds, &machine), &exact);
         let objective = if memory { Objective::Memory } else { Objective::Latency };
-        let problem = Problem::new(&machine, Residency::ALL.to_vec(), units);
+        let problem = Problem::new(&machine, rounds);
         let found = search(&problem, objective, &Limits { deadline: Some(Instant::now()), ..exact });
         prop_assert!(!found.complete);
         if let Some(best) = found.best {
@@ -144,12 +160,11 @@ fn without_a_limit_a_deadline_always_leaves_a_plan() {
         time: 7,
         transient: 3,
         weights: 2,
-        loads: 1,
         noise: 0,
         departures: 0,
-        rows: vec![vec![Answer { time: 1, transient: 9, departs: false }]],
+        rows: vec![vec![AnswerFigures { time: 1, transient: 9, noise: 0, departs: false }]],
     };
-    let problem = Problem::new(&machine, Residency::ALL.to_vec(), vec![vec![one.clone()], vec![one]]);
+    let problem = Problem::new(&machine, rounds(&[(1, vec![one.clone()]), (1, vec![one])], 0));
     let found = search(&problem, Objective::Latency, &Limits { deadline: Some(Instant::now()), ..Limits::default() });
     assert_eq!(found.best.map(|b| (b.time, b.peak)), Some((16, machine.overhead.0 + 13)));
 }

@@ -1,173 +1,243 @@
 //! The search space: every knob of a pipeline with its answers.
 //!
-//! A model's *global* knobs (guidance, element type) change tensors everywhere in it, and guidance even changes which segment
-//! knobs there are and what they can answer (a batch of 50 images can be cut otherwise than one of 25). So a model's space is
-//! a list of [`Variant`]s, one for each combination of its global answers, each with its own segment knobs. Models do not see
-//! each other; they share only the knob [`RESIDENCY`].
+//! A *pipeline* knob (residency) changes who runs and who is loaded when, so each combination of their answers is an
+//! [`Arrangement`] of its own. Within one, a model's own knobs (guidance, element type) change tensors everywhere in the model, and
+//! guidance even changes which segment knobs there are and what they can answer (a batch of 50 images can be cut otherwise than one
+//! of 25). So the space of a session is a list of [`Variant`]s, one for each combination of its model's answers, each with its own
+//! segment knobs. Sessions do not see each other.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
-use super::{Stage, Stages};
-use crate::cost::pipeline::Residency;
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::Machine;
-use crate::ir::OpGraph;
-use crate::passes::{Choices, Guidance, Knob, RESIDENCY, Scope, offered_knobs, residency_knob};
+use crate::ir::pipeline::Moment;
+use crate::ir::{CallSite, OpGraph};
+use crate::passes::manager::{Offered, offered};
+use crate::passes::{Arranged, Checks, Choices, Knob, Planned, Scope};
+use crate::units::Bytes;
 
-/// The models of the stages that call one model, for one answer to guidance.
-#[derive(Debug)]
+/// A session's graph for one binding of sizes, with what its passes offer: shared by every arrangement that binds it so.
 pub struct Bound {
-    /// For each stage of the model: its index, the bound graph, and the number of pieces of a call.
-    pub stages: Vec<(usize, OpGraph, u64)>,
+    /// The session.
+    pub session: String,
+    /// Pieces of a call.
+    pub pieces: u64,
+    /// The graph before the passes.
+    pub graph: OpGraph,
+    /// The graph with plain answers, and the knobs of model and segments.
+    pub offered: Offered,
+    /// Extents that the calls give, and the model: what decides the graph.
+    key: (String, Vec<Vec<i64>>),
 }
 
-/// One combination of a model's global answers.
-#[derive(Clone, Debug)]
+/// One combination of a model's answers.
+#[derive(Clone)]
 pub struct Variant {
-    /// The global answers.
+    /// The answers.
     pub globals: Choices,
     /// How many of them are not the plain one.
     pub departures: u32,
-    /// The graphs.
+    /// Their noise.
+    pub noise: u64,
+    /// The graph.
     pub bound: Arc<Bound>,
-    /// The segment knobs.
+    /// The segment knobs, with the answers that a search tries.
     pub segments: Vec<Knob>,
 }
 
-/// The space of one model.
-#[derive(Debug)]
-pub struct ModelSpace {
-    /// The model.
-    pub model: String,
-    /// All knobs of all variants, domains united.
-    pub knobs: Vec<Knob>,
-    /// What is left of the variants once fixed answers are taken out.
+/// A call of a session, as far as its figures go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallFigures {
+    /// How often it is made.
+    pub times: u64,
+    /// Values of the pipeline that wait meanwhile.
+    pub beside: Bytes,
+}
+
+/// The space of one session in one arrangement.
+#[derive(Clone)]
+pub struct SessionSpace {
+    /// The session.
+    pub session: String,
+    /// What is left of the variants once answers that were given are taken out.
     pub variants: Vec<Variant>,
+    /// Its calls.
+    pub calls: Vec<CallFigures>,
+    /// How often a run loads it.
+    pub loads: u64,
+    /// Is it loaded during the calls of all others too?
+    pub kept: bool,
+}
+
+/// One combination of answers to the pipeline's knobs.
+#[derive(Clone)]
+pub struct Arrangement {
+    /// The answers.
+    pub choices: Choices,
+    /// How many of them are not the plain one.
+    pub departures: u32,
+    /// Their noise.
+    pub noise: u64,
+    /// The sessions in the order of their first call.
+    pub sessions: Vec<SessionSpace>,
 }
 
 /// The space of a pipeline.
-#[derive(Debug)]
 pub struct Space {
-    /// Answers to [`RESIDENCY`] that are left.
-    pub residencies: Vec<Residency>,
-    /// The models in the order of their first stage.
-    pub models: Vec<ModelSpace>,
+    /// What is left of the arrangements once answers that were given are taken out.
+    pub arrangements: Vec<Arrangement>,
+    /// Every knob with all of its answers: the pipeline's own first, then those of each session.
+    pub knobs: Vec<Knob>,
+}
+
+/// What is asked of a space.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Answers that are given.
+    pub fixed: &'a Choices,
+    /// May answers be taken of which nobody knows what they cost?
+    pub unmeasured: bool,
 }
 
 impl Space {
-    /// The space that is left when some answers are fixed.
+    /// The space that is left when some answers are given.
     ///
     /// # Errors
-    /// `tune/unknown-knob` and `tune/not-in-domain` for the fixed answers; what binding and the passes return.
-    pub fn of(stages: &Stages<'_>, machine: &Machine, fixed: &Choices) -> Result<Self> {
-        let mut names: Vec<&str> = Vec::new();
-        for s in &stages.stages {
-            if !names.contains(&s.site.instance.as_str()) {
-                names.push(&s.site.instance);
-            }
+    /// `tune/unknown-knob` and `tune/not-in-domain` for given answers; what binding and the passes return.
+    pub fn of(planned: &Planned, wanted: Wanted<'_>) -> Result<Self> {
+        let plain = planned.arranged(&Choices::default(), Checks::Fast)?;
+        let asked: Vec<Knob> = plain.knobs.into_iter().filter(|k| k.scope == Scope::Pipeline).collect();
+        let mut maker = Maker { planned, wanted, bounds: Mutex::new(Vec::new()) };
+        let searched: Vec<Knob> = asked.iter().map(|k| maker.searched(k.clone())).collect();
+        let mut space = Self { arrangements: Vec::new(), knobs: asked };
+        for choices in combinations(&searched) {
+            let (arrangement, knobs) = maker.arrangement(choices, &searched)?;
+            space.arrangements.extend(arrangement);
+            knobs.into_iter().for_each(|k| unite(&mut space.knobs, k));
         }
-        let models: Result<Vec<ModelSpace>> = names.par_iter().map(|name| model_space(stages, name, machine, fixed)).collect();
-        let mut space = Self { residencies: Residency::ALL.to_vec(), models: models? };
-        fixed.check(&space.knobs())?;
-        space.fix(fixed)?;
+        wanted.fixed.check(&space.knobs)?;
+        if space.arrangements.is_empty() {
+            let d = Diagnostic::new("tune/not-in-domain", "the given answers exclude each other");
+            let help = "which answers a segment's knob has depends on the answers of its model; leave one of them open";
+            return Err(Box::new(d.help(help)));
+        }
         Ok(space)
-    }
-
-    /// Every knob, the pipeline's own first.
-    pub fn knobs(&self) -> Vec<Knob> {
-        std::iter::once(residency_knob()).chain(self.models.iter().flat_map(|m| m.knobs.iter().cloned())).collect()
     }
 
     /// How many combinations of answers are left.
     pub fn combinations(&self) -> u128 {
-        let segments = |v: &Variant| v.segments.iter().fold(1, |n: u128, k| n.saturating_mul(k.domain.len() as u128));
-        let model = |m: &ModelSpace| m.variants.iter().map(segments).fold(0, u128::saturating_add);
-        self.models.iter().map(model).fold(self.residencies.len() as u128, u128::saturating_mul)
-    }
-
-    fn fix(&mut self, fixed: &Choices) -> Result<()> {
-        if let Some(r) = fixed.get(RESIDENCY).and_then(Residency::from_name) {
-            self.residencies = vec![r];
-        }
-        for m in &mut self.models {
-            m.variants.retain_mut(|v| {
-                let globals_agree = v.globals.0.iter().all(|(id, answer)| fixed.get(id).is_none_or(|f| f == answer));
-                globals_agree && v.segments.iter_mut().all(|k| restrict(k, fixed))
-            });
-            if m.variants.is_empty() {
-                let message = format!("the fixed answers for the model `{}` exclude each other", m.model);
-                let help = "which answers a segment knob has depends on the model's guidance; leave one of them open";
-                return Err(Box::new(Diagnostic::new("tune/not-in-domain", message).help(help)));
-            }
-        }
-        Ok(())
+        let segments = |v: &Variant| v.segments.iter().fold(1, |n: u128, k| n.saturating_mul(k.answers.len() as u128));
+        let session = |s: &SessionSpace| s.variants.iter().map(segments).fold(0, u128::saturating_add);
+        let arrangement = |a: &Arrangement| a.sessions.iter().map(session).fold(1, u128::saturating_mul);
+        self.arrangements.iter().map(arrangement).fold(0, u128::saturating_add)
     }
 }
 
-/// Leaves only the fixed answer in a domain; false if it is not there.
-fn restrict(knob: &mut Knob, fixed: &Choices) -> bool {
-    if let Some(answer) = fixed.get(&knob.id) {
-        knob.domain.retain(|d| d == answer);
-    }
-    !knob.domain.is_empty()
+struct Maker<'a> {
+    planned: &'a Planned,
+    wanted: Wanted<'a>,
+    /// Every graph that was bound so far.
+    bounds: Mutex<Vec<Arc<Bound>>>,
 }
 
-fn model_space(stages: &Stages<'_>, model: &str, machine: &Machine, fixed: &Choices) -> Result<ModelSpace> {
-    let mine: Vec<(usize, &Stage)> = stages.stages.iter().enumerate().filter(|(_, s)| s.site.instance == model).collect();
-    let batch = mine.iter().map(|(_, s)| s.site.batch).max().unwrap_or(1);
-    let guidance = Guidance::knob(model, batch);
-    let answers: Vec<Choices> = combinations(guidance.as_slice());
-    let parts: Result<Vec<(Vec<Knob>, Vec<Variant>)>> =
-        answers.into_par_iter().map(|g| variants(stages, &mine, &g, machine, fixed)).collect();
-    let mut out = ModelSpace { model: model.into(), knobs: guidance.into_iter().collect(), variants: Vec::new() };
-    for (knobs, variants) in parts? {
-        out.variants.extend(variants);
-        for knob in knobs {
-            unite(&mut out.knobs, knob);
-        }
+impl Maker<'_> {
+    /// The answers of a knob that are searched. An answer that is given and not known stays to be told about.
+    fn searched(&self, knob: Knob) -> Knob {
+        let known = self.wanted.fixed.get(&knob.id).is_none_or(|name| knob.answer(name).is_some());
+        if known { knob.searched(self.wanted.fixed, self.wanted.unmeasured) } else { knob }
     }
-    let departures = |v: &Variant| out.knobs.iter().filter(|k| v.globals.get(&k.id).is_some_and(|a| a != k.default())).count() as u32;
-    let counts: Vec<u32> = out.variants.iter().map(departures).collect();
-    out.variants.iter_mut().zip(counts).for_each(|(v, n)| v.departures = n);
-    Ok(out)
+
+    /// The arrangement of these answers, if any variant of each session is left; and the knobs of its sessions.
+    fn arrangement(&mut self, choices: Choices, asked: &[Knob]) -> Result<(Option<Arrangement>, Vec<Knob>)> {
+        let plain = self.planned.arranged(&choices, Checks::Fast)?;
+        let names: Vec<String> = plain.program.sessions().into_iter().map(|s| s.session).collect();
+        let session = |name: &String| self.session(name, &choices, &plain);
+        let parts: Result<Vec<(SessionSpace, Vec<Knob>)>> = names.par_iter().map(session).collect();
+        let (sessions, knobs): (Vec<SessionSpace>, Vec<Vec<Knob>>) = parts?.into_iter().unzip();
+        let whole = sessions.iter().all(|s| !s.variants.is_empty());
+        let (departures, noise) = weight(&choices, asked);
+        let arrangement = Arrangement { choices, departures, noise, sessions };
+        Ok((whole.then_some(arrangement), knobs.into_iter().flatten().collect()))
+    }
+
+    /// The space of one session, and its knobs.
+    fn session(&self, name: &str, choices: &Choices, plain: &Arranged) -> Result<(SessionSpace, Vec<Knob>)> {
+        let asked: Vec<Knob> = plain.knobs.iter().filter(|k| k.model() == Some(name)).cloned().collect();
+        let searched: Vec<Knob> = asked.iter().map(|k| self.searched(k.clone())).collect();
+        let under = |own: Choices| {
+            let arranged = self.planned.arranged(&choices.clone().and(&own), Checks::Fast)?;
+            let bound = self.bound(name, &arranged)?;
+            let offered: Vec<Knob> = bound.offered.knobs.iter().map(|k| arranged.knob(name, k.clone())).collect();
+            Ok((self.variants(&own, &asked, &offered, &bound), offered))
+        };
+        let parts: Result<Vec<(Vec<Variant>, Vec<Knob>)>> = combinations(&searched).into_par_iter().map(under).collect();
+        let mut knobs = asked.clone();
+        let mut variants = Vec::new();
+        for (of_part, offered) in parts? {
+            variants.extend(of_part);
+            offered.into_iter().for_each(|k| unite(&mut knobs, k));
+        }
+        let walk = plain.program.pipeline.walk();
+        let mine: Vec<&Moment<'_>> = walk.moments.iter().filter(|m| m.placement.session == name).collect();
+        let loads = if walk.unloaded.contains(name) { mine.iter().map(|m| m.loads).sum() } else { 0 };
+        let calls = mine.iter().map(|m| CallFigures { times: m.times, beside: Bytes(m.beside) }).collect();
+        let kept = walk.moments.iter().all(|m| m.loaded.contains(name));
+        Ok((SessionSpace { session: name.into(), variants, calls, loads, kept }, knobs))
+    }
+
+    /// A variant for each combination of the answers of the operator passes that concern the whole model.
+    fn variants(&self, own: &Choices, asked: &[Knob], offered: &[Knob], bound: &Arc<Bound>) -> Vec<Variant> {
+        let searched: Vec<Knob> = offered.iter().map(|k| self.searched(k.clone())).collect();
+        let (globals, segments): (Vec<Knob>, Vec<Knob>) = searched.into_iter().partition(|k| k.scope != Scope::Segment);
+        if segments.iter().any(|k| k.answers.is_empty()) {
+            return Vec::new();
+        }
+        let knobs: Vec<Knob> = asked.iter().chain(offered).cloned().collect();
+        let variant = |answers: Choices| {
+            let globals = answers.and(own);
+            let (departures, noise) = weight(&globals, &knobs);
+            Variant { globals, departures, noise, bound: bound.clone(), segments: segments.clone() }
+        };
+        combinations(&globals).into_iter().map(variant).collect()
+    }
+
+    /// The graph of a session in an arrangement, made once for all that bind it the same way.
+    fn bound(&self, session: &str, arranged: &Arranged) -> Result<Arc<Bound>> {
+        let missing = || Diagnostic::new("internal/bug", format!("an answer takes the session `{session}` away"));
+        let site: CallSite = arranged.program.sessions().into_iter().find(|s| s.session == session).ok_or_else(missing)?;
+        let key = (site.model.clone(), site.extents.clone());
+        let pieces = site.pieces.max(1) as u64;
+        let known = |b: &&Arc<Bound>| b.session == session && b.pieces == pieces && b.key == key;
+        if let Some(found) = self.lock().iter().find(known) {
+            return Ok(found.clone());
+        }
+        let graph = arranged.program.bound(&site)?;
+        let plain = Choices::default();
+        let offered = offered(self.planned.operators(), &graph, &self.planned.cx(&plain))?;
+        let bound = Arc::new(Bound { session: session.into(), pieces, graph, offered, key });
+        self.lock().push(bound.clone());
+        Ok(bound)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Bound>>> {
+        self.bounds.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
 }
 
-/// The variants under one answer to guidance, with all knobs that are offered there.
-fn variants(
-    stages: &Stages<'_>,
-    mine: &[(usize, &Stage)],
-    guidance: &Choices,
-    machine: &Machine,
-    fixed: &Choices,
-) -> Result<(Vec<Knob>, Vec<Variant>)> {
-    let mut bound = Vec::new();
-    let mut knobs = Vec::new();
-    for (index, stage) in mine {
-        let (graph, pieces) = stages.bound(stage, guidance)?;
-        for mut knob in offered_knobs(&graph, machine)? {
-            let asked = fixed.get(&knob.id).filter(|a| knob.on_request.iter().any(|o| o == a));
-            knob.domain.extend(asked.map(str::to_owned));
-            unite(&mut knobs, knob);
-        }
-        bound.push((*index, graph, pieces));
-    }
-    let bound = Arc::new(Bound { stages: bound });
-    let (globals, segments): (Vec<Knob>, Vec<Knob>) = knobs.iter().cloned().partition(|k| k.scope == Scope::Global);
-    let variant = |mut answers: Choices| {
-        answers.0.extend(guidance.0.clone());
-        Variant { globals: answers, departures: 0, bound: bound.clone(), segments: segments.clone() }
-    };
-    Ok((knobs, combinations(&globals).into_iter().map(variant).collect()))
+/// How many answers are not the plain ones, and the noise of all of them.
+fn weight(choices: &Choices, knobs: &[Knob]) -> (u32, u64) {
+    let departures = choices.departures(knobs);
+    let noise = departures.iter().map(|(_, a)| a.quality.noise()).sum::<crate::cost::quality::Noise>();
+    (departures.len() as u32, noise.0)
 }
 
 /// Adds a knob, or the answers that a knob of the same name does not have yet.
 fn unite(knobs: &mut Vec<Knob>, knob: Knob) {
     match knobs.iter_mut().find(|k| k.id == knob.id) {
         Some(old) => {
-            let new: Vec<String> = knob.domain.into_iter().filter(|d| !old.domain.contains(d)).collect();
-            old.domain.extend(new);
+            let new: Vec<_> = knob.answers.into_iter().filter(|a| old.answer(&a.name).is_none()).collect();
+            old.answers.extend(new);
         }
         None => knobs.push(knob),
     }
@@ -176,12 +246,12 @@ fn unite(knobs: &mut Vec<Knob>, knob: Knob) {
 /// Every combination of answers.
 fn combinations(knobs: &[Knob]) -> Vec<Choices> {
     let extend = |partial: Vec<Choices>, knob: &Knob| {
-        let with = |c: &Choices, answer: &String| {
+        let with = |c: &Choices, answer: &str| {
             let mut c = c.clone();
-            c.set(&knob.id, answer);
+            c.set(knob.id.clone(), answer);
             c
         };
-        partial.iter().flat_map(|c| knob.domain.iter().map(move |a| with(c, a))).collect()
+        partial.iter().flat_map(|c| knob.answers.iter().map(move |a| with(c, &a.name))).collect()
     };
     knobs.iter().fold(vec![Choices::default()], extend)
 }

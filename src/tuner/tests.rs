@@ -1,23 +1,23 @@
 //! The tuner on the small pipeline: against brute force through compiles, and what it promises about budgets and records.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-
-use indexmap::IndexMap;
+use std::sync::{Arc, Mutex};
 
 use super::record::{TuningRecord, json_schema};
-use super::search::tests::chosen;
+use super::search::tests::{Figures, chosen};
 use super::search::{Found, Problem};
 use super::*;
-use crate::cost::pipeline::Residency;
 use crate::hwdb;
-use crate::ir::Program;
-use crate::ir::pipeline::resolve;
+use crate::ir::pipeline::{PipeOp, resolve};
+use crate::ir::{DType, NodeId, Op, OpGraph, Outlet, Program};
+use crate::passes::manager::{Debugging, run_passes};
+use crate::passes::{Answer, Effect, Figure, Leveled, Pass, PassCx, PassInfo, Passes, Rewriter, Scope, Why, order};
 use crate::spec;
 
-/// An embedded pipeline with its models.
-fn program(name: &str) -> Program {
-    let (parsed, found) = spec::parse(&spec::builtin(name).unwrap());
+/// A pipeline in YAML with its models.
+fn loaded(source: &Arc<crate::diag::Source>) -> Program {
+    let (parsed, found) = spec::parse(source);
     assert_eq!(found.0, []);
     let parsed = parsed.unwrap();
     let build = |name: &str, decl: &spec::ModelDecl| {
@@ -26,188 +26,364 @@ fn program(name: &str) -> Program {
         crate::models::build(&decl.architecture.value, &config, component, name)
     };
     let pipeline = resolve(&parsed, &[], &|decl| build("m", decl).map(|g| g.signature())).map_err(|e| e.0).unwrap();
-    let models: IndexMap<String, OpGraph> =
-        parsed.models.iter().map(|(k, decl)| (k.value.clone(), build(&k.value, decl).unwrap())).collect();
+    let models = parsed.models.iter().map(|(k, decl)| (k.value.clone(), Arc::new(build(&k.value, decl).unwrap()))).collect();
     Program { pipeline, models }
 }
 
+/// An embedded pipeline.
+fn program(name: &str) -> Program {
+    loaded(&spec::builtin(name).unwrap())
+}
+
 /// Its models as they are declared, none of them cut.
-fn uncut(name: &str) -> Planned {
-    let debugging = Debugging { disable: vec![crate::passes::hoist::ID.into()], ..Debugging::default() };
-    Planned::of(&program(name), &hwdb::machine("cpu-avx2").unwrap(), &debugging).unwrap()
+fn uncut(name: &str, key: &str) -> Planned {
+    let debugging = Debugging { disable: vec!["hoist".into()], ..Debugging::default() };
+    Planned::of(&program(name), &hwdb::machine(key).unwrap(), &debugging).unwrap()
+}
+
+fn space_of(planned: &Planned, fixed: &Choices) -> Space {
+    Space::of(planned, Wanted { fixed, unmeasured: false }).unwrap()
 }
 
 /// Every knob at its plain answer, apart from `open` ones.
-fn all_fixed_but(space: &Space, open: &[&str]) -> Choices {
-    let closed = space.knobs().into_iter().filter(|k| !open.contains(&k.id.as_str()));
-    Choices(closed.map(|k| (k.id.clone(), k.default().to_owned())).collect())
+fn all_fixed_but(planned: &Planned, open: &[&str]) -> Choices {
+    let knobs = space_of(planned, &Choices::default()).knobs;
+    open.iter().for_each(|o| assert!(knobs.iter().any(|k| k.id == *o), "there is no knob {o}"));
+    let closed = knobs.into_iter().filter(|k| !open.contains(&k.id.as_str()));
+    Choices(closed.map(|k| (k.id.clone(), k.plain().to_owned())).collect())
 }
 
-/// Knobs that stay open in the brute force: 2 · 4 · (4·3·2) · (3·4·4 + 3·4·3) = 16128 combinations.
-const OPEN: [&str; 9] = [
-    "pipeline.residency",
-    "image_encoder.precision",
-    "vae_decoder.precision",
-    "vae_decoder.level0.frames",
-    "vae_decoder.level0.temporal-conv",
-    "unet.guidance",
-    "unet.level1.attention",
-    "unet.level0.feed-forward",
-    "unet.level0.frames",
-];
-
-/// One combination of answers with its figures.
-struct Point {
-    predicted: Predicted,
-    noise: u64,
-    departures: u32,
-}
-
-/// Every combination of the space, by the report of compiled graphs; each model is compiled once for each of its own
-/// combinations.
-fn brute_force(space: &Space, stages: &Stages<'_>, machine: &Machine) -> Vec<Point> {
-    let plain: BTreeMap<String, String> = space.knobs().iter().map(|k| (k.id.clone(), k.default().to_owned())).collect();
-    let by_model: Vec<Vec<(StageCost, u32)>> = stages
-        .stages
-        .iter()
-        .zip(&space.models)
-        .map(|(stage, m)| {
-            let answers: Vec<Choices> = m.variants.iter().flat_map(answered).collect();
-            let cost = |c: &Choices| stage_cost(stages, stage, machine, c, Checks::Fast).unwrap();
-            let departures = |c: &Choices| c.0.iter().filter(|(id, a)| plain[*id] != **a).count() as u32;
-            answers.par_iter().map(|c| (cost(c), departures(c))).collect()
-        })
-        .collect();
-    let mut points = Vec::new();
-    for residency in Residency::ALL {
-        let mut partial: Vec<(Vec<StageCost>, u32)> = vec![(Vec::new(), u32::from(residency != Residency::All))];
-        for options in &by_model {
-            partial = partial
-                .iter()
-                .flat_map(|(costs, d)| {
-                    options.iter().map(move |(cost, more)| ([&costs[..], std::slice::from_ref(cost)].concat(), d + more))
-                })
-                .collect();
-        }
-        points.extend(partial.into_iter().map(|(costs, departures)| {
-            let noise = costs.iter().map(|c| c.noise).sum::<Noise>().0;
-            Point { predicted: report(&costs, residency, machine), noise, departures }
-        }));
+/// Every combination of the space with its figures, read from lowered programs. What a session's graph costs is kept by the answers of
+/// that session, which are all that its passes see of the others.
+fn brute_force(space: &Space, planned: &Planned) -> Vec<(Predicted, Figures)> {
+    let machine = planned.machine();
+    let mut every: Vec<Choices> = Vec::new();
+    for a in &space.arrangements {
+        let sessions: Vec<Vec<Choices>> = a.sessions.iter().map(|s| s.variants.iter().flat_map(answered).collect()).collect();
+        let join = |partial: Vec<Choices>, options: &Vec<Choices>| {
+            partial.iter().flat_map(|p| options.iter().map(move |o| p.clone().and(o))).collect()
+        };
+        every.extend(sessions.iter().fold(vec![a.choices.clone()], join));
     }
-    points
+    let known: Mutex<BTreeMap<(String, String), GraphFigures>> = Mutex::default();
+    let figures = |choices: &Choices| {
+        let arranged = planned.arranged(choices, Checks::Fast).unwrap();
+        let mut of_session = BTreeMap::new();
+        for site in arranged.program.sessions() {
+            let own = |id: &str| id.strip_prefix(&site.session).is_some_and(|rest| rest.starts_with('.'));
+            let answers: Vec<String> = choices.0.iter().filter(|(id, _)| own(id)).map(|(id, a)| format!("{id}={a}")).collect();
+            let key = (site.session.clone(), answers.join(","));
+            let found = known.lock().unwrap().get(&key).copied();
+            let figures = found.unwrap_or_else(|| {
+                let graph = arranged.program.bound(&site).unwrap();
+                let done = run_passes(planned.operators(), &graph, &planned.cx(choices), Checks::Fast).unwrap();
+                GraphCost::of(&done.graph, machine).unwrap().figures()
+            });
+            known.lock().unwrap().insert(key, figures);
+            of_session.insert(site.session.clone(), figures);
+        }
+        let quality = choices.quality(&space.knobs);
+        let predicted = report(&arranged.program.pipeline, &|s| of_session.get(s).copied(), quality, machine).unwrap();
+        let noise = if let Quality::Estimated(noise) = quality { noise.0 } else { 0 };
+        let departures = choices.departures(&space.knobs).len() as u32;
+        (predicted.clone(), (predicted.latency_ps, predicted.peak_bytes, noise, departures))
+    };
+    every.par_iter().map(figures).collect()
 }
 
 fn answered(variant: &space::Variant) -> Vec<Choices> {
-    let extend = |partial: Vec<Choices>, knob: &crate::passes::Knob| {
-        let with = |c: &Choices, answer: &String| {
+    let extend = |partial: Vec<Choices>, knob: &Knob| {
+        let with = |c: &Choices, answer: &Answer| {
             let mut c = c.clone();
-            c.set(&knob.id, answer);
+            c.set(knob.id.clone(), &answer.name);
             c
         };
-        partial.iter().flat_map(|c| knob.domain.iter().map(move |a| with(c, a))).collect()
+        partial.iter().flat_map(|c| knob.answers.iter().map(move |a| with(c, a))).collect()
     };
     variant.segments.iter().fold(vec![variant.globals.clone()], extend)
 }
 
-fn best(points: &[Point], objective: Objective, limits: &Limits) -> Option<(u64, u64, u64, u32)> {
-    let fits =
-        |p: &&Point| limits.peak.is_none_or(|b| p.predicted.peak_bytes_hi <= b.0) && limits.noise.is_none_or(|most| p.noise <= most.0);
-    let figures = |p: &Point| (p.predicted.latency_ps, p.predicted.peak_bytes, p.noise, p.departures);
-    chosen(&points.iter().filter(fits).map(figures).collect::<Vec<_>>(), objective, limits.tolerance)
+fn best(points: &[(Predicted, Figures)], objective: Objective, limits: &Limits) -> Option<Figures> {
+    let fits = |p: &&(Predicted, Figures)| {
+        limits.peak.is_none_or(|b| p.0.peak_bytes_hi <= b.0) && limits.noise.is_none_or(|most| p.1.2 <= most.0)
+    };
+    chosen(&points.iter().filter(fits).map(|p| p.1).collect::<Vec<_>>(), objective, limits.tolerance)
 }
 
-#[test]
-fn the_search_agrees_with_brute_force_through_compiles() {
-    let program = uncut("svd-tiny");
-    let stages = Stages::of(&program);
-    let machine = hwdb::machine("rtx3090").unwrap();
-    let whole = Space::of(&stages, &machine, &Choices::default()).unwrap();
-    let fixed = all_fixed_but(&whole, &OPEN);
-    let space = Space::of(&stages, &machine, &fixed).unwrap();
-    let points = brute_force(&space, &stages, &machine);
+/// The search over a space with all knobs but `open` at their plain answers, held against every combination: under budgets between
+/// too little and enough, floors of quality, both objectives and several tolerances. How many combinations there were.
+fn agrees_with_brute_force(planned: &Planned, open: &[&str], floors: &[Option<f64>]) -> usize {
+    let fixed = all_fixed_but(planned, open);
+    let space = space_of(planned, &fixed);
+    let points = brute_force(&space, planned);
     assert_eq!(points.len() as u128, space.combinations());
-    assert_eq!(points.len(), 16_128);
-    let tables = Tables::of(&space, &stages, &machine).unwrap();
-    let problem = tables.problem(&space, &machine);
-    let mut peaks: Vec<u64> = points.iter().map(|p| p.predicted.peak_bytes_hi).collect();
+    let tables = Tables::of(&space, planned).unwrap();
+    let problem = tables.problem(&space, planned.machine());
+    let mut peaks: Vec<u64> = points.iter().map(|p| p.0.peak_bytes_hi).collect();
     peaks.sort_unstable();
-    let budgets = [None, Some(peaks[0]), Some(peaks[0] - 1), Some(peaks[points.len() / 20]), Some(peaks[points.len() / 3])];
-    let floors = [None, Some(60.0), Some(65.0), Some(100.0)];
-    let asked =
-        [Objective::Latency, Objective::Memory].into_iter().flat_map(|o| budgets.into_iter().flat_map(move |b| floors.map(|f| (o, b, f))));
-    for ((objective, budget, floor), tolerance) in asked.flat_map(|a| [0.0, TOLERANCE, 0.2].map(|t| (a, t))) {
-        let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), tolerance, deadline: None };
-        let found = search::search(&problem, objective, &limits);
-        let got = found.best.as_ref().map(|p| (p.time, p.peak, p.noise, p.departures));
-        assert_eq!(got, best(&points, objective, &limits), "{objective:?} {budget:?} {floor:?} {tolerance}");
-        assert!(found.complete && found.gap == 0.0);
+    let n = points.len();
+    for budget in [None, Some(peaks[0]), Some(peaks[0] - 1), Some(peaks[n / 20]), Some(peaks[n / 3])] {
+        for floor in floors {
+            for tolerance in [0.0, TOLERANCE, 0.2] {
+                for objective in [Objective::Latency, Objective::Memory] {
+                    let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), tolerance, deadline: None };
+                    let found = search::search(&problem, objective, &limits);
+                    let got = found.best.as_ref().map(|p| (p.time, p.peak, p.noise, p.departures));
+                    assert_eq!(got, best(&points, objective, &limits), "{objective:?} {budget:?} {floor:?} {tolerance}");
+                    assert!(found.complete && found.gap == 0.0);
+                }
+            }
+        }
     }
     // The whole way, with the check of the last digit.
-    let request = Request { memory: Some(Bytes(peaks[points.len() / 20])), fixed, ..Request::default() };
-    let outcome = tune(&stages, &machine, &request).unwrap();
+    let request = Request { memory: Some(Bytes(peaks[n / 20])), fixed, ..Request::default() };
+    let outcome = tune(planned, &request).unwrap();
     let limits = Limits { peak: request.memory, ..Limits::default() };
-    assert_eq!(outcome.predicted.latency_ps, best(&points, Objective::Latency, &limits).unwrap().0);
-    assert_eq!(outcome.predicted, estimate(&stages, &machine, &outcome.choices).unwrap().0);
-    assert!(outcome.certificate.optimal && outcome.certificate.combinations as u64 == 16_128);
+    assert_eq!(Some(outcome.predicted.latency_ps), best(&points, Objective::Latency, &limits).map(|f| f.0));
+    let again = estimate(planned, &outcome.choices).unwrap();
+    assert_eq!(outcome.predicted, again.predicted);
+    assert!(outcome.lowered.sessions.iter().all(|(name, c)| c.graph == again.lowered.sessions[name].graph));
+    assert!(outcome.certificate.optimal && outcome.certificate.combinations as usize == n);
     assert!(
         outcome.front.len() <= 12 && outcome.front.windows(2).all(|w| w[0].peak_bytes < w[1].peak_bytes && w[0].latency_s > w[1].latency_s)
     );
+    n
+}
+
+/// 2 · 4 · (4·3·2) · (3·4·4 + 3·4·3) = 16128 combinations.
+#[test]
+fn the_search_agrees_with_brute_force_through_compiles() {
+    let open = [
+        "pipeline.residency",
+        "image_encoder.precision",
+        "vae_decoder.precision",
+        "vae_decoder.level0.frames",
+        "vae_decoder.level0.temporal-conv",
+        "unet.guidance",
+        "unet.level1.attention",
+        "unet.level0.feed-forward",
+        "unet.level0.frames",
+    ];
+    assert_eq!(agrees_with_brute_force(&uncut("svd-tiny", "rtx3090"), &open, &[None, Some(60.0), Some(65.0), Some(100.0)]), 16_128);
 }
 
 /// A model that was cut is several, with answers of their own; values of the pipeline count where they lie.
 #[test]
 fn the_search_agrees_with_brute_force_where_a_model_was_cut() {
-    const OPEN: [&str; 6] =
+    let open =
         ["pipeline.residency", "unet.once.precision", "unet.schedule.precision", "unet.precision", "unet.guidance", "unet.level0.frames"];
     for key in ["rtx3090", "x86-cpu-2core"] {
-        let machine = hwdb::machine(key).unwrap();
-        let program = Planned::of(&program("svd-tiny"), &machine, &Debugging::default()).unwrap();
-        let stages = Stages::of(&program);
-        let instances: Vec<&str> = stages.stages.iter().map(|s| s.site.instance.as_str()).collect();
-        assert_eq!(instances, ["image_encoder", "vae_encoder", "unet.once", "unet.schedule", "unet", "vae_decoder"]);
-        let whole = Space::of(&stages, &machine, &Choices::default()).unwrap();
-        assert!(whole.knobs().iter().all(|k| k.id != "unet.once.guidance" && k.id != "unet.schedule.guidance"));
-        let fixed = all_fixed_but(&whole, &OPEN);
-        let space = Space::of(&stages, &machine, &fixed).unwrap();
-        let points = brute_force(&space, &stages, &machine);
-        assert_eq!(points.len() as u128, space.combinations());
-        let tables = Tables::of(&space, &stages, &machine).unwrap();
-        let problem = tables.problem(&space, &machine);
-        let mut peaks: Vec<u64> = points.iter().map(|p| p.predicted.peak_bytes_hi).collect();
-        peaks.sort_unstable();
-        for budget in [None, Some(peaks[0]), Some(peaks[points.len() / 20]), Some(peaks[points.len() / 3])] {
-            let asked = [
-                (Objective::Latency, None, 0.0),
-                (Objective::Latency, None, TOLERANCE),
-                (Objective::Latency, Some(62.0), 0.1),
-                (Objective::Memory, Some(65.0), 0.1),
-            ];
-            for (objective, floor, tolerance) in asked {
-                let limits = Limits { peak: budget.map(Bytes), noise: floor.map(Noise::at_least_db), tolerance, deadline: None };
-                let found = search::search(&problem, objective, &limits);
-                let got = found.best.as_ref().map(|p| (p.time, p.peak, p.noise, p.departures));
-                assert_eq!(got, best(&points, objective, &limits), "{key} {objective:?} {budget:?} {floor:?}");
-            }
-        }
-        let outcome = tune(&stages, &machine, &Request { fixed, ..Request::default() }).unwrap();
-        assert_eq!(outcome.predicted, estimate(&stages, &machine, &outcome.choices).unwrap().0);
+        let planned = Planned::of(&program("svd-tiny"), &hwdb::machine(key).unwrap(), &Debugging::default()).unwrap();
+        let sessions: Vec<String> = planned.sessions().into_iter().map(|s| s.session).collect();
+        assert_eq!(sessions, ["image_encoder", "vae_encoder", "unet.once", "unet.schedule", "unet", "vae_decoder"]);
+        let knobs = space_of(&planned, &Choices::default()).knobs;
+        assert!(knobs.iter().all(|k| k.id != "unet.once.guidance" && k.id != "unet.schedule.guidance"));
+        agrees_with_brute_force(&planned, &open, &[None, Some(62.0)]);
     }
 }
 
+/// For tests: a loop makes half of its steps. Another function, said to cost 40 dB.
+struct HalfTheSteps;
+
+static HALF_THE_STEPS: PassInfo = PassInfo {
+    id: "half-the-steps",
+    summary: "for tests",
+    effect: Effect::Approximate,
+    asks: Some(Scope::Pipeline),
+    requires: &[],
+    establishes: &[],
+    example: "",
+};
+
+impl Pass<Program> for HalfTheSteps {
+    fn info(&self) -> &'static PassInfo {
+        &HALF_THE_STEPS
+    }
+
+    fn knobs(&self, _: &Program, _: &Machine) -> Vec<Knob> {
+        let half = Answer::changing("half", Effect::Approximate, Figure::Literature { noise: Noise::at_least_db(40.0) });
+        let tenth = Answer::changing("one", Effect::Approximate, Figure::Unmeasured);
+        let answers = vec![Answer::exact("all"), half, tenth];
+        vec![Knob { id: "pipeline.steps".into(), scope: Scope::Pipeline, answers, about: "for tests".into() }]
+    }
+
+    fn run(&self, rw: &mut Rewriter<'_, Program>, cx: &PassCx<'_>) -> Result<()> {
+        let divisor = match cx.choices.get("pipeline.steps") {
+            Some("half") => 2,
+            Some("one") => i64::MAX,
+            _ => return Ok(()),
+        };
+        rw.apply("turns", Some("pipeline.steps"), Why::new("fewer"), |e| {
+            let graph = &mut e.pipeline().graph;
+            for id in graph.ids().collect::<Vec<_>>() {
+                if let PipeOp::Loop(l) = &mut graph.node_mut(id).op {
+                    l.steps = (l.steps / divisor).max(1);
+                }
+            }
+            Ok(())
+        })
+    }
+}
+
+/// For tests: what comes out of the activations of a segment passes through 16 bits. Rounds, said to cost 50 dB a segment.
+struct RoundActivations;
+
+static ROUND_ACTIVATIONS: PassInfo = PassInfo {
+    id: "round-activations",
+    summary: "for tests",
+    effect: Effect::Rounding,
+    asks: Some(Scope::Segment),
+    requires: &[],
+    establishes: &[],
+    example: "",
+};
+
+fn activations(graph: &OpGraph) -> Vec<(NodeId, String)> {
+    let wide = |id: &NodeId| graph.node(*id).op == Op::Silu && graph.node(*id).outs[0].dtype == DType::F32;
+    let nodes = graph.nodes().into_iter().filter(wide);
+    nodes.map(|id| (id, format!("{}.{}.rounding", graph.name, graph.node(id).group))).collect()
+}
+
+impl Pass for RoundActivations {
+    fn info(&self) -> &'static PassInfo {
+        &ROUND_ACTIVATIONS
+    }
+
+    fn knobs(&self, graph: &OpGraph, _: &Machine) -> Vec<Knob> {
+        let ids: BTreeSet<String> = activations(graph).into_iter().map(|(_, id)| id).collect();
+        let half = Answer::changing("half", Effect::Rounding, Figure::Literature { noise: Noise::at_least_db(50.0) });
+        let knob = |id: String| Knob {
+            id: id.into(),
+            scope: Scope::Segment,
+            answers: vec![Answer::exact("whole"), half.clone()],
+            about: "for tests".into(),
+        };
+        ids.into_iter().map(knob).collect()
+    }
+
+    fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
+        for (id, knob) in activations(rw.graph()) {
+            rw.tag(&[id], &knob);
+            if cx.choices.get(&knob) != Some("half") {
+                continue;
+            }
+            rw.apply(id, Some(&knob), Why::new("narrow"), |e| {
+                let out = Outlet { node: id, slot: 0 };
+                let narrow = e.add_behind(Op::Cast { to: DType::F16 }, &[out], "narrow")?;
+                let wide = e.add_behind(Op::Cast { to: DType::F32 }, &[narrow], "wide")?;
+                e.redirect(out, wide, &[narrow.node]);
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The passes with those of this file.
+fn with_test_passes() -> Arc<Passes> {
+    let mut passes = Vec::new();
+    for pass in order() {
+        let id = pass.info().id;
+        if id == "guidance" {
+            passes.push(Leveled::Pipeline(Box::new(HalfTheSteps)));
+        }
+        if id == "tile-attention" {
+            passes.push(Leveled::Operator(Box::new(RoundActivations)));
+        }
+        passes.push(pass);
+    }
+    Arc::new(Passes::of(passes))
+}
+
+/// Two models that take turns, A-B-A and then both in one loop, on two pictures at once so that there is something to cut.
+const TURNS: &str = "vidc: 1
+name: turns
+weights: random:1
+models:
+  enc: { architecture: kl-encoder, weights: vae, config: CONFIG }
+  dec: { architecture: temporal-decoder, weights: vae, config: CONFIG }
+inputs:
+  image: { picture: { height: 16, width: 16 } }
+pipeline:
+  resized: { resize: { image: image, height: 16, width: 16, filter: lanczos } }
+  pixels: { to_tensor: { image: resized } }
+  twice: { repeat: { value: pixels, axis: batch, count: 2 } }
+  a0: { call: { model: enc, inputs: { image: twice } } }
+  l0: { unsqueeze: { value: a0, axis: frames, at: 1 } }
+  b0: { call: { model: dec, inputs: { latents: l0 } } }
+  p0: { squeeze: { value: b0, axis: frames } }
+  a1: { call: { model: enc, inputs: { image: p0 } } }
+  turns:
+    loop:
+      steps: 4
+      carry: { x: a1 }
+      body:
+        l1: { unsqueeze: { value: x, axis: frames, at: 1 } }
+        b1: { call: { model: dec, inputs: { latents: l1 } } }
+        p1: { squeeze: { value: b1, axis: frames } }
+        a2: { call: { model: enc, inputs: { image: p1 } } }
+        x: { scale: { value: a2, by: 0.5 } }
+  l2: { unsqueeze: { value: x, axis: frames, at: 1 } }
+  frames: { call: { model: dec, inputs: { latents: l2 } } }
+outputs:
+  video: { frames: frames, fps: 7 }
+";
+const CONFIG: &str = "{ block_out_channels: [32, 32], down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D], layers_per_block: 1, \
+                      in_channels: 3, out_channels: 3, latent_channels: 4, sample_size: 16, scaling_factor: 1.0, force_upcast: true }";
+
+fn turns(key: &str) -> Planned {
+    let source = crate::diag::Source { name: "turns.yaml".into(), text: TURNS.replace("CONFIG", CONFIG) };
+    let program = loaded(&Arc::new(source));
+    Planned::with(with_test_passes(), &program, &hwdb::machine(key).unwrap(), &Debugging::default()).unwrap()
+}
+
+#[test]
+fn the_search_agrees_with_brute_force_where_models_take_turns() {
+    let open = [
+        "pipeline.residency",
+        "pipeline.steps",
+        "enc.guidance",
+        "enc.precision",
+        "enc.level0.rounding",
+        "enc.level1.rounding",
+        "enc.mid.rounding",
+        "dec.guidance",
+        "dec.precision",
+        "dec.level0.rounding",
+        "dec.level0.temporal-conv",
+        "dec.level0.frames",
+    ];
+    let n = agrees_with_brute_force(&turns("rtx3090"), &open, &[None, Some(39.0), Some(45.0), Some(48.0)]);
+    assert!(n >= 10_000, "{n} combinations");
+}
+
+#[test]
+fn an_answer_that_nobody_measured_is_taken_only_if_asked_for() {
+    let planned = turns("rtx3090");
+    let fixed = all_fixed_but(&planned, &["pipeline.steps"]);
+    let asked = |fixed: &Choices, allow_unmeasured: bool| {
+        let outcome = tune(&planned, &Request { fixed: fixed.clone(), allow_unmeasured, ..Request::default() }).unwrap();
+        (outcome.choices.get("pipeline.steps").unwrap().to_owned(), outcome.predicted.quality, outcome.predicted.quality_db.is_some())
+    };
+    assert_eq!(asked(&fixed, false), ("half".into(), QualityFrom::Estimated, true));
+    assert_eq!(asked(&fixed, true), ("one".into(), QualityFrom::Unmeasured, false));
+    let mut named = fixed.clone();
+    named.set("pipeline.steps", "one");
+    assert_eq!(asked(&named, false), ("one".into(), QualityFrom::Unmeasured, false));
+}
+
 /// The search over the whole space of the small pipeline with different budgets.
-fn with_budgets(machine: &Machine, check: impl Fn(&Problem<'_>, &dyn Fn(Option<u64>) -> Found)) {
-    let program = uncut("svd-tiny");
-    let stages = Stages::of(&program);
-    let space = Space::of(&stages, machine, &Choices::default()).unwrap();
-    let tables = Tables::of(&space, &stages, machine).unwrap();
-    let problem = tables.problem(&space, machine);
+fn with_budgets(key: &str, check: impl Fn(&Problem, &dyn Fn(Option<u64>) -> Found)) {
+    let planned = uncut("svd-tiny", key);
+    let space = space_of(&planned, &Choices::default());
+    let tables = Tables::of(&space, &planned).unwrap();
+    let problem = tables.problem(&space, planned.machine());
     check(&problem, &|peak| search::search(&problem, Objective::Latency, &Limits { peak: peak.map(Bytes), ..Limits::default() }));
 }
 
 #[test]
 fn more_memory_is_never_slower_and_too_little_names_the_smallest_plan() {
-    let machine = hwdb::machine("x86-cpu-2core").unwrap();
-    with_budgets(&machine, |_, search| {
+    with_budgets("x86-cpu-2core", |_, search| {
         let free = search(None);
         let smallest = free.least.clone().unwrap();
         let most = upper(Bytes(free.front.last().unwrap().peak)).0;
@@ -226,37 +402,30 @@ fn more_memory_is_never_slower_and_too_little_names_the_smallest_plan() {
 
 #[test]
 fn what_does_not_fit_says_what_would() {
-    let program = uncut("svd-tiny");
-    let stages = Stages::of(&program);
-    let machine = hwdb::machine("x86-cpu-2core").unwrap();
-    let space = Space::of(&stages, &machine, &Choices::default()).unwrap();
-    let fixed = all_fixed_but(&space, &["pipeline.residency", "vae_decoder.level0.frames"]);
+    let planned = uncut("svd-tiny", "x86-cpu-2core");
+    let fixed = all_fixed_but(&planned, &["pipeline.residency", "vae_decoder.level0.frames"]);
     let request = Request { memory: Some(Bytes(1 << 20)), fixed: fixed.clone(), ..Request::default() };
-    let e = tune(&stages, &machine, &request).unwrap_err();
+    let e = tune(&planned, &request).unwrap_err();
     assert_eq!((e.code, e.class().exit_status()), ("tune/no-plan-fits", 3));
     assert!(e.message.starts_with("no plan fits into 1.00 MiB; the smallest needs "), "{}", e.message);
     let mut wrong = Choices::default();
     wrong.set("unet.level0.frame", "2");
-    assert_eq!(estimate(&stages, &machine, &wrong).unwrap_err().code, "tune/unknown-knob");
+    assert_eq!(estimate(&planned, &wrong).unwrap_err().code, "tune/unknown-knob");
     let mut wrong = fixed;
     wrong.set("unet.level0.frames", "3");
-    assert_eq!(estimate(&stages, &machine, &wrong).unwrap_err().code, "tune/not-in-domain");
+    assert_eq!(estimate(&planned, &wrong).unwrap_err().code, "tune/not-in-domain");
 }
 
 #[test]
 fn a_record_is_read_as_it_was_written() {
-    let program = uncut("svd-tiny");
-    let stages = Stages::of(&program);
-    let machine = hwdb::machine("rtx3060-12gb").unwrap();
-    let space = Space::of(&stages, &machine, &Choices::default()).unwrap();
-    let request = Request { fixed: all_fixed_but(&space, &["pipeline.residency", "unet.precision"]), ..Request::default() };
-    let outcome = tune(&stages, &machine, &request).unwrap();
-    let record = TuningRecord::new(&stages, &machine, &request, &outcome, None);
+    let planned = uncut("svd-tiny", "rtx3060-12gb");
+    let request = Request { fixed: all_fixed_but(&planned, &["pipeline.residency", "unet.precision"]), ..Request::default() };
+    let outcome = tune(&planned, &request).unwrap();
+    let record = TuningRecord::new(&planned, &request, &outcome, None);
     let again = TuningRecord::parse("r.yaml", &record.to_yaml()).unwrap();
     assert_eq!(again, record);
-    again.check(&stages, &machine).unwrap();
-    let other = hwdb::machine("rtx3090").unwrap();
-    assert_eq!(again.check(&stages, &other).unwrap_err().code, "tune/stale-record");
+    again.check(&planned).unwrap();
+    assert_eq!(again.check(&uncut("svd-tiny", "rtx3090")).unwrap_err().code, "tune/stale-record");
 
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("r.yaml");
@@ -288,10 +457,9 @@ fn the_schema_is_fresh() {
 
 #[test]
 fn the_full_size_pipeline_is_tuned_for_a_card() {
-    let program = uncut("svd-xt");
-    let stages = Stages::of(&program);
-    let machine = hwdb::machine("rtx3090").unwrap();
-    let outcome = tune(&stages, &machine, &Request::default()).unwrap();
+    let planned = uncut("svd-xt", "rtx3090");
+    let machine = planned.machine();
+    let outcome = tune(&planned, &Request::default()).unwrap();
     assert!(outcome.certificate.optimal && outcome.certificate.combinations > 1e18, "{:?}", outcome.certificate);
     assert!(outcome.predicted.peak_bytes_hi <= machine.memory.0);
     let unet = outcome.predicted.stages.iter().find(|s| s.model == "unet").unwrap();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use vidc::passes::Choices;
+use vidc::passes::{Checks, Choices};
 use vidc::plan::{self, Manifest, Provenance};
 use vidc::runtime::ffi::MappedFile;
 use vidc::runtime::profile::profile_nodes;
@@ -14,13 +14,12 @@ use vidc::weights::Source;
 fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
     let Some(runtime) = super::reference::runtime() else { return Vec::new() };
     let program = super::reference::planned("svd-tiny");
-    let machine = vidc::hwdb::machine("cpu-avx2").unwrap();
-    let given = Choices(choices.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect());
-    let compiled = plan::compile(&program, &machine, &given, &vidc::passes::manager::Debugging::default()).unwrap();
+    let given = Choices(choices.iter().map(|(k, v)| ((*k).into(), (*v).to_owned())).collect());
+    let lowered = program.compile(&given, Checks::Full).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("plan");
     let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };
-    let manifest = plan::write(&compiled, &machine, &Source::Random { seed: 4242 }, provenance, false, &dir).unwrap();
+    let manifest = plan::write(&lowered, program.machine(), &Source::Random { seed: 4242 }, provenance, false, &dir).unwrap();
     let mut out = Vec::new();
     for entry in &manifest.sessions {
         let mut weights = Weights::none();

@@ -9,7 +9,7 @@ use vidc::hwdb;
 use vidc::media::npy::{read_npy, read_npz_member};
 use vidc::metrics::relative_l2;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{Choices, Planned};
+use vidc::passes::{Checks, Choices, Planned};
 use vidc::plan::{self, Provenance};
 use vidc::runtime::execute::{Executor, RunOutcome, RunRequest};
 use vidc::runtime::session::{Runtime, SessionOptions};
@@ -66,10 +66,9 @@ pub(crate) fn planned(graph: &str) -> Planned {
 /// `svd-tiny` compiled for the CPU into a folder.
 fn write_plan(choices: &Choices, folder: &Path) {
     let program = planned("svd-tiny");
-    let machine = hwdb::machine("cpu-avx2").unwrap();
-    let compiled = plan::compile(&program, &machine, choices, &Debugging::default()).unwrap();
+    let lowered = program.compile(choices, Checks::Full).unwrap();
     let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };
-    plan::write(&compiled, &machine, &Source::Random { seed: 4242 }, provenance, false, folder).unwrap();
+    plan::write(&lowered, program.machine(), &Source::Random { seed: 4242 }, provenance, false, folder).unwrap();
 }
 
 /// A plan from somebody else reads nothing outside its folder but weights that it names in full.
@@ -172,7 +171,8 @@ fn check(choices: &Choices) {
 fn last_answers(filter: impl Fn(&str) -> bool) -> Choices {
     let mut choices = Choices::default();
     for knob in knobs_of("svd-tiny", "cpu-avx2").into_iter().filter(|k| filter(&k.id)) {
-        choices.set(&knob.id, knob.domain.last().unwrap());
+        let mut searched = knob.answers.iter().filter(|a| !a.on_request);
+        choices.set(knob.id.clone(), &searched.next_back().unwrap().name);
     }
     assert!(!choices.0.is_empty(), "no knob passes the filter");
     choices

@@ -7,12 +7,10 @@ use vidc::diag::codes;
 use vidc::hwdb::{self, Database};
 use vidc::ir::Program;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{self, Choices, Knob, PassInfo};
-use vidc::plan;
-use vidc::tuner::Stages;
-use vidc::tuner::space::Space;
+use vidc::passes::{self, Answer, Choices, Figure, Knob, Leveled, PassInfo, Planned};
+use vidc::tuner::space::{Space, Wanted};
 
-use crate::reference::{load, planned};
+use crate::reference::load;
 use crate::source::{files_below, functions, literals, root, sources};
 
 /// The longest function, in lines.
@@ -147,20 +145,21 @@ fn graphs() -> Vec<(String, Program)> {
 fn every_graph_loads_and_binds() {
     for (name, program) in graphs() {
         assert_eq!(program.pipeline.name, name, "a graph is named as its file");
-        let instances = plan::instances(&program, &Choices::default()).unwrap_or_else(|d| panic!("{name}: {d:?}"));
-        assert_eq!(instances.len(), program.models.len(), "{name}: a model is not called, or called with two sizes");
+        let sessions = program.sessions();
+        sessions.iter().for_each(|site| drop(program.bound(site).unwrap_or_else(|d| panic!("{name}: {d:?}"))));
+        assert_eq!(sessions.len(), program.models.len(), "{name}: a model is not called, or called with two sizes");
     }
 }
 
 /// A whole compile of the small graph for each kind of engine; one profile of each is enough, the rest differ in figures.
 #[test]
 fn the_small_graph_compiles_for_every_engine() {
-    let program = planned("svd-tiny");
+    let program = load("svd-tiny");
     let mut engines = BTreeSet::new();
     for key in Database::new(None).keys() {
         let machine = hwdb::machine(&key).unwrap_or_else(|d| panic!("{key}: {d:?}"));
         if engines.insert(format!("{:?}", machine.engine)) || ["rtx3090", "h100-sxm"].contains(&key.as_str()) {
-            plan::compile(&program, &machine, &Choices::default(), &Debugging::default()).unwrap_or_else(|d| panic!("{key}: {d:?}"));
+            passes::compile(&program, &machine, &Choices::default(), &Debugging::default()).unwrap_or_else(|d| panic!("{key}: {d:?}"));
         }
     }
 }
@@ -180,37 +179,48 @@ fn the_page_of_passes_is_fresh() {
 fn page_of_passes() -> String {
     let mut page = String::from(
         "# The passes\n\nGenerated from the code: `VIDC_UPDATE=1 cargo test` rewrites this page.\n\n\
-         In the order in which they run over each model of a program (`src/passes/mod.rs` says why in that order).\n\n\
-         | pass | what it does | effect | needs | establishes |\n| --- | --- | --- | --- | --- |\n",
+         In the order in which they run (`src/passes/mod.rs` says why in that order): those of the level `pipeline` once over the whole \
+         program, then those of the level `operator` over the graph of each session.\n\n\
+         | pass | level | what it does | effect | asks about | needs | establishes |\n| --- | --- | --- | --- | --- | --- | --- |\n",
     );
-    let infos: Vec<&PassInfo> = passes::pipeline().iter().map(|p| p.info()).collect();
-    for info in &infos {
-        let PassInfo { id, summary, effect, requires, establishes, .. } = info;
-        writeln!(page, "| `{id}` | {summary} | {} | {} | {} |", word(effect), words(requires), words(establishes)).unwrap();
+    let order = passes::order();
+    for pass in &order {
+        let level = if matches!(pass, Leveled::Pipeline(_)) { "pipeline" } else { "operator" };
+        let PassInfo { id, summary, effect, asks, requires, establishes, .. } = pass.info();
+        let asks = asks.map_or_else(|| "–".into(), |scope| word(&scope));
+        writeln!(page, "| `{id}` | {level} | {summary} | {} | {asks} | {} | {} |", word(effect), words(requires), words(establishes)).unwrap();
     }
     page.push_str(
-        "\nBefore them stand the two passes over the pipeline: `hoist` takes out of loops what their steps need not repeat, as models \
-         `MODEL.once` and `MODEL.schedule` that are called before the loop; `guidance` decides whether the halves of classifier-free \
-         guidance go through the denoiser together or one after the other.\n\n## Knobs\n\n\
-         What is asked for `graphs/svd-tiny.yaml` on an RTX 3090: of the pipeline, then of each model. The first answer is the plain one.\n\n\
-         | knob | answers | scope | effect | what it asks |\n| --- | --- | --- | --- | --- |\n",
+        "\n## Knobs\n\n\
+         What is asked for `graphs/svd-tiny.yaml` on an RTX 3090: of the pipeline, then of each session. The first answer is the plain \
+         one. Behind an answer that is not exact stands what it costs alone, decibels PSNR against the reference, and where that figure \
+         comes from.\n\n| knob | answers | about | what it asks |\n| --- | --- | --- | --- |\n",
     );
-    for Knob { id, scope, domain, on_request: _, effect, about } in knobs_of("svd-tiny", "rtx3090") {
-        writeln!(page, "| `{id}` | {} | {} | {} | {about} |", domain.join(", "), word(&scope), word(&effect)).unwrap();
+    for Knob { id, scope, answers, about } in knobs_of("svd-tiny", "rtx3090") {
+        let answers: Vec<String> = answers.iter().map(answer_text).collect();
+        writeln!(page, "| `{id}` | {} | {} | {about} |", answers.join(", "), word(&scope)).unwrap();
     }
-    page.push_str("\n## Examples\n\nEach is also a test: the graph `before` becomes the graph `after`.\n");
+    page.push_str("\n## Examples\n\nEach is also a test: what stands before becomes what stands behind.\n");
     let mut shown = BTreeSet::new();
-    for info in infos.iter().filter(|i| shown.insert(i.id)) {
+    for info in order.iter().map(Leveled::info).filter(|i| shown.insert(i.id)) {
         writeln!(page, "\n### {}\n\n```text\n{}\n```", info.id, info.example.trim()).unwrap();
     }
     page
 }
 
-/// The knobs of a graph on a device: the pipeline's own and those of each model.
+fn answer_text(a: &Answer) -> String {
+    match a.quality {
+        Figure::Exact => a.name.clone(),
+        Figure::Unmeasured => format!("{} (unmeasured)", a.name),
+        Figure::Literature { noise } => format!("{} ({:.0} dB, literature)", a.name, noise.db().unwrap_or(f64::INFINITY)),
+        Figure::Measured { noise } => format!("{} ({:.0} dB, measured)", a.name, noise.db().unwrap_or(f64::INFINITY)),
+    }
+}
+
+/// The knobs of a graph on a device: the pipeline's own and those of each session.
 pub(crate) fn knobs_of(graph: &str, key: &str) -> Vec<Knob> {
-    let program = planned(graph);
-    let machine = hwdb::machine(key).unwrap();
-    Space::of(&Stages::of(&program), &machine, &Choices::default()).unwrap().knobs()
+    let planned = Planned::of(&load(graph), &hwdb::machine(key).unwrap(), &Debugging::default()).unwrap();
+    Space::of(&planned, Wanted { fixed: &Choices::default(), unmeasured: true }).unwrap().knobs
 }
 
 fn word<T: serde::Serialize>(value: &T) -> String {

@@ -8,7 +8,7 @@ use ndarray::Array3;
 use vidc::diag::Source;
 use vidc::hwdb;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{Choices, Planned, RESIDENCY};
+use vidc::passes::{Checks, Choices, Planned, RESIDENCY};
 use vidc::plan::{self, Provenance, Step};
 use vidc::runtime::execute::{Event, Executor, RunRequest};
 use vidc::runtime::session::{Runtime, SessionOptions};
@@ -115,14 +115,13 @@ fn program(items: &[Item]) -> Planned {
 
 /// Loads of each session during the run, as the executor says, and the most sessions that the plan holds at once.
 fn run(program: &Planned, runtime: &Runtime) -> (BTreeMap<String, u64>, usize) {
-    let machine = hwdb::machine("cpu-avx2").unwrap();
     let mut choices = Choices::default();
     choices.set(RESIDENCY, "stage");
-    let compiled = plan::compile(program, &machine, &choices, &Debugging::default()).unwrap();
+    let lowered = program.compile(&choices, Checks::Full).unwrap();
     let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("plan");
-    let manifest = plan::write(&compiled, &machine, &weights::Source::Random { seed: 1 }, provenance, false, &folder).unwrap();
+    let manifest = plan::write(&lowered, program.machine(), &weights::Source::Random { seed: 1 }, provenance, false, &folder).unwrap();
     let executor = Executor::open(&folder, runtime, SessionOptions::default(), Arc::default()).unwrap();
     let request = RunRequest { inputs: BTreeMap::from([("image".into(), Array3::from_elem((16, 16, 3), 90))]), ..RunRequest::default() };
     let mut loads = BTreeMap::new();
@@ -158,8 +157,10 @@ fn a_plan_loads_what_the_cost_counts() {
     for _ in 0..50 {
         let program = program(&items(&mut random, 0));
         let mut counted = BTreeMap::new();
-        for (site, loads) in program.calls().iter().zip(program.loads()) {
-            *counted.entry(site.instance.clone()).or_insert(0) += loads;
+        let mut choices = Choices::default();
+        choices.set(RESIDENCY, "stage");
+        for m in &program.arranged(&choices, Checks::Full).unwrap().program.pipeline.walk().moments {
+            *counted.entry(m.placement.session.clone()).or_insert(0) += m.loads;
         }
         let (loaded, most) = run(&program, &runtime);
         assert_eq!(loaded, counted, "{}", program.pipeline.text_with_places());

@@ -14,7 +14,6 @@ use crate::common::{Done, Failure, Out};
 use vidc::diag::{Diagnostic, Diagnostics};
 use vidc::ir::{Program, verify};
 use vidc::models::parameter_count;
-use vidc::passes::Choices;
 use vidc::plan::{self, Manifest, hex};
 use vidc::runtime::execute::check_files;
 
@@ -50,8 +49,8 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
 
 /// Binds every model to the sizes that it is called with.
 fn check_graphs(program: &Program) -> Result<(), Failure> {
-    for graph in plan::instances(program, &Choices::default())?.values() {
-        verify(graph)?;
+    for site in program.sessions() {
+        verify(&program.bound(&site)?)?;
     }
     Ok(())
 }
@@ -61,7 +60,7 @@ fn program_text(program: &Program) -> String {
     let mut out = p.text_with_places();
     let params: Vec<Vec<String>> = p.params.iter().map(|(k, v)| vec![k.clone(), v.to_string()]).collect();
     let _ = write!(out, "\n{}\n", table(&["parameter", "value"], &params));
-    let model = |(name, graph): (&String, &vidc::ir::OpGraph)| {
+    let model = |(name, graph): (&String, &std::sync::Arc<vidc::ir::OpGraph>)| {
         vec![name.clone(), p.models[name].decl.architecture.value.clone(), grouped(parameter_count(graph))]
     };
     out += &table(&["model", "architecture", "weights (numbers)"], &program.models.iter().map(model).collect::<Vec<_>>());
@@ -80,7 +79,7 @@ fn program_json(program: &Program) -> Value {
     };
     let values: Vec<Value> =
         p.values().iter().map(|(name, at)| json!({ "name": name, "type": type_of(at), "loops": at.loops.len() })).collect();
-    let model = |(name, graph): (&String, &vidc::ir::OpGraph)| json!({ "name": name, "architecture": p.models[name].decl.architecture.value, "parameters": parameter_count(graph) });
+    let model = |(name, graph): (&String, &std::sync::Arc<vidc::ir::OpGraph>)| json!({ "name": name, "architecture": p.models[name].decl.architecture.value, "parameters": parameter_count(graph) });
     json!({
         "graph": p.name,
         "fingerprint": hex(&p.fingerprint()),

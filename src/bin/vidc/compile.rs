@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, ToleranceArgs, WeightsArgs, size};
+use crate::common::args::{ChooseArgs, GraphArgs, SearchArgs, WeightsArgs, size};
 use crate::common::planning::{self, Chosen, effects_text};
 use crate::common::weights::weights;
 use crate::common::{Done, Failure, Out, target};
@@ -12,7 +12,6 @@ use vidc::files::output::spare_folder;
 use vidc::hwdb::Machine;
 use vidc::passes::Planned;
 use vidc::plan::{Manifest, check_output};
-use vidc::tuner::Stages;
 use vidc::tuner::record::TuningRecord;
 use vidc::units::Bytes;
 
@@ -32,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
     #[command(flatten)]
-    tolerance: ToleranceArgs,
+    search: SearchArgs,
     #[command(flatten)]
     choose: ChooseArgs,
     #[command(flatten)]
@@ -58,18 +57,19 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let weights = weights(&args.weights, &program)?;
     spare_folder(&args.output, weights.files())?;
+    planning::check_room(&args.output, &program, &weights, args.bundle)?;
     let chosen = match &record {
-        Some(record) => recorded(&program, &machine, record)?,
-        None => planning::search(&program, &machine, args.memory, args.tolerance.share(), &args.choose.choices())?,
+        Some(record) => recorded(&program, record)?,
+        None => planning::search(&program, args.memory, &args.search, &args.choose.choices())?,
     };
-    let manifest = planning::write(&program, &machine, &chosen, &weights, args.bundle, &args.output)?;
+    let manifest = planning::write(&machine, &chosen, &weights, args.bundle, &args.output)?;
     out.result(|| text(args, &manifest, &chosen), || result_json(args, &manifest, &chosen, &machine));
     Ok(())
 }
 
-fn recorded(program: &Planned, machine: &Machine, record: &TuningRecord) -> Result<Chosen, Failure> {
-    record.check(&Stages::of(program), machine)?;
-    planning::given(program, machine, &record.choices)
+fn recorded(program: &Planned, record: &TuningRecord) -> Result<Chosen, Failure> {
+    record.check(program)?;
+    planning::given(program, &record.choices)
 }
 
 fn text(args: &Args, manifest: &Manifest, chosen: &Chosen) -> String {

@@ -12,8 +12,6 @@ use vidc::import::onnx::read_model;
 use vidc::ir::OpGraph;
 use vidc::optimize::diff::{Difference, Parting, Step, diff};
 use vidc::optimize::inspect::Figures;
-use vidc::passes::Choices;
-use vidc::plan;
 use vidc::units::{Bytes, Flop};
 
 /// Arguments.
@@ -55,7 +53,7 @@ fn models(name: &str, dims: &DimArgs) -> Result<Models, Failure> {
         return Ok(vec![("model".into(), read_model(path, &dims.bindings())?.graph)]);
     }
     let program = target::program(&GraphArgs { graph: name.into(), set: Vec::new() })?;
-    Ok(plan::instances(&program, &Choices::default())?.into_iter().collect())
+    program.sessions().into_iter().map(|site| Ok((site.session.clone(), program.bound(&site)?))).collect()
 }
 
 struct Shown<'a> {

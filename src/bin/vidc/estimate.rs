@@ -20,7 +20,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
-    let chosen = given(&program, &machine, &args.choose.choices())?;
+    let chosen = given(&program, &args.choose.choices())?;
     let text = || {
         let name = &program.pipeline.name;
         format!(

@@ -19,12 +19,9 @@ use vidc::ir::{OpGraph, text};
 use vidc::optimize::answers::{answers, knobs, left_out};
 use vidc::optimize::inspect::{Peak, peak};
 use vidc::optimize::model::{Level, live_part, optimize};
-use vidc::passes::hoist;
 use vidc::passes::manager::{Debugging, is_bound};
-use vidc::passes::{Knob, PassCx, PassRecord, Planned, Property, Remark, Rewriter, Status, pipeline};
-use vidc::plan;
-use vidc::tuner::Stages;
-use vidc::tuner::space::Space;
+use vidc::passes::{Checks, Knob, Leveled, PassCx, PassRecord, Planned, Property, Remark, Rewriter, Status, operators, order};
+use vidc::tuner::space::{Space, Wanted};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -90,24 +87,22 @@ struct Explained {
 }
 
 fn of_graph(args: &Args, machine: &Machine) -> Result<Explained, Failure> {
-    let program = Planned::of(&target::program(&args.graph)?, machine, &debugging(args))?;
-    let mut records = program.records().to_vec();
     let choices = args.choose.choices();
-    let knobs = Space::of(&Stages::of(&program), machine, &choices)?.knobs();
-    let cx = PassCx { machine, choices: &choices };
+    let planned = Planned::of(&target::program(&args.graph)?, machine, &debugging(args))?;
+    let knobs = Space::of(&planned, Wanted { fixed: &choices, unmeasured: true })?.knobs;
     if let Some(folder) = &args.dump_dir {
-        for (name, graph) in plan::instances(&program, &choices)? {
-            dump(&name, graph, &cx, &debugging(args), folder)?;
+        for (name, graph) in planned.arranged(&choices, Checks::Fast)?.sessions()? {
+            dump(&name, graph, &planned.cx(&choices), folder)?;
         }
     }
-    let compiled = plan::compile(&program, machine, &choices, &debugging(args))?;
-    records.extend(compiled.trace().records);
+    let lowered = planned.compile(&choices, Checks::Full)?;
+    let records = lowered.trace().records;
     let mut peaks = Vec::new();
-    for (name, instance) in compiled.instances.iter().filter(|_| args.memory) {
+    for (name, instance) in lowered.sessions.iter().filter(|_| args.memory) {
         peaks.push(peak(name, &instance.graph)?);
     }
-    let places = program.pipeline.models.iter().filter_map(|(name, m)| Some((name.clone(), m.span.as_ref()?.to_string()))).collect();
-    let name = program.pipeline.name.clone();
+    let places = planned.pipeline.models.iter().filter_map(|(name, m)| Some((name.clone(), m.span.as_ref()?.to_string()))).collect();
+    let name = planned.pipeline.name.clone();
     Ok(Explained { kind: "graph", name, knobs, records, peaks, places, open: Vec::new() })
 }
 
@@ -117,7 +112,7 @@ fn of_model(args: &Args, path: &Path, machine: &Machine) -> Result<Explained, Fa
     let name = path.file_stem().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     if let Some(folder) = &args.dump_dir {
         // What the file calls its graph may be no name of a folder.
-        dump(&name, model.graph.clone(), &PassCx { machine, choices: &choices }, &debugging(args), folder)?;
+        dump(&name, model.graph.clone(), &PassCx { machine, choices: &choices, debugging: &debugging(args) }, folder)?;
     }
     let bound = is_bound(&live_part(&model.graph));
     let knobs = knobs(&model, machine)?;
@@ -168,8 +163,8 @@ impl Shown<'_> {
         out += &open_dims(&self.explained.open, &left_out(&self.explained.records));
         let knob = |k: &Knob| {
             vec![
-                k.id.clone(),
-                k.domain.iter().chain(&k.on_request).map(String::as_str).collect::<Vec<_>>().join(" | "),
+                k.id.to_string(),
+                k.words().join(" | "),
                 effect(k).into(),
                 k.about.clone(),
             ]
@@ -193,7 +188,7 @@ impl Shown<'_> {
     fn remarks(&self, pass: &str) -> String {
         let of_pass = self.explained.records.iter().filter(|r| r.id == pass);
         let rows: Vec<Vec<String>> = of_pass.flat_map(|r| &r.remarks).map(|m| self.remark_row(m)).collect();
-        let info = pipeline().into_iter().map(|p| p.info()).find(|i| i.id == pass).map_or(hoist::SUMMARY, |i| i.summary);
+        let info = order().iter().map(Leveled::info).find(|i| i.id == pass).map_or("", |i| i.summary);
         if rows.is_empty() {
             return format!("{pass}: {info}\nit found nothing to do here\n");
         }
@@ -270,7 +265,7 @@ fn status(s: Status) -> &'static str {
 }
 
 fn effect(k: &Knob) -> &'static str {
-    match k.effect {
+    match k.effect() {
         vidc::passes::Effect::Exact => "exact",
         vidc::passes::Effect::Rounding => "rounding",
         vidc::passes::Effect::Approximate => "approximate",
@@ -287,7 +282,7 @@ fn dumped(path: &Path) -> Result<(), String> {
 }
 
 /// Writes `NAME/00-bound.txt` and `NAME/NN-PASS.txt` for each pass that changed the model.
-fn dump(name: &str, mut graph: OpGraph, cx: &PassCx<'_>, debugging: &Debugging, folder: &Path) -> Result<(), Failure> {
+fn dump(name: &str, mut graph: OpGraph, cx: &PassCx<'_>, folder: &Path) -> Result<(), Failure> {
     let home = folder.join(word(name));
     let unwritable = |e: std::io::Error| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", home.display()));
     std::fs::create_dir_all(&home).map_err(unwritable)?;
@@ -298,9 +293,9 @@ fn dump(name: &str, mut graph: OpGraph, cx: &PassCx<'_>, debugging: &Debugging, 
     };
     write("00-bound.txt", &graph)?;
     let bound = is_bound(&graph);
-    for (i, pass) in pipeline().into_iter().enumerate() {
+    for (i, pass) in operators().into_iter().enumerate() {
         let info = pass.info();
-        if debugging.disable.iter().any(|d| d == info.id) || (!bound && info.requires.contains(&Property::Bound)) {
+        if cx.debugging.disable.iter().any(|d| d == info.id) || (!bound && info.requires.contains(&Property::Bound)) {
             continue;
         }
         let mut rw = Rewriter::new(name, &mut graph);
@@ -308,7 +303,7 @@ fn dump(name: &str, mut graph: OpGraph, cx: &PassCx<'_>, debugging: &Debugging, 
         if rw.finish().iter().any(|r| r.applied) {
             write(&format!("{:02}-{}.txt", i + 1, info.id), &graph)?;
         }
-        if debugging.stop_after.as_deref() == Some(info.id) {
+        if cx.debugging.stop_after.as_deref() == Some(info.id) {
             break;
         }
     }

@@ -11,12 +11,12 @@ use crate::common::args::{DimArgs, Pair, pair};
 use crate::common::table::{grouped, table};
 use crate::common::target::{Target, check_kind, load, machine, model as model_path, target};
 use crate::common::{Done, Failure, Out};
+use vidc::cost::graph::GraphCost;
 use vidc::ir::{Op, OpGraph, Program};
 use vidc::models::parameter_count;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{Checks, Choices, Planned, hoist};
+use vidc::passes::{Checks, Choices, Planned};
 use vidc::plan::Manifest;
-use vidc::tuner::{Stages, stage_cost};
 use vidc::units::Flop;
 
 pub(crate) use model::known;
@@ -70,15 +70,15 @@ struct Figures {
 fn models(program: &Program) -> Result<Vec<Figures>, Failure> {
     // The work does not depend on the device. Models are shown as they are declared.
     let machine = machine("cpu-avx2")?;
-    let whole = Debugging { disable: vec![hoist::ID.into()], ..Debugging::default() };
-    let planned = Planned::of(program, &machine, &whole)?;
-    let stages = Stages::of(&planned);
+    let whole = Debugging { disable: vec!["hoist".into()], ..Debugging::default() };
+    let lowered = Planned::of(program, &machine, &whole)?.compile(&Choices::default(), Checks::Fast)?;
+    let calls = lowered.program.calls();
     let mut out = Vec::new();
     for (name, graph) in &program.models {
         let mut work = Vec::new();
-        for stage in stages.stages.iter().filter(|s| &s.site.model == name) {
-            let cost = stage_cost(&stages, stage, &machine, &Choices::default(), Checks::Fast)?;
-            work.push((stage.site.node.clone(), cost.flop, cost.executions));
+        for site in calls.iter().filter(|s| &s.model == name) {
+            let cost = GraphCost::of(&lowered.sessions[&site.session].graph, &machine)?;
+            work.push((site.node.clone(), cost.flop, site.times));
         }
         let operators = operators(graph);
         out.push(Figures { name: name.clone(), parameters: parameter_count(graph), nodes: operators.values().sum(), operators, work });
@@ -135,7 +135,7 @@ fn plan_text(m: &Manifest) -> String {
     };
     let file =
         |f: &vidc::plan::WeightsEntry| vec![f.location.clone(), vidc::units::Bytes(f.bytes).to_string(), f.path.display().to_string()];
-    let choices: Vec<Vec<String>> = m.choices.0.iter().map(|(k, v)| vec![k.clone(), v.clone()]).collect();
+    let choices: Vec<Vec<String>> = m.choices.0.iter().map(|(k, v)| vec![k.to_string(), v.clone()]).collect();
     format!(
         "plan of {} for {}, made by vidc {}; weights: {}\n\n{}\n{}\n{}",
         m.graph,

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::common::args::{ChooseArgs, Pair, ToleranceArgs, WeightsArgs, pair, size};
+use crate::common::args::{ChooseArgs, Pair, SearchArgs, WeightsArgs, pair, size};
 use crate::common::progress::Progress;
 use crate::common::render::kept_text;
 use crate::common::{Done, Failure, Out, say};
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
     #[command(flatten)]
-    tolerance: ToleranceArgs,
+    search: SearchArgs,
     #[command(flatten)]
     choose: ChooseArgs,
     /// A picture for an input of the graph.

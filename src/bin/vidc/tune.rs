@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, ToleranceArgs, size};
-use crate::common::planning::{certificate_text, effects, effects_text, predicted_text};
+use crate::common::args::{ChooseArgs, GraphArgs, SearchArgs, size};
+use crate::common::planning::{certificate_text, effects_text, predicted_text};
 use crate::common::render::kept_text;
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
@@ -14,10 +14,10 @@ use vidc::files::output::{Name, Outputs, check_extension, unknown_writer};
 use vidc::files::word;
 use vidc::hwdb::Machine;
 use vidc::ir::Program;
-use vidc::passes::Knob;
+use vidc::passes::{Answer, Knob};
 use vidc::plan::manifest::EffectEntry;
 use vidc::tuner::record::TuningRecord;
-use vidc::tuner::{self, FrontPoint, Objective, Outcome, Request, Stages};
+use vidc::tuner::{self, FrontPoint, Objective, Outcome, Request};
 use vidc::units::{Bytes, Time};
 
 /// What is best.
@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DB")]
     min_psnr: Option<f64>,
     #[command(flatten)]
-    tolerance: ToleranceArgs,
+    search: SearchArgs,
     #[command(flatten)]
     choose: ChooseArgs,
     /// Seconds that the search may take; what it found by then comes with the remaining gap.
@@ -75,11 +75,10 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw)?;
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let path = output(args, &program, &machine)?;
-    let stages = Stages::of(&program);
     let request = request(args)?;
     target::note_memory(request.memory, &machine);
-    let outcome = tuner::tune(&stages, &machine, &request)?;
-    let record = TuningRecord::new(&stages, &machine, &request, &outcome, None);
+    let outcome = tuner::tune(&program, &request)?;
+    let record = TuningRecord::new(&program, &request, &outcome, None);
     let kept = record.write(&path)?;
     let shown = Shown { outcome: &outcome, machine: &machine, request: &request, path: &path, kept: kept.as_deref() };
     out.result(|| shown.text(&program.pipeline.name), || shown.json());
@@ -105,7 +104,8 @@ fn request(args: &Args) -> Result<Request, Failure> {
         memory: args.memory,
         min_psnr: args.min_psnr,
         fixed: args.choose.choices(),
-        tolerance: args.tolerance.share(),
+        allow_unmeasured: args.search.allow_unmeasured,
+        tolerance: args.search.share(),
         time_limit: limit.map_err(|_| Failure::Usage("--time-limit is a number of seconds from 0".into()))?,
     })
 }
@@ -121,7 +121,7 @@ struct Shown<'a> {
 
 impl Shown<'_> {
     fn effects(&self) -> Vec<EffectEntry> {
-        effects(&self.outcome.knobs, &self.outcome.choices)
+        EffectEntry::of(&self.outcome.knobs, &self.outcome.choices)
     }
 
     fn text(&self, graph: &str) -> String {
@@ -151,10 +151,8 @@ impl Shown<'_> {
 
     /// The answers that are not the plain ones; the rest is in the record.
     fn choices_table(&self) -> String {
-        let departs = |k: &&Knob| self.outcome.choices.get(&k.id).is_some_and(|a| a != k.default());
-        let row =
-            |k: &Knob| vec![k.id.clone(), self.outcome.choices.get(&k.id).unwrap_or_default().into(), k.default().into(), k.about.clone()];
-        let rows: Vec<Vec<String>> = self.outcome.knobs.iter().filter(departs).map(row).collect();
+        let row = |(k, a): (&Knob, &Answer)| vec![k.id.to_string(), a.name.clone(), k.plain().into(), k.about.clone()];
+        let rows: Vec<Vec<String>> = self.outcome.choices.departures(&self.outcome.knobs).into_iter().map(row).collect();
         if rows.is_empty() {
             return format!("plan: every one of {} knobs keeps its plain answer\n", self.outcome.knobs.len());
         }

@@ -28,8 +28,12 @@ impl Resolver<'_> {
             }
         };
         let names = |ports: &[(String, TensorType)]| ports.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-        let op =
-            Call { model: call.model.name().to_owned(), ports: names(&model.signature.inputs), outputs: names(&model.signature.outputs) };
+        let op = Call {
+            model: call.model.name().to_owned(),
+            ports: names(&model.signature.inputs),
+            outputs: names(&model.signature.outputs),
+            placement: None,
+        };
         let node = self.add(name, PipeOp::Call(op), outputs, &values);
         Some((node, names(&model.signature.outputs)))
     }

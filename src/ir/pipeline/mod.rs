@@ -25,6 +25,7 @@ mod resolve;
 pub(crate) mod tests;
 mod text;
 mod verify;
+mod walk;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -39,6 +40,7 @@ pub use params::parameters;
 pub use prim::{Prim, TypeError};
 pub use resolve::{Signatures, resolve};
 pub use verify::{Verified, verify};
+pub use walk::{Moment, Walk};
 
 use super::{DType, Signature};
 use crate::diag::Span;
@@ -270,6 +272,10 @@ pub enum PipeOp {
     Call(Call),
     /// Runs a body again and again.
     Loop(Box<Loop>),
+    /// Brings the weights of a session into the device's memory. Has no value: it acts by its place in the order.
+    Load(String),
+    /// Takes them out again.
+    Unload(String),
 }
 
 impl PipeOp {
@@ -281,6 +287,8 @@ impl PipeOp {
             Self::Prim(prim) => prim.word(),
             Self::Call(_) => "call",
             Self::Loop(_) => "loop",
+            Self::Load(_) => "load",
+            Self::Unload(_) => "unload",
         }
     }
 }
@@ -294,6 +302,19 @@ pub struct Call {
     pub ports: Vec<String>,
     /// The model's output ports, one for each output slot.
     pub outputs: Vec<String>,
+    /// What runs it, once that is decided.
+    pub placement: Option<Placement>,
+}
+
+/// What runs a call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Placement {
+    /// The session: one compiled form of a model. Calls of one model with equal extents share it.
+    pub session: String,
+    /// Into how many pieces along its first axis the call is cut; the session runs once for each.
+    pub pieces: i64,
+    /// Key of the device that runs it.
+    pub device: String,
 }
 
 /// A loop; its inputs are the inits of `carry`, then the arrays of `each`, then what the body captures.
@@ -326,6 +347,8 @@ pub struct PipeGraph {
     graph: StableDiGraph<PipeNode, Slots>,
     /// What comes out.
     pub results: Vec<ValueId>,
+    /// The order in which the nodes run, where it is fixed: loads and unloads have no values that would say when.
+    sequence: Option<Vec<PipeId>>,
 }
 
 impl PipeGraph {
@@ -435,9 +458,32 @@ impl PipeGraph {
         self.len() == 0
     }
 
-    /// The nodes so that each stands after what it reads; among those that could be next, the one added first. Nodes on a cycle
-    /// are missing from it.
+    /// Fixes the order in which the nodes run; `verify` holds it to the edges. Whoever adds nodes later fixes it anew.
+    pub fn fix_order(&mut self, sequence: Vec<PipeId>) {
+        self.sequence = Some(sequence);
+    }
+
+    /// The order in which the nodes run: the fixed one; else each stands after what it reads, and among those that could be next
+    /// the one added first. Nodes on a cycle are missing from it.
     pub fn order(&self) -> Vec<PipeId> {
+        self.sequence.clone().unwrap_or_else(|| self.by_edges())
+    }
+
+    /// Is the order fixed, and not only what the edges ask for?
+    pub fn is_ordered(&self) -> bool {
+        self.sequence.is_some()
+    }
+
+    /// Does [`PipeGraph::order`] hold every node once, each behind what it reads?
+    pub fn is_in_order(&self) -> bool {
+        let order = self.order();
+        let place: BTreeMap<PipeId, usize> = order.iter().enumerate().map(|(i, id)| (*id, i)).collect();
+        let edges = self.graph.edge_indices().filter_map(|e| self.graph.edge_endpoints(e));
+        let stands = |(a, b): (NodeIndex, NodeIndex)| place.get(&PipeId(a)).zip(place.get(&PipeId(b))).is_some_and(|(a, b)| a < b);
+        place.len() == order.len() && order.len() == self.len() && order.iter().all(|id| self.get(*id).is_some()) && edges.into_iter().all(stands)
+    }
+
+    fn by_edges(&self) -> Vec<PipeId> {
         let mut waits: BTreeMap<NodeIndex, usize> =
             self.graph.node_indices().map(|n| (n, self.graph.edges_directed(n, Direction::Incoming).count())).collect();
         let mut ready: BinaryHeap<Reverse<NodeIndex>> = waits.iter().filter(|(_, w)| **w == 0).map(|(n, _)| Reverse(*n)).collect();

@@ -66,7 +66,7 @@ fn set(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
 }
 
-fn resolved(pairs: &[(&str, &str)]) -> Pipeline {
+pub(crate) fn resolved(pairs: &[(&str, &str)]) -> Pipeline {
     resolve(&tiny(), &set(pairs), &signatures).expect("resolves")
 }
 

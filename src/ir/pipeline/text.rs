@@ -22,7 +22,7 @@ const PLACE_COLUMN: usize = 100;
 impl Pipeline {
     /// The canonical text with the YAML position of each node.
     pub fn text_with_places(&self) -> String {
-        self.render(true)
+        self.render(Shown { places: true, placement: true })
     }
 
     /// A hash of everything that decides what the pipeline computes: nodes, types, parameters, models with their configurations. It
@@ -34,7 +34,7 @@ impl Pipeline {
             hash.update(text.as_bytes());
         };
         field("vidc pipeline 1");
-        field(&self.to_string());
+        field(&self.render(Shown { places: false, placement: false }));
         for (name, value) in &self.params {
             field(name);
             field(&value.to_string());
@@ -59,12 +59,12 @@ impl Pipeline {
         out
     }
 
-    fn render(&self, places: bool) -> String {
+    fn render(&self, shown: Shown) -> String {
         let inputs: Vec<String> =
             self.inputs.iter().map(|id| format!("{}: {}", self.graph.node(*id).name, types(self.graph.node(*id)))).collect();
         let outputs: Vec<String> = self.outputs.iter().zip(&self.graph.results).map(|(o, v)| self.output(&o.name, *v)).collect();
         let mut out = format!("graph {}({}) -> {}\n", self.name, inputs.join(", "), outputs.join(", "));
-        render_graph(&self.graph, 2, places, &mut out);
+        render_graph(&self.graph, 2, shown, &mut out);
         let returns: Vec<String> = self
             .outputs
             .iter()
@@ -82,7 +82,7 @@ impl Pipeline {
 
 impl fmt::Display for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.render(false))
+        f.write_str(&self.render(Shown { places: false, placement: true }))
     }
 }
 
@@ -109,11 +109,21 @@ fn types(node: &PipeNode) -> String {
     node.outputs.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn render_graph(graph: &PipeGraph, indent: usize, places: bool, out: &mut String) {
-    for id in graph.order() {
+/// What a text says beside the values.
+#[derive(Clone, Copy)]
+struct Shown {
+    /// Where each node is written.
+    places: bool,
+    /// What runs the calls.
+    placement: bool,
+}
+
+fn render_graph(graph: &PipeGraph, indent: usize, shown: Shown, out: &mut String) {
+    let moves = |id: &PipeId| matches!(graph.node(*id).op, PipeOp::Load(_) | PipeOp::Unload(_));
+    for id in graph.order().into_iter().filter(|id| shown.placement || !moves(id)) {
         let node = graph.node(id);
-        let line = format!("{:indent$}{}", "", render_node(graph, id));
-        match node.span.as_ref().filter(|_| places) {
+        let line = format!("{:indent$}{}", "", render_node(graph, id, shown));
+        match node.span.as_ref().filter(|_| shown.places) {
             Some(span) => {
                 let _ = writeln!(out, "{line:PLACE_COLUMN$} {span}");
             }
@@ -122,14 +132,14 @@ fn render_graph(graph: &PipeGraph, indent: usize, places: bool, out: &mut String
             }
         }
         if let PipeOp::Loop(l) = &node.op {
-            render_graph(&l.body, indent + 2, places, out);
+            render_graph(&l.body, indent + 2, shown, out);
             let results: Vec<String> = l.body.results.iter().map(|v| format!("%{}", l.body.value_name(*v))).collect();
             let _ = writeln!(out, "{:1$}yield {2}", "", indent + 2, results.join(", "));
         }
     }
 }
 
-fn render_node(graph: &PipeGraph, id: PipeId) -> String {
+fn render_node(graph: &PipeGraph, id: PipeId, shown: Shown) -> String {
     let node = graph.node(id);
     let names: Vec<String> = (0..node.outputs.len()).map(|slot| format!("%{}", node.value_name(slot))).collect();
     let inputs: Vec<String> = graph.inputs(id).into_iter().map(|v| format!("%{}", graph.value_name(v))).collect();
@@ -137,15 +147,20 @@ fn render_node(graph: &PipeGraph, id: PipeId) -> String {
         PipeOp::Input { fit: (height, width) } => format!("input {{fit=[{height}, {width}]}}"),
         PipeOp::Argument { index } => format!("argument {index}"),
         PipeOp::Prim(prim) => format!("{}({}){}", prim.word(), inputs.join(", "), attributes(prim)),
-        PipeOp::Call(call) => render_call(call, &inputs),
+        PipeOp::Call(call) => render_call(call, &inputs, shown),
+        PipeOp::Load(session) | PipeOp::Unload(session) => return format!("{} {session}", node.op.word()),
         PipeOp::Loop(l) => format!("loop {}({}) {{steps={}}}", node.name, loop_inputs(l, &inputs), l.steps),
     };
     format!("{} = {what} : {}", names.join(", "), types(node))
 }
 
-fn render_call(call: &Call, inputs: &[String]) -> String {
+fn render_call(call: &Call, inputs: &[String], shown: Shown) -> String {
     let given: Vec<String> = call.ports.iter().zip(inputs).map(|(port, value)| format!("{port}={value}")).collect();
-    format!("call {}({})", call.model, given.join(", "))
+    let placed = call.placement.as_ref().filter(|_| shown.placement).map_or_else(String::new, |p| {
+        let pieces = if p.pieces == 1 { String::new() } else { format!(", pieces={}", p.pieces) };
+        format!(" {{session={}, device={}{pieces}}}", p.session, p.device)
+    });
+    format!("call {}({}){placed}", call.model, given.join(", "))
 }
 
 fn loop_inputs(l: &Loop, inputs: &[String]) -> String {

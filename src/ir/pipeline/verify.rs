@@ -9,11 +9,15 @@
 //!    have distinct indices within those inputs and the types that the loop gives them; the body's results have the types of the carried values.
 //! 7. `Argument` stands only in bodies, `Input` only outside of them.
 //! 8. Names of values are not empty and unique in each graph.
-//! 9. `inputs` are exactly the input nodes; `outputs` and results of the graph are equally many, at least one, and each is a video.
+//! 9. Either no call has a session or all have; calls with one session call one model. Loads and unloads stand in graphs whose order is
+//!    fixed and where calls have sessions; then each call finds its session loaded, a load finds it not loaded, an unload loaded, and a
+//!    loop's body leaves loaded what it found.
+//! 10. A fixed order holds every node once, each behind what it reads.
+//! 11. `inputs` are exactly the input nodes; `outputs` and results of the graph are equally many, at least one, and each is a video.
 //!
 //! Not checked: that axis names agree (they change nothing), that a model is called at all, that a value is used.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Deref;
 
 use super::call::call_types;
@@ -39,6 +43,7 @@ impl Deref for Verified<'_> {
 pub fn verify(pipeline: &Pipeline) -> Result<Verified<'_>> {
     let graph = &pipeline.graph;
     verify_graph(pipeline, graph, None)?;
+    verify_placement(pipeline)?;
     let declared: HashSet<PipeId> = pipeline.inputs.iter().copied().collect();
     let found: HashSet<PipeId> = graph.ids().filter(|id| matches!(graph.node(*id).op, PipeOp::Input { .. })).collect();
     ensure(declared == found && declared.len() == pipeline.inputs.len(), graph, None, "the inputs are not the input nodes")?;
@@ -56,7 +61,7 @@ pub fn verify(pipeline: &Pipeline) -> Result<Verified<'_>> {
 
 /// `arguments`: in a body, the type of each argument.
 fn verify_graph(p: &Pipeline, graph: &PipeGraph, arguments: Option<&[ValueType]>) -> Result<()> {
-    ensure(graph.order().len() == graph.len(), graph, None, "there is a cycle")?;
+    ensure(graph.is_in_order(), graph, None, "the order leaves out a node, or there is a cycle")?;
     let mut names = HashSet::new();
     let mut indices = HashSet::new();
     for id in graph.ids() {
@@ -95,6 +100,10 @@ fn verify_node(p: &Pipeline, graph: &PipeGraph, id: PipeId, inputs: &[ValueType]
         },
         PipeOp::Call(call) => verify_call(p, graph, id, call, inputs),
         PipeOp::Loop(l) => verify_loop(p, graph, id, l, inputs),
+        PipeOp::Load(_) | PipeOp::Unload(_) => {
+            ensure(inputs.is_empty() && outputs.is_empty(), graph, Some(id), "it has no values")?;
+            ensure(graph.is_ordered(), graph, Some(id), "the order around it is not fixed")
+        }
     }
 }
 
@@ -131,6 +140,63 @@ fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: PipeId, l: &Loop, inputs: &[
     for ((result, output), init) in l.body.results.iter().zip(&node.outputs).zip(inputs) {
         let same = l.body.value_type(*result).is_some_and(|t| t.same_shape(output)) && output.same_shape(init);
         ensure(same, graph, at, "a carried value changes its type")?;
+    }
+    Ok(())
+}
+
+/// Calls and their sessions, loads and unloads (9).
+fn verify_placement(p: &Pipeline) -> Result<()> {
+    let mut found = Placements::default();
+    found.look(&p.graph)?;
+    let placed = found.models.len();
+    ensure(found.unplaced == 0 || (placed == 0 && !found.moves), &p.graph, None, "some calls have a session, some have none")?;
+    if found.moves { loaded_where_called(&p.graph, &mut BTreeSet::new()) } else { Ok(()) }
+}
+
+#[derive(Default)]
+struct Placements<'p> {
+    /// The model of each session.
+    models: BTreeMap<&'p str, &'p str>,
+    unplaced: usize,
+    /// Are there loads and unloads?
+    moves: bool,
+}
+
+impl<'p> Placements<'p> {
+    fn look(&mut self, graph: &'p PipeGraph) -> Result<()> {
+        for id in graph.ids() {
+            match &graph.node(id).op {
+                PipeOp::Call(Call { placement: None, .. }) => self.unplaced += 1,
+                PipeOp::Call(Call { placement: Some(at), model, .. }) => {
+                    let known = *self.models.entry(&at.session).or_insert(model);
+                    ensure(known == model, graph, Some(id), "its session has another model")?;
+                    ensure(at.pieces >= 1, graph, Some(id), "a call is made in at least one piece")?;
+                }
+                PipeOp::Loop(l) => self.look(&l.body)?,
+                PipeOp::Load(_) | PipeOp::Unload(_) => self.moves = true,
+                PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn loaded_where_called<'p>(graph: &'p PipeGraph, loaded: &mut BTreeSet<&'p str>) -> Result<()> {
+    for id in graph.order() {
+        match &graph.node(id).op {
+            PipeOp::Load(session) => ensure(loaded.insert(session), graph, Some(id), "the session is loaded already")?,
+            PipeOp::Unload(session) => ensure(loaded.remove(session.as_str()), graph, Some(id), "the session is not loaded")?,
+            PipeOp::Call(call) => {
+                let there = call.placement.as_ref().is_some_and(|p| loaded.contains(p.session.as_str()));
+                ensure(there, graph, Some(id), "its session is not loaded")?;
+            }
+            PipeOp::Loop(l) => {
+                let before = loaded.clone();
+                loaded_where_called(&l.body, loaded)?;
+                ensure(before == *loaded, graph, Some(id), "a step leaves other sessions loaded than it found")?;
+            }
+            PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) => {}
+        }
     }
     Ok(())
 }

@@ -13,7 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use wide::Wide;
 
 use super::select_kernels::sums_in_f32;
-use super::{Edit, Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
+use super::{Answer, Edit, Effect, Figure, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
+use crate::cost::quality::Noise;
 use crate::diag::Result;
 use crate::hwdb::{Engine, Machine, Precision};
 use crate::ir::{DType, NodeId, Op, OpGraph, Outlet};
@@ -26,6 +27,7 @@ static INFO: PassInfo = PassInfo {
     id: "assign-precision",
     summary: "one element type per model, with fp32 islands",
     effect: Effect::Rounding,
+    asks: Some(Scope::Model),
     requires: &[Property::Bound],
     establishes: &[Property::Typed],
     example: "
@@ -45,12 +47,12 @@ model m(x: f32[1, 4]) -> y: f32[1, 4] = %3
 };
 
 /// The knob of a model.
-pub fn knob_id(model: &str) -> String {
+fn knob_id(model: &str) -> String {
     format!("{model}.precision")
 }
 
-/// What an answer means to the cost model.
-pub fn precision(answer: Option<&str>) -> Precision {
+/// The precision that an answer names.
+fn precision(answer: Option<&str>) -> Precision {
     match answer {
         Some("tf32") => Precision::Tf32,
         Some("f16") => Precision::F16,
@@ -74,32 +76,31 @@ impl Pass for AssignPrecision {
 
     fn knobs(&self, graph: &OpGraph, machine: &Machine) -> Vec<Knob> {
         let offered = [("tf32", Precision::Tf32), ("f16", Precision::F16), ("bf16", Precision::Bf16)];
-        let words = |fits: &dyn Fn(Precision) -> bool| offered.iter().filter(|(_, p)| fits(*p)).map(|(w, _)| (*w).to_owned()).collect();
-        let holds = |p: Precision| !(graph.needs_f32 && p == Precision::F16);
         // 16-bit floats on the CPU provider are fp32 kernels between casts: never faster, so nobody searches them (docs/facts/ort.md 4).
         // Of bf16 it takes no convolution at all.
-        let (mut domain, on_request): (Vec<String>, Vec<String>) = if machine.engine == Engine::OnnxRuntimeCpu {
-            (Vec::new(), words(&|p| p == Precision::F16 && holds(p)))
-        } else {
-            (words(&|p| machine.peaks.supports(p) && holds(p)), Vec::new())
+        let on_cpu = machine.engine == Engine::OnnxRuntimeCpu;
+        let fits = |p: Precision| if on_cpu { p == Precision::F16 } else { machine.peaks.supports(p) };
+        let holds = |p: Precision| !(graph.needs_f32 && p == Precision::F16);
+        let answer = |(word, p): (&str, Precision)| {
+            let quality = Figure::Literature { noise: Noise::of(p) };
+            Answer { on_request: on_cpu, ..Answer::changing(word, Effect::Rounding, quality) }
         };
-        domain.insert(0, "f32".into());
-        let id = knob_id(&graph.name);
+        let more = offered.into_iter().filter(|(_, p)| fits(*p) && holds(*p)).map(answer);
+        let answers = std::iter::once(Answer::exact("f32")).chain(more).collect();
         vec![Knob {
-            id,
-            scope: Scope::Global,
-            domain,
-            on_request,
-            effect: Effect::Rounding,
+            id: knob_id(&graph.name).into(),
+            scope: Scope::Model,
+            answers,
             about: "element type of the model, fp32 islands kept".into(),
         }]
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
         let knob = knob_id(&rw.graph().name);
-        let ty = element_type(precision(cx.choices.get(&knob)));
+        let precision = precision(cx.choices.get(&knob));
+        let ty = element_type(precision);
         if ty == DType::F32 {
-            return Ok(());
+            return products(rw, &knob, precision);
         }
         let before = Before::of(rw.graph(), ty)?;
         narrow_constants(rw, &before, &knob, ty)?;
@@ -114,7 +115,16 @@ impl Pass for AssignPrecision {
     }
 }
 
-/// What the model looked like, as far as it must stay so.
+/// How products of f32 tensors are computed, where the model stays f32.
+fn products(rw: &mut Rewriter<'_>, knob: &str, precision: Precision) -> Result<()> {
+    let Some(site) = rw.graph().nodes().into_iter().next() else { return Ok(()) };
+    rw.apply(site, Some(knob), Why::new("products-in-tf32"), |e| {
+        e.set_tf32(precision == Precision::Tf32);
+        Ok(())
+    })
+}
+
+/// What stays fp32, found on the model before anything of it changes.
 struct Before {
     /// What stays fp32: norms that have their island already, the casts to fp32 that lead into one or to an output and nowhere else,
     /// and what does so by rule.

@@ -42,6 +42,7 @@ static INFO: PassInfo = PassInfo {
     id: "fold-affine",
     summary: "scales and shifts per channel go into the weights beside them",
     effect: Effect::Exact,
+    asks: None,
     requires: &[],
     establishes: &[],
     example: "

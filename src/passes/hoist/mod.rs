@@ -30,59 +30,57 @@ mod parts;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use super::{Choices, Pass, PassCx, PassRecord, Remark, Rewriter, Status, Why, eliminate, fold_cross_attention, sink_repeat};
+use super::level::ProgramEdit;
+use super::manager::{Checks, Compiled, Debugging, run_passes};
+use super::{Choices, Effect, Pass, PassCx, PassInfo, Rewriter, Why, eliminate, fold_cross_attention, sink_repeat};
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::Machine;
-use crate::ir::pipeline::{Axis, Call, Model, PipeGraph, PipeId, PipeNode, PipeOp, Prim, ValueId, ValueType, verify};
+use crate::ir::pipeline::{Axis, Call, Model, PipeGraph, PipeId, PipeNode, PipeOp, Pipeline, Prim, ValueId, ValueType};
 use crate::ir::{NodeId, Op, OpGraph, Program};
 use crate::units::Bytes;
 use cut::{Sized, When};
 use parts::Pack;
 
-/// Stable name of the pass.
-pub const ID: &str = "hoist";
-/// One line.
-pub const SUMMARY: &str = "take out of loops what their steps need not repeat";
+pub(super) struct Hoist;
 
-/// Takes out of every loop what its steps need not repeat: models that were cut have up to two further ones, `MODEL.once` and
-/// `MODEL.schedule`. Returns what was done to each model that a loop calls; before it, the passes that prepared a model that was cut.
-/// `machine` is handed to those; none of them looks at it. Passes named in `disabled` are left out, all if the pass itself is among them.
-///
-/// # Errors
-/// A bug of the pass: what it makes is verified.
-pub(super) fn run(program: &mut Program, machine: &Machine, disabled: &[String]) -> Result<Vec<PassRecord>> {
-    let mut records = Vec::new();
-    if disabled.iter().any(|d| d == ID) {
-        return Ok(records);
+static INFO: PassInfo = PassInfo {
+    id: "hoist",
+    summary: "take out of loops what their steps need not repeat",
+    effect: Effect::Exact,
+    asks: None,
+    requires: &[],
+    establishes: &[],
+    example: "\
+in every step   noise = unet(sample, timestep, encoder_hidden_states, added_time_ids)
+becomes
+before the loop conditioning = unet.once(encoder_hidden_states, added_time_ids)
+                embeddings   = unet.schedule(all timesteps, added_time_ids)
+in every step   noise = unet(sample, conditioning, its step's embeddings)
+",
+};
+
+impl Pass<Program> for Hoist {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
     }
-    let sites = sites(&program.pipeline.graph);
-    // Calls outside of the loop count as well; no cut changes how many there are.
-    let outsiders: Vec<usize> = sites.iter().map(|s| outside(&program.pipeline.graph, &s.call.model)).collect();
-    for (site, outsiders) in sites.iter().zip(outsiders) {
-        let nodes = program.models[&site.call.model].len();
-        let mut record = PassRecord {
-            id: ID,
-            unit: site.call.model.clone(),
-            status: Status::Unchanged,
-            nodes_before: nodes,
-            nodes_after: nodes,
-            remarks: Vec::new(),
-            elapsed: Duration::ZERO,
-        };
-        let several = sites.iter().filter(|s| s.call.model == site.call.model).count() + outsiders;
-        if several > 1 {
-            record.remarks.push(remark(site, false, Why::new("several-calls").with("calls", several as i64)));
-        } else if site.nested {
-            record.remarks.push(remark(site, false, Why::new("nested-loop")));
-        } else {
-            records.extend(at(program, site, machine, disabled, &mut record)?);
+
+    fn run(&self, rw: &mut Rewriter<'_, Program>, cx: &PassCx<'_>) -> Result<()> {
+        let graph = &rw.graph().pipeline.graph;
+        let sites = sites(graph);
+        // Calls outside of the loop count as well; no cut changes how many there are.
+        let outsiders: Vec<usize> = sites.iter().map(|s| outside(graph, &s.call.model)).collect();
+        for (site, outsiders) in sites.iter().zip(outsiders) {
+            let several = sites.iter().filter(|s| s.call.model == site.call.model).count() + outsiders;
+            if several > 1 {
+                rw.decline(&site.name, None, Why::new("several-calls").with("calls", several as i64));
+            } else if site.nested {
+                rw.decline(&site.name, None, Why::new("nested-loop"));
+            } else {
+                at(rw, site, cx)?;
+            }
         }
-        records.push(record);
+        Ok(())
     }
-    verify(&program.pipeline)?;
-    Ok(records)
 }
 
 /// A call in a loop.
@@ -91,6 +89,8 @@ struct Site {
     looped: PipeId,
     /// The call, in the loop's body.
     node: PipeId,
+    /// The call's name.
+    name: String,
     call: Call,
     /// Is the loop in the body of another? Then `looped` and `node` say nothing.
     nested: bool,
@@ -102,9 +102,14 @@ fn sites(graph: &PipeGraph) -> Vec<Site> {
         if let PipeOp::Loop(l) = &graph.node(looped).op {
             for node in l.body.order() {
                 match &l.body.node(node).op {
-                    PipeOp::Call(call) => out.push(Site { looped, node, call: call.clone(), nested: false }),
+                    PipeOp::Call(call) => {
+                        let name = l.body.node(node).name.clone();
+                        out.push(Site { looped, node, name, call: call.clone(), nested: false });
+                    }
                     PipeOp::Loop(inner) => {
-                        calls(&inner.body, &mut |call| out.push(Site { looped, node, call: call.clone(), nested: true }));
+                        calls(&inner.body, &mut |name, call| {
+                            out.push(Site { looped, node, name: name.into(), call: call.clone(), nested: true });
+                        });
                     }
                     _ => {}
                 }
@@ -114,10 +119,10 @@ fn sites(graph: &PipeGraph) -> Vec<Site> {
     out
 }
 
-fn calls(graph: &PipeGraph, found: &mut dyn FnMut(&Call)) {
+fn calls(graph: &PipeGraph, found: &mut dyn FnMut(&str, &Call)) {
     for id in graph.order() {
         match &graph.node(id).op {
-            PipeOp::Call(call) => found(call),
+            PipeOp::Call(call) => found(&graph.node(id).name, call),
             PipeOp::Loop(l) => calls(&l.body, found),
             _ => {}
         }
@@ -127,10 +132,6 @@ fn calls(graph: &PipeGraph, found: &mut dyn FnMut(&Call)) {
 /// Calls of a model outside of loops.
 fn outside(graph: &PipeGraph, model: &str) -> usize {
     graph.ids().filter(|id| matches!(&graph.node(*id).op, PipeOp::Call(call) if call.model == model)).count()
-}
-
-fn remark(site: &Site, applied: bool, why: Why) -> Remark {
-    Remark { applied, unit: site.call.model.clone(), site: site.call.model.clone(), knob: None, why }
 }
 
 /// When each port of a call is known, and the input of the loop behind it: only what the loop hands in as it is counts, so that a
@@ -147,24 +148,41 @@ fn ports(program: &Program, site: &Site) -> (Vec<When>, Vec<Option<ValueId>>) {
     l.body.inputs(site.node).iter().map(port).unzip()
 }
 
-/// Cuts the model of a call; what the passes did that prepared it, if it was cut.
-fn at(program: &mut Program, site: &Site, machine: &Machine, disabled: &[String], record: &mut PassRecord) -> Result<Vec<PassRecord>> {
+/// Cuts the model of a call, if that saves anything.
+fn at(rw: &mut Rewriter<'_, Program>, site: &Site, cx: &PassCx<'_>) -> Result<()> {
+    let program = rw.graph();
     let (when, sources) = ports(program, site);
     if when.iter().all(|w| *w == When::State) {
-        return Ok(Vec::new());
+        return Ok(());
     }
-    let PipeOp::Loop(l) = &program.pipeline.graph.node(site.looped).op else { return Ok(Vec::new()) };
+    let PipeOp::Loop(l) = &program.pipeline.graph.node(site.looped).op else { return Ok(()) };
     let steps = l.steps;
     let extents: Vec<Vec<i64>> = l.body.inputs(site.node).iter().filter_map(|v| l.body.value_type(*v)).map(ValueType::dims).collect();
-    let (graph, records) = prepared(&program.models[&site.call.model], machine, disabled)?;
+    let prepared = prepared(&program.models[&site.call.model], cx)?;
+    let graph = prepared.graph;
     let signature = graph.signature();
     let given: Vec<_> = signature.inputs.iter().zip(extents).map(|((_, ty), dims)| (ty.dtype, dims)).collect();
     let bindings = signature
         .unify(&given)
         .map_err(|m| Diagnostic::new("graph/model-size", format!("`{}` cannot take {given:?}: {m:?}", site.call.model)))?;
-    let Some((sized, moved)) = chosen(&graph, &bindings, when, steps, site, record)? else { return Ok(Vec::new()) };
+    let Some((sized, moved)) = chosen(&graph, &bindings, when, steps, site, rw)? else { return Ok(()) };
+    let Some(made) = parts(&sized, &moved, steps, site, rw)? else { return Ok(()) };
     let border = sized.border(&moved);
-    let packs = parts::packs(&graph, &sized, &border);
+    let rest = parts::inside(&graph, &parts::packs(&graph, &sized, &border), &moved)?;
+    rw.ran(prepared.trace.records);
+    install(rw, site, &rest, made, &sources)
+}
+
+/// The parts that leave the loop, each with its reason; none if a name is taken.
+fn parts(
+    sized: &Sized<'_>,
+    moved: &BTreeSet<NodeId>,
+    steps: i64,
+    site: &Site,
+    rw: &mut Rewriter<'_, Program>,
+) -> Result<Option<Vec<Made>>> {
+    let border = sized.border(moved);
+    let packs = parts::packs(sized.graph, sized, &border);
     let mut made = Vec::new();
     for (word, class, rule) in [("once", When::Once, "conditioning-only"), ("schedule", When::Step, "known-for-all-steps")] {
         let mine: Vec<&Pack> = packs.iter().filter(|p| p.when == class).collect();
@@ -172,10 +190,10 @@ fn at(program: &mut Program, site: &Site, machine: &Machine, disabled: &[String]
             continue;
         }
         let name = format!("{}.{word}", site.call.model);
-        let node = format!("{}.{word}", l.body.node(site.node).name);
-        if program.models.contains_key(&name) || program.pipeline.locate(&node).is_some() {
-            record.remarks.push(remark(site, false, Why::new("name-taken").with("name", name.as_str())));
-            return Ok(Vec::new());
+        let node = format!("{}.{word}", site.name);
+        if rw.graph().models.contains_key(&name) || rw.graph().pipeline.locate(&node).is_some() {
+            rw.decline(&site.name, None, Why::new("name-taken").with("name", name.as_str()));
+            return Ok(None);
         }
         let of_class: BTreeSet<NodeId> = moved.iter().copied().filter(|id| sized.when[id] == class).collect();
         let held = sized.border_bytes(&border, class) * if class == When::Step { steps as u64 } else { 1 };
@@ -184,36 +202,19 @@ fn at(program: &mut Program, site: &Site, machine: &Machine, disabled: &[String]
             .with("weights", Bytes(sized.weights(&of_class)))
             .with("held", Bytes(held))
             .with("tensors", border.iter().filter(|o| sized.when[&o.node] == class).count() as i64);
-        record.remarks.push(remark(site, true, why));
-        let graph = parts::before(name, &sized, &mine, steps)?;
-        made.push(Made { node, class, graph });
+        let graph = parts::before(name, sized, &mine, steps)?;
+        made.push(Made { node, class, graph, why });
     }
-    let rest = parts::inside(&graph, &packs, &moved)?;
-    record.status = Status::Changed;
-    record.nodes_after = rest.len();
-    install(program, site, rest, made, &sources)?;
-    Ok(records)
+    Ok(Some(made))
 }
 
 /// The model after the exact passes that make dependence visible and tensors narrow; symbols stay.
-fn prepared(graph: &OpGraph, machine: &Machine, disabled: &[String]) -> Result<(OpGraph, Vec<PassRecord>)> {
-    let choices = Choices::default();
-    let cx = PassCx { machine, choices: &choices };
-    let mut graph = graph.clone();
-    let unit = graph.name.clone();
-    let mut records = Vec::new();
+fn prepared(graph: &OpGraph, cx: &PassCx<'_>) -> Result<Compiled> {
     // Folding constants is left to each part's own compile: it rounds, and a constant can be in several parts.
-    let passes: [&dyn Pass; 3] = [&fold_cross_attention::FoldCrossAttention, &sink_repeat::SinkRepeat, &eliminate::Eliminate];
-    for pass in passes.into_iter().filter(|p| !disabled.iter().any(|d| d == p.info().id)) {
-        let nodes_before = graph.len();
-        let mut rw = Rewriter::new(&unit, &mut graph);
-        pass.run(&mut rw, &cx)?;
-        let remarks = rw.finish();
-        let status = if remarks.iter().any(|r| r.applied) { Status::Changed } else { Status::Unchanged };
-        let (id, unit, nodes_after) = (pass.info().id, unit.clone(), graph.len());
-        records.push(PassRecord { id, unit, status, nodes_before, nodes_after, remarks, elapsed: Duration::ZERO });
-    }
-    Ok((graph, records))
+    let passes: [Box<dyn Pass>; 3] =
+        [Box::new(fold_cross_attention::FoldCrossAttention), Box::new(sink_repeat::SinkRepeat), Box::new(eliminate::Eliminate)];
+    let whole = Debugging { stop_after: None, ..cx.debugging.clone() };
+    run_passes(&passes, graph, &PassCx { debugging: &whole, choices: &Choices::default(), ..*cx }, Checks::Traced)
 }
 
 /// The nodes that leave the loop, if any do; without the schedule if its results for all steps were larger than its weights.
@@ -223,7 +224,7 @@ fn chosen<'a>(
     mut when: Vec<When>,
     steps: i64,
     site: &Site,
-    record: &mut PassRecord,
+    rw: &mut Rewriter<'_, Program>,
 ) -> Result<Option<(Sized<'a>, BTreeSet<NodeId>)>> {
     let mut sized = Sized::new(graph, bindings, &when, steps)?;
     let mut moved = sized.worthwhile();
@@ -232,13 +233,13 @@ fn chosen<'a>(
     let weights = sized.weights(&scheduled);
     if held > weights {
         let why = Why::new("results-outweigh-weights").with("held", Bytes(held)).with("weights", Bytes(weights)).with("steps", steps);
-        record.remarks.push(remark(site, false, why));
+        rw.decline(&site.name, None, why);
         when.iter_mut().filter(|w| **w == When::Step).for_each(|w| *w = When::State);
         sized = Sized::new(graph, bindings, &when, steps)?;
         moved = sized.worthwhile();
     }
     if moved.is_empty() {
-        record.remarks.push(remark(site, false, Why::new("saves-less-than-it-moves")));
+        rw.decline(&site.name, None, Why::new("saves-less-than-it-moves"));
         return Ok(None);
     }
     Ok(Some((sized, moved)))
@@ -250,28 +251,48 @@ struct Made {
     node: String,
     class: When,
     graph: OpGraph,
+    why: Why,
 }
 
 /// Puts the parts into the program: the calls before the loop, their results into the loop, the rest of the model into the call.
-fn install(program: &mut Program, site: &Site, rest: OpGraph, made: Vec<Made>, sources: &[Option<ValueId>]) -> Result<()> {
-    let model = site.call.model.clone();
+/// An edit for each part, as each has its own reason; the last one also cuts the call.
+fn install(
+    rw: &mut Rewriter<'_, Program>,
+    site: &Site,
+    rest: &OpGraph,
+    made: Vec<Made>,
+    sources: &[Option<ValueId>],
+) -> Result<()> {
+    let model = &site.call.model;
     let counts: Vec<u64> = made.iter().map(|m| heavy(&m.graph)).collect();
-    let all = (heavy(&rest) + counts.iter().sum::<u64>()).max(1);
+    let all = (heavy(rest) + counts.iter().sum::<u64>()).max(1);
+    let whole = u64::from(rw.graph().pipeline.models[model].share);
+    let last = made.len().saturating_sub(1);
     let mut values: Vec<(String, When, ValueId)> = Vec::new();
-    for (part, count) in made.into_iter().zip(counts) {
-        let share = (u64::from(program.pipeline.models[&model].share) * count / all) as u32;
-        values.extend(call_before(program, site, &part, sources)?);
-        let whole = &mut program.pipeline.models[&model];
-        whole.share -= share;
-        let entry = Model { signature: part.graph.signature(), share, ..whole.clone() };
-        program.pipeline.models.insert(part.graph.name.clone(), entry);
-        program.models.insert(part.graph.name.clone(), part.graph);
+    for (i, (part, count)) in made.into_iter().zip(counts).enumerate() {
+        rw.apply(&site.name, None, part.why.clone(), |e| {
+            values.extend(call_before(e.pipeline(), site, &part, sources)?);
+            add_part(e, model, part.graph, (whole * count / all) as u32);
+            if i == last {
+                values.sort_by_key(|(_, when, _)| std::cmp::Reverse(*when));
+                hand_in(e.pipeline(), site, rest, &values);
+                e.pipeline().models[model].signature = rest.signature();
+                e.set_model(model, rest.clone());
+            }
+            Ok(())
+        })?;
     }
-    values.sort_by_key(|(_, when, _)| std::cmp::Reverse(*when));
-    hand_in(program, site, &rest, &values);
-    program.pipeline.models[&model].signature = rest.signature();
-    program.models[&model] = rest;
     Ok(())
+}
+
+/// A part as a model of its own, which takes its share of the noise from the whole.
+fn add_part(e: &mut ProgramEdit<'_>, model: &str, graph: OpGraph, share: u32) {
+    let whole = &mut e.pipeline().models[model];
+    whole.share -= share;
+    let entry = Model { signature: graph.signature(), share, ..whole.clone() };
+    let name = graph.name.clone();
+    e.pipeline().models.insert(name.clone(), entry);
+    e.set_model(name, graph);
 }
 
 /// Operators that round by summing: what the noise of a model is shared out by.
@@ -281,21 +302,21 @@ fn heavy(graph: &OpGraph) -> u64 {
 }
 
 /// Calls a part before the loop; its results by port.
-fn call_before(program: &mut Program, site: &Site, part: &Made, sources: &[Option<ValueId>]) -> Result<Vec<(String, When, ValueId)>> {
+fn call_before(pipeline: &mut Pipeline, site: &Site, part: &Made, sources: &[Option<ValueId>]) -> Result<Vec<(String, When, ValueId)>> {
     let signature = part.graph.signature();
     let mut inputs = Vec::new();
     for (port, ty) in &signature.inputs {
         let at = site.call.ports.iter().position(|p| p == port);
         let source = at.and_then(|i| sources[i]).ok_or_else(|| bug(&format!("`{port}` of `{}` is not known before", part.graph.name)))?;
-        inputs.push(shaped(&mut program.pipeline.graph, &format!("{}.{port}", part.node), source, &dims(ty)?)?);
+        inputs.push(shaped(&mut pipeline.graph, &format!("{}.{port}", part.node), source, &dims(ty)?)?);
     }
     let types: Result<Vec<ValueType>> =
         signature.outputs.iter().map(|(_, t)| Ok(ValueType::Tensor { dtype: t.dtype, axes: dims(t)? })).collect();
     let names = |ports: &[(String, crate::ir::TensorType)]| ports.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-    let call = Call { model: part.graph.name.clone(), ports: names(&signature.inputs), outputs: names(&signature.outputs) };
-    let span = program.pipeline.graph.node(site.looped).span.clone();
+    let call = Call { model: part.graph.name.clone(), ports: names(&signature.inputs), outputs: names(&signature.outputs), placement: None };
+    let span = pipeline.graph.node(site.looped).span.clone();
     let node = PipeNode { name: part.node.clone(), op: PipeOp::Call(call), outputs: types?, span };
-    let node = program.pipeline.graph.add(node, &inputs);
+    let node = pipeline.graph.add(node, &inputs);
     let value = |(slot, (port, _)): (usize, &(String, crate::ir::TensorType))| (port.clone(), part.class, ValueId { node, slot });
     Ok(signature.outputs.iter().enumerate().map(value).collect())
 }
@@ -306,7 +327,7 @@ fn dims(ty: &crate::ir::TensorType) -> Result<Vec<Axis>> {
 }
 
 fn bug(what: &str) -> Box<Diagnostic> {
-    Box::new(Diagnostic::new("internal/bug", format!("in the pass `{ID}`: {what}")))
+    Box::new(Diagnostic::new("internal/bug", format!("in the pass `hoist`: {what}")))
 }
 
 /// A value in the shape that a part takes: an array may be longer than the loop, and its steps become an axis of their own.
@@ -330,8 +351,8 @@ fn shaped(graph: &mut PipeGraph, name: &str, source: ValueId, want: &[Axis]) -> 
 }
 
 /// Makes the results of the parts inputs of the loop and of the call in it.
-fn hand_in(program: &mut Program, site: &Site, rest: &OpGraph, values: &[(String, When, ValueId)]) {
-    let graph = &mut program.pipeline.graph;
+fn hand_in(pipeline: &mut Pipeline, site: &Site, rest: &OpGraph, values: &[(String, When, ValueId)]) {
+    let graph = &mut pipeline.graph;
     let mut given = graph.inputs(site.looped);
     let types: Vec<ValueType> = values.iter().filter_map(|(_, _, v)| graph.value_type(*v).cloned()).collect();
     let names: Vec<String> = values.iter().map(|(_, _, v)| graph.value_name(*v)).collect();

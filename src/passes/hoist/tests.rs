@@ -1,6 +1,7 @@
 //! Tests of hoisting: equal results in f64, what moves, what stays and why.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use ndarray::{ArrayD, Axis as Along, IxDyn, Slice, stack};
 
@@ -10,8 +11,9 @@ use crate::hwdb;
 use crate::interp;
 use crate::interp::arb::relative_l2;
 use crate::ir::op::{Binary, Unary};
-use crate::ir::{DType, Dim, Outlet, TensorType};
+use crate::ir::{CallSite, DType, Dim, Outlet, TensorType};
 use crate::passes::trace::Status;
+use crate::passes::{Leveled, PassRecord, Passes, Planned, Remark};
 use crate::weights::{Source, WeightExpr, evaluate};
 
 fn program(graph: &str, set: &[(&str, &str)]) -> Program {
@@ -26,9 +28,10 @@ struct Hoisted {
 }
 
 fn hoisted(program: &Program) -> Hoisted {
-    let mut program = program.clone();
-    let records = super::run(&mut program, &hwdb::machine("cpu-avx2").unwrap(), &[]).unwrap();
-    Hoisted { program, records }
+    let alone = Passes::of(vec![Leveled::Pipeline(Box::new(Hoist))]);
+    let planned = Planned::with(Arc::new(alone), program, &hwdb::machine("cpu-avx2").unwrap(), &Debugging::default()).unwrap();
+    let records = planned.compile(&Choices::default(), Checks::Fast).unwrap().trace().records;
+    Hoisted { program: (*planned).clone(), records }
 }
 
 /// Small enough for the evaluator.
@@ -61,8 +64,8 @@ fn run(graph: &OpGraph, inputs: &BTreeMap<String, ArrayD<f64>>) -> BTreeMap<Stri
 }
 
 fn instance(program: &Program, name: &str, pieces: i64) -> OpGraph {
-    let site = program.calls().into_iter().find(|s| s.instance == name).unwrap();
-    program.instance(&site, pieces).unwrap()
+    let site = program.calls().into_iter().find(|s| s.session == name).unwrap();
+    program.bound(&CallSite { pieces, ..site }).unwrap()
 }
 
 /// The denoiser of the small pipeline over three steps, whole and in parts.
@@ -122,7 +125,7 @@ fn the_rest_takes_no_time_and_no_context() {
     assert_eq!(rest[0], "sample");
     assert!(rest[1..].iter().all(|p| p.starts_with("once_") || p.starts_with("schedule_")), "{rest:?}");
     let (last, prepared) = h.records.split_last().unwrap();
-    assert_eq!((last.id, last.status), (ID, Status::Changed));
+    assert_eq!((last.id, last.status), ("hoist", Status::Changed));
     assert!(prepared.iter().any(|r| r.id == "fold-cross-attention" && r.status == Status::Changed));
     // Nobody asks for guidance of a part, and shares of noise are those of one model.
     let calls = h.program.calls();

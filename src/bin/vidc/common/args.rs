@@ -41,16 +41,18 @@ pub(crate) fn size(text: &str) -> Result<Bytes, String> {
     Ok(size)
 }
 
-/// Reads the name of a pass.
+/// Reads the name of a pass over models.
 pub(crate) fn pass(text: &str) -> Result<String, String> {
-    let mut known: Vec<&str> = vidc::passes::pipeline().iter().map(|p| p.info().id).collect();
-    known.dedup();
-    if known.contains(&text) { Ok(text.into()) } else { Err(format!("there is no such pass; {}", vidc::diag::suggest(text, known))) }
+    one_of(text, vidc::passes::operators().iter().map(|p| p.info().id).collect())
 }
 
-/// As [`pass`], and the pass over the pipeline.
+/// Reads the name of any pass.
 pub(crate) fn any_pass(text: &str) -> Result<String, String> {
-    if text == vidc::passes::hoist::ID { Ok(text.into()) } else { pass(text) }
+    one_of(text, vidc::passes::order().iter().map(|p| p.info().id).collect())
+}
+
+fn one_of(text: &str, known: Vec<&str>) -> Result<String, String> {
+    if known.contains(&text) { Ok(text.into()) } else { Err(format!("there is no such pass; {}", vidc::diag::suggest(text, known))) }
 }
 
 /// A graph and its parameters.
@@ -68,16 +70,19 @@ pub(crate) fn settings(set: &[Pair]) -> Vec<(String, String)> {
     set.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
 }
 
-/// How much of the objective may be given for other virtues of a plan.
+/// What a search may take into account.
 #[derive(clap::Args, Debug)]
-pub(crate) struct ToleranceArgs {
+pub(crate) struct SearchArgs {
     /// Among plans within this share of the best time (or memory), take the one with less loss of quality, then less memory; 1% if
     /// not given.
     #[arg(long, value_name = "SHARE%", value_parser = share)]
     pub(crate) tolerance: Option<f64>,
+    /// Let the search take answers of which nobody has measured what they cost in quality.
+    #[arg(long)]
+    pub(crate) allow_unmeasured: bool,
 }
 
-impl ToleranceArgs {
+impl SearchArgs {
     /// What was given, or the usual.
     pub(crate) fn share(&self) -> f64 {
         self.tolerance.unwrap_or(vidc::tuner::TOLERANCE)

@@ -6,82 +6,64 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Failure;
+use super::args::SearchArgs;
 use super::system::{check_disk, folder_of, plans_folder};
 use super::weights::Weights;
-use vidc::cost::pipeline::Predicted;
+use vidc::cost::pipeline::{Predicted, QualityFrom};
 use vidc::diag::Diagnostic;
 use vidc::files::word;
 use vidc::hwdb::Machine;
 use vidc::ir::{Op, Program};
-use vidc::passes::manager::Debugging;
-use vidc::passes::{Choices, Effect, Knob, Planned};
+use vidc::passes::{Choices, Effect, Lowered, Planned};
 use vidc::plan::manifest::EffectEntry;
 use vidc::plan::{self, Manifest, Provenance, hex};
 use vidc::runtime::provision;
-use vidc::tuner::{self, Certificate, Request, Stages};
+use vidc::tuner::{self, Certificate, Estimate, Request};
 use vidc::units::{Bytes, Time};
 use vidc::weights::Source;
 
-/// Answers with their figures.
+/// Answers with their figures, and the program that has them.
 pub(crate) struct Chosen {
-    /// The answers.
-    pub(crate) choices: Choices,
     /// Answers that are not exact.
     pub(crate) effects: Vec<EffectEntry>,
     /// What they cost.
     pub(crate) predicted: Predicted,
     /// What is proved, if there was a search.
     pub(crate) certificate: Option<Certificate>,
+    /// The program after all passes.
+    pub(crate) lowered: Lowered,
 }
 
-/// The best answers within a budget; `fixed` ones are kept.
-pub(crate) fn search(
-    program: &Planned,
-    machine: &Machine,
-    memory: Option<Bytes>,
-    tolerance: f64,
-    fixed: &Choices,
-) -> Result<Chosen, Failure> {
-    let stages = Stages::of(program);
-    let request = Request { memory, tolerance, fixed: fixed.clone(), ..Request::default() };
-    let outcome = tuner::tune(&stages, machine, &request)?;
+/// The best answers within a budget; those that are given are kept.
+pub(crate) fn search(program: &Planned, memory: Option<Bytes>, how: &SearchArgs, fixed: &Choices) -> Result<Chosen, Failure> {
+    let (tolerance, allow_unmeasured) = (how.share(), how.allow_unmeasured);
+    let request = Request { memory, tolerance, fixed: fixed.clone(), allow_unmeasured, ..Request::default() };
+    let outcome = tuner::tune(program, &request)?;
     Ok(Chosen {
-        effects: effects(&outcome.knobs, &outcome.choices),
-        choices: outcome.choices,
+        effects: EffectEntry::of(&outcome.knobs, &outcome.choices),
         predicted: outcome.predicted,
         certificate: Some(outcome.certificate),
+        lowered: outcome.lowered,
     })
 }
 
 /// Given answers as they are.
-pub(crate) fn given(program: &Planned, machine: &Machine, choices: &Choices) -> Result<Chosen, Failure> {
-    let stages = Stages::of(program);
-    let (predicted, knobs) = tuner::estimate(&stages, machine, choices)?;
-    Ok(Chosen { effects: effects(&knobs, choices), choices: choices.clone(), predicted, certificate: None })
+pub(crate) fn given(program: &Planned, choices: &Choices) -> Result<Chosen, Failure> {
+    let Estimate { predicted, knobs, lowered } = tuner::estimate(program, choices)?;
+    Ok(Chosen { effects: EffectEntry::of(&knobs, choices), predicted, certificate: None, lowered })
 }
 
-/// The answers that change results.
-pub(crate) fn effects(knobs: &[Knob], choices: &Choices) -> Vec<EffectEntry> {
-    let departs = |k: &&Knob| k.effect != Effect::Exact && choices.get(&k.id).is_some_and(|a| a != k.default());
-    let entry = |k: &Knob| EffectEntry { knob: k.id.clone(), answer: choices.get(&k.id).unwrap_or_default().into(), effect: k.effect };
-    knobs.iter().filter(departs).map(entry).collect()
+/// There is room for a plan's weights.
+pub(crate) fn check_room(folder: &Path, program: &Program, weights: &Weights, bundle: bool) -> Result<(), Failure> {
+    check_disk(folder_of(folder), written_bytes(program, &weights.source, bundle), "the plan")
 }
 
-/// Compiles into a folder.
-pub(crate) fn write(
-    program: &Planned,
-    machine: &Machine,
-    chosen: &Chosen,
-    weights: &Weights,
-    bundle: bool,
-    folder: &Path,
-) -> Result<Manifest, Failure> {
-    check_disk(folder_of(folder), written_bytes(program, &weights.source, bundle), "the plan")?;
-    let compiled = plan::compile(program, machine, &chosen.choices, &Debugging::default())?;
+/// Writes a plan into a folder.
+pub(crate) fn write(machine: &Machine, chosen: &Chosen, weights: &Weights, bundle: bool, folder: &Path) -> Result<Manifest, Failure> {
     let predicted = serde_json::to_value(&chosen.predicted)
         .map_err(|e| Diagnostic::new("internal/bug", format!("the prediction cannot be written: {e}")))?;
     let provenance = Provenance { weights: weights.words.clone(), effects: chosen.effects.clone(), predicted: Some(predicted) };
-    Ok(plan::write(&compiled, machine, &weights.source, provenance, bundle, folder)?)
+    Ok(plan::write(&chosen.lowered, machine, &weights.source, provenance, bundle, folder)?)
 }
 
 /// Bytes of weights that a plan surely writes: all of them where no file holds them or copies are wanted.
@@ -94,7 +76,7 @@ fn written_bytes(program: &Program, source: &Source, bundle: bool) -> Bytes {
         g.nodes().into_iter().filter_map(weight).sum()
     };
     // Half, for a plan in 16 bits.
-    Bytes(program.models.values().map(bytes).sum::<u64>() / 2)
+    Bytes(program.models.values().map(|g| bytes(g)).sum::<u64>() / 2)
 }
 
 /// The folder in the cache for a plan that is made from these.
@@ -123,8 +105,13 @@ pub(crate) fn predicted_text(p: &Predicted) -> String {
         vec!["device memory".into(), Bytes(p.peak_bytes).to_string(), ends(p.peak_bytes_lo, p.peak_bytes_hi)],
         vec!["host memory".into(), Bytes(p.host_bytes).to_string(), ends(p.host_bytes_lo, p.host_bytes_hi)],
     ];
-    let quality = p.quality_db.map_or_else(|| "exact".into(), |db| format!("{db:.1} dB PSNR"));
-    let how = if p.quality_db.is_some() { "estimated, against the reference" } else { "the same function as the reference" };
+    let word = if p.quality == QualityFrom::Unmeasured { "unmeasured" } else { "exact" };
+    let quality = p.quality_db.map_or_else(|| word.into(), |db| format!("{db:.1} dB PSNR"));
+    let how = match p.quality {
+        QualityFrom::Exact => "the same function as the reference",
+        QualityFrom::Estimated => "estimated, against the reference",
+        QualityFrom::Unmeasured => "an answer was taken of which nobody knows what it costs",
+    };
     rows.push(vec!["quality".into(), quality, how.into()]);
     let stages: Vec<Vec<String>> = p.stages.iter().map(stage_row).collect();
     let header = ["stage", "runs", "latency", "weights", "transient", "work"];
@@ -151,8 +138,15 @@ pub(crate) fn effects_text(effects: &[EffectEntry]) -> String {
     if effects.is_empty() {
         return "effects: none, every choice is exact\n".into();
     }
-    let row = |e: &EffectEntry| vec![e.knob.clone(), e.answer.clone(), effect_word(e.effect).into(), "estimated".into()];
+    let row = |e: &EffectEntry| vec![e.knob.clone(), e.answer.clone(), effect_word(e.effect).into(), quality_word(e)];
     super::table::table(&["effect of", "answer", "kind", "quality"], &effects.iter().map(row).collect::<Vec<_>>())
+}
+
+fn quality_word(e: &EffectEntry) -> String {
+    match (e.quality_db, e.source) {
+        (Some(db), source) => format!("{db:.1} dB, {}", source.word()),
+        (None, source) => source.word().into(),
+    }
 }
 
 fn effect_word(effect: Effect) -> &'static str {
@@ -180,7 +174,7 @@ pub(crate) fn chosen_json(chosen: &Chosen, machine: &Machine) -> Value {
     json!({
         "hw": machine.key,
         "provenance": machine.provenance(),
-        "choices": chosen.choices,
+        "choices": chosen.lowered.choices,
         "predicted": chosen.predicted,
         "certificate": chosen.certificate,
         "effects": chosen.effects,

@@ -84,22 +84,22 @@ fn of_graph(args: &Args, source: &std::sync::Arc<Source>) -> Result<PathBuf, Fai
     let program = planned(&program, &machine)?;
     check_present(machine.engine, || format!("leave out --hw {}, or name a CPU", machine.key))?;
     let weights = weights(&args.weights, &program)?;
-    let fixed = args.choose.choices();
     let memory = args.memory.map_or_else(|| "all".into(), |m| m.0.to_string());
-    let asked = [memory, args.tolerance.share().to_string(), serde_json::to_string(&fixed).unwrap_or_default()];
+    let asked = [memory, args.search.share().to_string(), serde_json::to_string(&args.choose.choices()).unwrap_or_default(), args.search.allow_unmeasured.to_string()];
     let folder = cached_folder(&program, &machine, &weights, &asked)?;
     if Manifest::read(&folder).and_then(|m| check_files(&folder, &m)).is_ok() {
         return Ok(folder);
     }
     note_memory(args.memory, &machine);
     say(&format!("tuning and compiling {} for {} (once; kept in {})", program.pipeline.name, machine.key, folder.display()));
-    let chosen = planning::search(&program, &machine, args.memory, args.tolerance.share(), &fixed)?;
+    planning::check_room(&folder, &program, &weights, false)?;
+    let chosen = planning::search(&program, args.memory, &args.search, &args.choose.choices())?;
     if folder.exists() {
         // A plan of this cache that is broken; what is kept here is nobody's but vidc's.
         std::fs::remove_dir_all(&folder)
             .map_err(|e| Diagnostic::new("io/unwritable", format!("`{}` cannot be replaced: {e}", folder.display())))?;
     }
-    planning::write(&program, &machine, &chosen, &weights, false, &folder)?;
+    planning::write(&machine, &chosen, &weights, false, &folder)?;
     Ok(folder)
 }
 
@@ -132,8 +132,9 @@ fn of_plan(args: &Args, folder: PathBuf) -> Result<PathBuf, Failure> {
         ("--hw", args.hw.is_some()),
         ("--weights", args.weights.weights.is_some()),
         ("--memory", args.memory.is_some()),
-        ("--tolerance", args.tolerance.tolerance.is_some()),
+        ("--tolerance", args.search.tolerance.is_some()),
         ("--choose", !args.choose.choose.is_empty()),
+        ("--allow-unmeasured", args.search.allow_unmeasured),
     ];
     match given.iter().find(|(_, given)| *given) {
         Some((name, _)) => Err(Failure::Usage(format!("a plan is run as it is; {name} belongs to `vidc compile` or to a graph"))),

@@ -4,16 +4,12 @@
 //! A  host  A  B  loop { A }          A A, then B, then the whole loop: three stays, one load each
 //! loop { A  B  host  B }             within the loop A, then B B: two loads in every step
 //! ```
-//! One rule for the cost (how often weights are loaded) and for the plan (where the loads stand).
 
 use std::collections::BTreeSet;
 
-use super::pipeline::{PipeGraph, PipeOp};
-use super::program::Program;
-
 /// What happens to an item, or to several in a row, of a list of calls, loops and other things.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Stay {
+pub(super) enum Stay {
     /// The session is loaded before the item `first` and unloaded behind the item `last`.
     Session {
         /// The session.
@@ -28,7 +24,7 @@ pub enum Stay {
 }
 
 /// The stays of a list, in order; `uses` says for each item which sessions it runs: a call one, a loop those of its body, others none.
-pub fn stays(uses: &[BTreeSet<usize>]) -> Vec<Stay> {
+pub(super) fn stays(uses: &[BTreeSet<usize>]) -> Vec<Stay> {
     let mut out: Vec<Stay> = Vec::new();
     for (item, sessions) in uses.iter().enumerate() {
         match (sessions.len(), sessions.first(), out.last_mut()) {
@@ -39,53 +35,6 @@ pub fn stays(uses: &[BTreeSet<usize>]) -> Vec<Stay> {
         }
     }
     out
-}
-
-impl Program {
-    /// How often the weights of each call are loaded where only the session that runs is in memory, in the order of [`Program::calls`];
-    /// a call that finds them loaded by the one before has none.
-    pub fn loads(&self) -> Vec<u64> {
-        let instances: Vec<String> = self.calls().into_iter().map(|site| site.instance).collect();
-        // A session is known by its first call.
-        let sessions: Vec<usize> = instances.iter().filter_map(|name| instances.iter().position(|other| other == name)).collect();
-        let mut loads = vec![0; sessions.len()];
-        walk(&self.pipeline.graph, 1, 0, &sessions, &mut loads);
-        loads
-    }
-}
-
-/// Counts the loads of a graph that runs `times` times and whose first call is number `at`.
-fn walk(graph: &PipeGraph, times: u64, at: usize, sessions: &[usize], loads: &mut [u64]) {
-    let order = graph.order();
-    let mut next = at;
-    let calls: Vec<std::ops::Range<usize>> = order
-        .iter()
-        .map(|id| {
-            let first = next;
-            next += calls_of(&graph.node(*id).op);
-            first..next
-        })
-        .collect();
-    let uses: Vec<BTreeSet<usize>> = calls.iter().map(|range| sessions[range.clone()].iter().copied().collect()).collect();
-    for stay in stays(&uses) {
-        match stay {
-            Stay::Session { first, .. } => loads[calls[first].start] = times,
-            Stay::Inside(item) => {
-                if let PipeOp::Loop(l) = &graph.node(order[item]).op {
-                    walk(&l.body, times * l.steps.max(0) as u64, calls[item].start, sessions, loads);
-                }
-            }
-        }
-    }
-}
-
-/// How many calls are written in it.
-fn calls_of(op: &PipeOp) -> usize {
-    match op {
-        PipeOp::Call(_) => 1,
-        PipeOp::Loop(l) => l.body.ids().map(|id| calls_of(&l.body.node(id).op)).sum(),
-        _ => 0,
-    }
 }
 
 #[cfg(test)]

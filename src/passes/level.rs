@@ -1,0 +1,184 @@
+//! What the passes work on: the two levels of the IR, and what the manager must know of both.
+
+use std::sync::Arc;
+
+use super::edit::Edit;
+use crate::diag::Result;
+use crate::ir::pipeline::{PipeGraph, PipeOp, Pipeline, Placement};
+use crate::ir::{NodeId, OpGraph, Program, pipeline, text, verify};
+
+/// A level of the IR that a [`Rewriter`](super::Rewriter) edits.
+pub trait Level: Sized {
+    /// Where an edit happens.
+    type Site<'s>: Copy;
+    /// An edit in progress.
+    type Edit<'e>: Journal
+    where
+        Self: 'e;
+
+    /// The name of a site.
+    fn name_of(&self, site: Self::Site<'_>) -> String;
+
+    /// The model that a site is about, if that is not the unit itself.
+    fn unit_at(&self, site: Self::Site<'_>) -> Option<String>;
+
+    /// Begins an edit; `silent` ones need no names.
+    fn edit(&mut self, site: Self::Site<'_>, silent: bool) -> Self::Edit<'_>;
+
+    /// How many nodes there are.
+    fn size(&self) -> usize;
+
+    /// A text that differs if anything does that a pass can change.
+    fn canonical(&self) -> String;
+
+    /// Names and types of what goes in and comes out, which no pass changes.
+    fn interface(&self) -> Vec<(String, String)>;
+
+    /// Checks the invariants of the level.
+    ///
+    /// # Errors
+    /// The first that does not hold.
+    fn check(&self) -> Result<()>;
+}
+
+/// How an edit ends.
+pub trait Journal {
+    /// Keeps what was done; did it change anything?
+    fn commit(self) -> bool;
+
+    /// Takes back what was done.
+    fn undo(self);
+}
+
+impl Level for OpGraph {
+    type Site<'s> = NodeId;
+    type Edit<'e> = Edit<'e>;
+
+    fn name_of(&self, site: NodeId) -> String {
+        self.node(site).name.clone()
+    }
+
+    fn unit_at(&self, _: NodeId) -> Option<String> {
+        None
+    }
+
+    fn edit(&mut self, site: NodeId, silent: bool) -> Edit<'_> {
+        Edit::at(self, site, silent)
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn canonical(&self) -> String {
+        text::canonical(self)
+    }
+
+    fn interface(&self) -> Vec<(String, String)> {
+        let inputs = self.inputs().iter().map(|i| (self.node(*i).name.clone(), self.node(*i).outs[0].to_string()));
+        inputs.chain(self.outputs().iter().map(|(n, o)| (n.clone(), self.ty(*o).to_string()))).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        verify(self).map(|_| ())
+    }
+}
+
+/// The name of a node of the pipeline, or of the pipeline where the whole of it is meant.
+type Place<'s> = &'s str;
+
+impl Level for Program {
+    type Site<'s> = Place<'s>;
+    type Edit<'e> = ProgramEdit<'e>;
+
+    fn name_of(&self, site: Place<'_>) -> String {
+        site.into()
+    }
+
+    fn unit_at(&self, site: Place<'_>) -> Option<String> {
+        model_at(&self.pipeline.graph, site)
+    }
+
+    fn edit(&mut self, _: Place<'_>, _: bool) -> ProgramEdit<'_> {
+        ProgramEdit { before: self.clone(), program: self }
+    }
+
+    fn size(&self) -> usize {
+        fn nodes(graph: &PipeGraph) -> usize {
+            graph.ids().map(|id| if let PipeOp::Loop(l) = &graph.node(id).op { 1 + nodes(&l.body) } else { 1 }).sum()
+        }
+        nodes(&self.pipeline.graph)
+    }
+
+    fn canonical(&self) -> String {
+        // A model changes only by being replaced, so where it is in memory says whether it is still the same.
+        let models: Vec<String> = self.models.iter().map(|(name, graph)| format!("{name} {:p}", Arc::as_ptr(graph))).collect();
+        format!("{}{}", self.pipeline, models.join("\n"))
+    }
+
+    fn interface(&self) -> Vec<(String, String)> {
+        let p = &self.pipeline;
+        let inputs = p.inputs.iter().map(|id| (p.graph.node(*id).name.clone(), format!("{:?}", p.graph.node(*id).op)));
+        let types = p.graph.results.iter().map(|v| p.graph.value_type(*v).map_or_else(String::new, ToString::to_string));
+        inputs.chain(p.outputs.iter().map(|o| o.name.clone()).zip(types)).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        pipeline::verify(&self.pipeline)?;
+        self.models.values().try_for_each(|graph| graph.check())
+    }
+}
+
+/// The session, or else the model, of the call with this name.
+fn model_at(graph: &PipeGraph, name: &str) -> Option<String> {
+    graph.ids().find_map(|id| match &graph.node(id).op {
+        PipeOp::Call(call) if graph.node(id).name == name => {
+            Some(call.placement.as_ref().map_or(&call.model, |p| &p.session).clone())
+        }
+        PipeOp::Loop(l) => model_at(&l.body, name),
+        _ => None,
+    })
+}
+
+/// An edit of a program. A pipeline has tens of nodes and models are shared, so its journal is what there was before.
+pub struct ProgramEdit<'a> {
+    program: &'a mut Program,
+    before: Program,
+}
+
+impl ProgramEdit<'_> {
+    /// The program as it stands.
+    pub fn program(&self) -> &Program {
+        self.program
+    }
+
+    /// The dataflow, to change.
+    pub fn pipeline(&mut self) -> &mut Pipeline {
+        &mut self.program.pipeline
+    }
+
+    /// Says what runs the call of this number, in the order of [`Program::calls`].
+    pub fn place(&mut self, call: usize, placement: Placement) {
+        let mut placement = Some(placement);
+        self.program.for_each_call(&mut |i, c| {
+            if i == call {
+                c.placement = placement.take();
+            }
+        });
+    }
+
+    /// Puts a model in, or another in its place.
+    pub fn set_model(&mut self, name: impl Into<String>, graph: OpGraph) {
+        self.program.models.insert(name.into(), Arc::new(graph));
+    }
+}
+
+impl Journal for ProgramEdit<'_> {
+    fn commit(self) -> bool {
+        self.program.canonical() != self.before.canonical()
+    }
+
+    fn undo(self) {
+        *self.program = self.before;
+    }
+}
