@@ -28,21 +28,26 @@ pub struct CallSite {
     pub node: String,
     /// Extents of each input.
     pub extents: Vec<Vec<i64>>,
-    /// How often it runs: the product of the steps of the loops around it.
+    /// How often it runs at most: the product of the steps of the loops around it. It runs so often where no branch is around it:
+    /// `least` ≤ executions ≤ `times`.
     pub times: u64,
+    /// How often it runs at least: as often as at most, or 0 in an arm of a branch, which may never be taken, and in loops in one.
+    pub least: u64,
     /// Extent of the axis along which the model acts on each item alone, or 1 if there is none.
     pub batch: i64,
 }
 
 impl Program {
-    /// Every call, in the order in which they run.
+    /// Every call, in the order in which they run; those of a then-arm before those of the else-arm.
     pub fn calls(&self) -> Vec<CallSite> {
         let mut sites = Vec::new();
-        self.collect(&self.pipeline.graph, 1, &mut sites);
+        self.collect(&self.pipeline.graph, (1, 1), &mut sites);
         sites
     }
 
-    fn collect(&self, graph: &PipeGraph, times: u64, sites: &mut Vec<CallSite>) {
+    /// `runs`: how often the graph runs, at least and at most.
+    fn collect(&self, graph: &PipeGraph, runs: (u64, u64), sites: &mut Vec<CallSite>) {
+        let (least, times) = runs;
         for id in graph.order() {
             match &graph.node(id).op {
                 PipeOp::Call(call) => {
@@ -52,9 +57,13 @@ impl Program {
                     let taken = sites.iter().any(|s| s.instance == call.model && s.extents != extents);
                     let instance = if taken { format!("{}.{node}", call.model) } else { call.model.clone() };
                     let batch = self.batch(call, &extents);
-                    sites.push(CallSite { instance, model: call.model.clone(), node, extents, times, batch });
+                    sites.push(CallSite { instance, model: call.model.clone(), node, extents, times, least, batch });
                 }
-                PipeOp::Loop(l) => self.collect(&l.body, times * l.steps.max(0) as u64, sites),
+                PipeOp::Loop(l) => {
+                    let steps = l.steps.max(0) as u64;
+                    self.collect(&l.body, (least * steps, times * steps), sites);
+                }
+                PipeOp::Branch(b) => b.arms().into_iter().for_each(|arm| self.collect(arm, (0, times), sites)),
                 _ => {}
             }
         }

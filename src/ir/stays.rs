@@ -3,6 +3,8 @@
 //! ```text
 //! A  host  A  B  loop { A }          A A, then B, then the whole loop: three stays, one load each
 //! loop { A  B  host  B }             within the loop A, then B B: two loads in every step
+//! A  if { A } else { host }          A and the whole branch: one stay
+//! if { A } else { B }                within each arm its own
 //! ```
 //! One rule for the cost (how often weights are loaded) and for the plan (where the loads stand).
 
@@ -23,11 +25,12 @@ pub enum Stay {
         /// The last one.
         last: usize,
     },
-    /// The item is a loop whose body runs several sessions: they come and go inside of it.
+    /// The item is a loop or a branch that runs several sessions: they come and go inside of the body or of each arm.
     Inside(usize),
 }
 
-/// The stays of a list, in order; `uses` says for each item which sessions it runs: a call one, a loop those of its body, others none.
+/// The stays of a list, in order; `uses` says for each item which sessions it runs: a call one, a loop those of its body, a branch
+/// those of both arms, others none.
 pub fn stays(uses: &[BTreeSet<usize>]) -> Vec<Stay> {
     let mut out: Vec<Stay> = Vec::new();
     for (item, sessions) in uses.iter().enumerate() {
@@ -42,7 +45,7 @@ pub fn stays(uses: &[BTreeSet<usize>]) -> Vec<Stay> {
 }
 
 impl Program {
-    /// How often the weights of each call are loaded where only the session that runs is in memory, in the order of [`Program::calls`];
+    /// How often the weights of each call are loaded at most (an arm that is not taken loads nothing) where only the session that runs is in memory, in the order of [`Program::calls`];
     /// a call that finds them loaded by the one before has none.
     pub fn loads(&self) -> Vec<u64> {
         let instances: Vec<String> = self.calls().into_iter().map(|site| site.instance).collect();
@@ -71,8 +74,12 @@ fn walk(graph: &PipeGraph, times: u64, at: usize, sessions: &[usize], loads: &mu
         match stay {
             Stay::Session { first, .. } => loads[calls[first].start] = times,
             Stay::Inside(item) => {
-                if let PipeOp::Loop(l) = &graph.node(order[item]).op {
-                    walk(&l.body, times * l.steps.max(0) as u64, calls[item].start, sessions, loads);
+                let op = &graph.node(order[item]).op;
+                let times = if let PipeOp::Loop(l) = op { times * l.steps.max(0) as u64 } else { times };
+                let mut at = calls[item].start;
+                for body in op.bodies() {
+                    walk(body, times, at, sessions, loads);
+                    at += calls_in(body);
                 }
             }
         }
@@ -83,9 +90,12 @@ fn walk(graph: &PipeGraph, times: u64, at: usize, sessions: &[usize], loads: &mu
 fn calls_of(op: &PipeOp) -> usize {
     match op {
         PipeOp::Call(_) => 1,
-        PipeOp::Loop(l) => l.body.ids().map(|id| calls_of(&l.body.node(id).op)).sum(),
-        _ => 0,
+        op => op.bodies().into_iter().map(calls_in).sum(),
     }
+}
+
+fn calls_in(graph: &PipeGraph) -> usize {
+    graph.ids().map(|id| calls_of(&graph.node(id).op)).sum()
 }
 
 #[cfg(test)]

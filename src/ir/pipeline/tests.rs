@@ -221,10 +221,10 @@ proptest! {
 fn values_are_found_by_name_wherever_they_are() {
     let p = resolved(&[]);
     let loop_node = node(&p, "latents");
-    let depth = |name: &str| p.locate(name).map(|at| at.loops);
+    let depth = |name: &str| p.locate(name).map(|at| at.within);
     assert_eq!(depth("init_noise"), Some(vec![]));
-    assert_eq!(depth("unet_out"), Some(vec![loop_node]));
-    assert_eq!(depth("latents"), Some(vec![loop_node]), "what each step makes");
+    assert_eq!(depth("unet_out"), Some(vec![Within::Loop(loop_node)]));
+    assert_eq!(depth("latents"), Some(vec![Within::Loop(loop_node)]), "what each step makes");
     assert_eq!(depth("frame"), None);
 }
 
