@@ -6,6 +6,9 @@
 //! transient = tensors bound by the caller + max over steps of (live buffers + scratch)
 //!             + values of the pipeline that wait meanwhile, where the device works in host memory
 //! ```
+//! A call in an arm of a branch counts as if its arm were always taken: the figure is the most that a run takes, exact where one arm
+//! calls models at most; the lower end of the interval counts no call that need not be made.
+//!
 //! A session that nothing unloads is loaded once and stays for further runs: no run pays for it. Everything is whole numbers, so
 //! that the search, which adds the same parts in another order ([`Unit`]), gives the same figure as [`report`], to the last digit.
 //!
@@ -222,10 +225,12 @@ fn stage<'p>(m: &Moment<'p>, figures: &GraphFigures, walk: &Walk<'_>, machine: &
     let pieces = m.placement.pieces.max(1) as u64;
     let loads = if walk.unloaded.contains(session) { m.loads } else { 0 };
     let (device, host) = transient(figures, pieces, Bytes(m.beside), machine);
-    let load = load_time(figures.weights, machine) * loads;
+    let least_loads = if walk.unloaded.contains(session) { m.least_loads } else { 0 };
+    let load = load_time(figures.weights, machine);
     let executions = m.times * pieces;
-    let time = figures.total.time * executions + load;
-    Stage { session, figures: *figures, executions, time, least: time, device, host }
+    let time = figures.total.time * executions + load * loads;
+    let least = figures.total.time * (m.least * pieces) + load * least_loads;
+    Stage { session, figures: *figures, executions, time, least, device, host }
 }
 
 impl Stage<'_> {

@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | [`noise`] | named streams of normal numbers |
 //! | [`schedule`] | sigmas, timesteps, guidance ramps |
+//! | [`change`] | how far a tensor is from another |
 //! | [`sampler`] | scaling of the input, the Euler step, guidance |
 //! | [`resize`] | CLIP's antialiased bicubic, Pillow's Lanczos |
 //! | [`fit`] | crop or pad a picture to an aspect ratio |
@@ -17,6 +18,7 @@
 
 #![expect(clippy::needless_pass_by_value, reason = "a view is a reference already")]
 
+pub mod change;
 pub mod convert;
 pub mod fit;
 pub mod noise;

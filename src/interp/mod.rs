@@ -7,6 +7,7 @@
 //! - Sums of norms, means and softmax accumulate in f64 in both modes, so that f32 shows the rounding of values, not of an
 //!   arbitrary summation order.
 //! - Sizes are checked before anything is allocated; what does not fit is the diagnostic `model/evaluate` or `model/shape`.
+//! - [`run_pipeline`] evaluates a pipeline around models that its caller runs; what stands between models is f32.
 //! - Not here: operators that vidc does not know ([`Op::Foreign`]); speed beyond what tests and folding need.
 
 mod attention;
@@ -18,6 +19,7 @@ mod fold;
 mod layout;
 mod linear;
 mod norm;
+mod pipeline;
 pub mod prim;
 mod run;
 
@@ -30,6 +32,7 @@ use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 
 pub use float::{Float, Rounding};
 pub use fold::{eval_literals, literal, to_literal};
+pub use pipeline::{Caller, run_pipeline};
 pub use prim::{Value, eval_prim};
 pub use run::{run, run_with};
 

@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array3, Array4, ArrayD, ArrayView3, ArrayViewD, Axis, Ix1, IxDyn, Slice};
 
 use crate::diag::{Diagnostic, Result};
-use crate::host::{convert, noise, resize, sampler, schedule};
+use crate::host::{change, convert, noise, resize, sampler, schedule};
 use crate::ir::pipeline::Prim;
 use crate::spec::{Filter, Prediction};
 
@@ -104,6 +104,7 @@ fn tensor(prim: &Prim, x: &[ArrayViewD<'_, f32>]) -> Result<ArrayD<f32>> {
         (Prim::EulerStep { prediction }, [sample, output, sigma, next]) => {
             sampler::euler_step(sample.view(), output.view(), scalar(sigma)?, scalar(next)?, kind(*prediction))
         }
+        (Prim::RelativeChange {}, [from, to]) => ArrayD::from_elem(IxDyn(&[1]), change::relative(from.view(), to.view())),
         (Prim::Lerp { weight }, [a, b]) => a + &((b - a) * (*weight as f32)),
         (Prim::Add {}, [head, rest @ ..]) => rest.iter().fold(head.to_owned(), |sum, t| &sum + t),
         (Prim::Mul {}, [head, rest @ ..]) => rest.iter().fold(head.to_owned(), |product, t| &product * t),

@@ -32,8 +32,11 @@ pub struct CallSite {
     pub node: String,
     /// Extents of each input.
     pub extents: Vec<Vec<i64>>,
-    /// How often it runs: the product of the steps of the loops around it.
+    /// How often it runs at most: the product of the steps of the loops around it. It runs so often where no branch is around it:
+    /// `least` ≤ executions ≤ `times`.
     pub times: u64,
+    /// How often it runs at least: as often as at most, or 0 in an arm of a branch, which may never be taken, and in loops in one.
+    pub least: u64,
     /// Extent of the axis along which the model acts on each item alone, or 1 if there is none.
     pub batch: i64,
     /// Pieces along that axis into which the call is cut.
@@ -41,14 +44,16 @@ pub struct CallSite {
 }
 
 impl Program {
-    /// Every call, in the order in which they run.
+    /// Every call, in the order in which they run; those of a then-arm before those of the else-arm.
     pub fn calls(&self) -> Vec<CallSite> {
         let mut sites = Vec::new();
-        self.collect(&self.pipeline.graph, 1, &mut sites);
+        self.collect(&self.pipeline.graph, (1, 1), &mut sites);
         sites
     }
 
-    fn collect(&self, graph: &PipeGraph, times: u64, sites: &mut Vec<CallSite>) {
+    /// `runs`: how often the graph runs, at least and at most.
+    fn collect(&self, graph: &PipeGraph, runs: (u64, u64), sites: &mut Vec<CallSite>) {
+        let (least, times) = runs;
         for id in graph.order() {
             match &graph.node(id).op {
                 PipeOp::Call(call) => {
@@ -58,9 +63,13 @@ impl Program {
                     let session = call.placement.as_ref().map_or_else(|| name_of(sites, &call.model, &node, &extents), |p| p.session.clone());
                     let pieces = call.placement.as_ref().map_or(1, |p| p.pieces);
                     let batch = self.batch(call, &extents);
-                    sites.push(CallSite { session, model: call.model.clone(), node, extents, times, batch, pieces });
+                    sites.push(CallSite { session, model: call.model.clone(), node, extents, times, least, batch, pieces });
                 }
-                PipeOp::Loop(l) => self.collect(&l.body, times * l.steps.max(0) as u64, sites),
+                PipeOp::Loop(l) => {
+                    let steps = l.steps.max(0) as u64;
+                    self.collect(&l.body, (least * steps, times * steps), sites);
+                }
+                PipeOp::Branch(b) => b.arms().into_iter().for_each(|arm| self.collect(arm, (0, times), sites)),
                 PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) | PipeOp::Load(_) | PipeOp::Unload(_) => {}
             }
         }
@@ -75,8 +84,7 @@ impl Program {
                         change(*next, call);
                         *next += 1;
                     }
-                    PipeOp::Loop(l) => visit(&mut l.body, next, change),
-                    PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) | PipeOp::Load(_) | PipeOp::Unload(_) => {}
+                    op => op.bodies_mut().into_iter().for_each(|body| visit(body, next, change)),
                 }
             }
         }
@@ -160,5 +168,21 @@ impl OpGraph {
             inputs: self.inputs().iter().map(|i| (self.node(*i).name.clone(), self.node(*i).outs[0].clone())).collect(),
             outputs: self.outputs().iter().map(|(n, o)| (n.clone(), self.ty(*o).clone())).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::diag::Source;
+
+    #[test]
+    fn a_call_in_an_arm_may_never_run() {
+        let text = include_str!("../../tests/data/graphs/svd-tiny-cached.yaml").into();
+        let program = crate::models::load(&Arc::new(Source { name: "t.yaml".into(), text }), &[]).unwrap_or_else(|d| panic!("{:?}", d.0));
+        let runs: Vec<_> = program.calls().into_iter().map(|c| (c.model, c.least, c.times)).collect();
+        let want = [("image_encoder", 1, 1), ("vae_encoder", 1, 1), ("unet", 0, 3), ("vae_decoder", 1, 1)];
+        assert_eq!(runs, want.map(|(m, least, most)| (m.to_owned(), least, most)));
     }
 }

@@ -105,7 +105,7 @@ impl Level for Program {
 
     fn size(&self) -> usize {
         fn nodes(graph: &PipeGraph) -> usize {
-            graph.ids().map(|id| if let PipeOp::Loop(l) = &graph.node(id).op { 1 + nodes(&l.body) } else { 1 }).sum()
+            graph.ids().map(|id| 1 + graph.node(id).op.bodies().into_iter().map(nodes).sum::<usize>()).sum()
         }
         nodes(&self.pipeline.graph)
     }
@@ -135,8 +135,7 @@ fn model_at(graph: &PipeGraph, name: &str) -> Option<String> {
         PipeOp::Call(call) if graph.node(id).name == name => {
             Some(call.placement.as_ref().map_or(&call.model, |p| &p.session).clone())
         }
-        PipeOp::Loop(l) => model_at(&l.body, name),
-        _ => None,
+        op => op.bodies().into_iter().find_map(|body| model_at(body, name)),
     })
 }
 

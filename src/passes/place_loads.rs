@@ -89,9 +89,7 @@ fn by_stage(graph: &mut PipeGraph, sessions: &[String]) {
                 behind[last].push(graph.add(moving(PipeOp::Unload(sessions[session].clone())), &[]));
             }
             Stay::Inside(item) => {
-                if let PipeOp::Loop(l) = &mut graph.node_mut(order[item]).op {
-                    by_stage(&mut l.body, sessions);
-                }
+                graph.node_mut(order[item]).op.bodies_mut().into_iter().for_each(|body| by_stage(body, sessions));
             }
         }
     }
@@ -103,14 +101,12 @@ fn by_stage(graph: &mut PipeGraph, sessions: &[String]) {
     graph.fix_order(sequence);
 }
 
-/// The sessions that a node runs: a call one, a loop those of its body.
+/// The sessions that a node runs: a call one, a loop those of its body, a branch those of both arms.
 fn used(op: &PipeOp, sessions: &[String]) -> BTreeSet<usize> {
-    match op {
-        PipeOp::Call(call) => {
-            let session = call.placement.as_ref().map(|p| p.session.as_str());
-            sessions.iter().position(|s| Some(s.as_str()) == session).into_iter().collect()
-        }
-        PipeOp::Loop(l) => l.body.ids().flat_map(|id| used(&l.body.node(id).op, sessions)).collect(),
-        PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) | PipeOp::Load(_) | PipeOp::Unload(_) => BTreeSet::new(),
+    if let PipeOp::Call(call) = op {
+        let session = call.placement.as_ref().map(|p| p.session.as_str());
+        return sessions.iter().position(|s| Some(s.as_str()) == session).into_iter().collect();
     }
+    let inside = |body: &PipeGraph| body.ids().flat_map(|id| used(&body.node(id).op, sessions)).collect::<Vec<_>>();
+    op.bodies().into_iter().flat_map(inside).collect()
 }

@@ -3,6 +3,8 @@
 //! ```text
 //! A  host  A  B  loop { A }          A A, then B, then the whole loop: three stays, one load each
 //! loop { A  B  host  B }             within the loop A, then B B: two loads in every step
+//! A  if { A } else { host }          A and the whole branch: one stay
+//! if { A } else { B }                within each arm its own
 //! ```
 
 use std::collections::BTreeSet;
@@ -19,11 +21,12 @@ pub(super) enum Stay {
         /// The last one.
         last: usize,
     },
-    /// The item is a loop whose body runs several sessions: they come and go inside of it.
+    /// The item is a loop or a branch that runs several sessions: they come and go inside of the body or of each arm.
     Inside(usize),
 }
 
-/// The stays of a list, in order; `uses` says for each item which sessions it runs: a call one, a loop those of its body, others none.
+/// The stays of a list, in order; `uses` says for each item which sessions it runs: a call one, a loop those of its body, a branch
+/// those of both arms, others none.
 pub(super) fn stays(uses: &[BTreeSet<usize>]) -> Vec<Stay> {
     let mut out: Vec<Stay> = Vec::new();
     for (item, sessions) in uses.iter().enumerate() {

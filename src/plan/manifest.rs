@@ -139,6 +139,8 @@ pub struct ValueEntry {
     pub ty: ValueType,
     /// How many loops are around the step that makes it.
     pub loops: usize,
+    /// How many arms of branches are around that step: in one, it may not be made.
+    pub arms: usize,
 }
 
 /// A picture that the user gives.
@@ -221,6 +223,33 @@ pub enum Step {
         /// The body.
         body: Vec<Step>,
     },
+    /// Runs one of two arms.
+    Branch {
+        /// The branch's name.
+        name: String,
+        /// The value that decides, one element.
+        value: usize,
+        /// `then` runs where the value is less than this; `otherwise` where it is not, or is no number.
+        below: f64,
+        /// The one arm.
+        then: Vec<Step>,
+        /// The other.
+        otherwise: Vec<Step>,
+        /// What comes out.
+        results: Vec<Given>,
+    },
+}
+
+/// A value that a branch gives: that of the arm that ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Given {
+    /// The value of the then-arm, or one from outside.
+    pub then: usize,
+    /// The value of the else-arm, or one from outside.
+    pub otherwise: usize,
+    /// After the branch.
+    pub result: usize,
 }
 
 /// A carried value: four names for one state.
@@ -255,7 +284,7 @@ impl Manifest {
             found => {
                 let found = found.map_or("none".into(), |v| v.to_string());
                 let d = Diagnostic::new("plan/version", format!("the plan has version {found}, this vidc reads {VERSION}"));
-                return Err(Box::new(d.help("compile the graph again with `vidc compile`")));
+                return Err(Box::new(d.help(format!("make it anew: `{}`", remaking(&raw, folder)))));
             }
         }
         let manifest: Self = serde_json::from_value(raw).map_err(|e| broken(e.to_string()))?;
@@ -292,8 +321,19 @@ impl Manifest {
     }
 }
 
+/// The command that makes a plan of another version anew, with what it says about itself where that can be read.
+fn remaking(raw: &serde_json::Value, folder: &Path) -> String {
+    let word = |key: &str| {
+        let text = raw.get(key)?.as_str()?;
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
+        (!text.is_empty() && text.len() <= 64 && text.bytes().all(plain)).then_some(text)
+    };
+    let (graph, hardware) = (word("graph").unwrap_or("GRAPH"), word("hardware").unwrap_or("KEY"));
+    format!("vidc compile {graph} --hw {hardware} -o {}", folder.display())
+}
+
 impl Step {
-    /// Every value that the step names, its body included.
+    /// Every value that the step names, its body or arms included.
     pub fn values(&self) -> Vec<usize> {
         match self {
             Self::Load { .. } | Self::Unload { .. } => Vec::new(),
@@ -304,10 +344,30 @@ impl Step {
                 let state = carry.iter().flat_map(|c| [c.init, c.before, c.after, c.result]).chain(each.iter().flat_map(|(a, b)| [*a, *b]));
                 state.chain(body.iter().flat_map(Self::values)).collect()
             }
+            Self::Branch { value, then, otherwise, results, .. } => {
+                let given = results.iter().flat_map(|g| [g.then, g.otherwise, g.result]);
+                [*value].into_iter().chain(given).chain(then.iter().chain(otherwise).flat_map(Self::values)).collect()
+            }
         }
     }
 
-    /// Every session that the step names, its body included.
+    /// Every value that the step makes; inside of it as well.
+    pub fn makes(&self) -> Vec<usize> {
+        match self {
+            Self::Load { .. } | Self::Unload { .. } => Vec::new(),
+            Self::Host { output, .. } => vec![*output],
+            Self::Run { outputs, .. } | Self::ForChunks { outputs, .. } => outputs.iter().map(|(_, v)| *v).collect(),
+            Self::Loop { carry, each, body, .. } => {
+                let seen = carry.iter().flat_map(|c| [c.before, c.result]).chain(each.iter().map(|(_, seen)| *seen));
+                seen.chain(body.iter().flat_map(Self::makes)).collect()
+            }
+            Self::Branch { then, otherwise, results, .. } => {
+                results.iter().map(|g| g.result).chain(then.iter().chain(otherwise).flat_map(Self::makes)).collect()
+            }
+        }
+    }
+
+    /// Every session that the step names, its body or arms included.
     pub fn sessions(&self) -> Vec<usize> {
         match self {
             Self::Load { session } | Self::Unload { session } | Self::Run { session, .. } | Self::ForChunks { session, .. } => {
@@ -315,6 +375,7 @@ impl Step {
             }
             Self::Host { .. } => Vec::new(),
             Self::Loop { body, .. } => body.iter().flat_map(Self::sessions).collect(),
+            Self::Branch { then, otherwise, .. } => then.iter().chain(otherwise).flat_map(Self::sessions).collect(),
         }
     }
 }

@@ -1,11 +1,12 @@
-//! A lowered pipeline as the steps of a plan, one for one: values get indices, loops keep their bodies, captures become the values they capture.
+//! A lowered pipeline as the steps of a plan, one for one: values get indices, loops and branches keep their bodies and arms, captures
+//! become the values they capture.
 
 use std::collections::BTreeMap;
 
-use super::manifest::{Carry, InputEntry, OutputEntry, Step, ValueEntry};
+use super::manifest::{Carry, Given, InputEntry, OutputEntry, Step, ValueEntry};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::op::ForChunks;
-use crate::ir::pipeline::{Call, Loop, PipeGraph, PipeId, PipeOp, ValueId};
+use crate::ir::pipeline::{Branch, Call, Loop, PipeGraph, PipeId, PipeOp, ValueId};
 use crate::ir::{Program, program};
 
 /// The steps and what they name.
@@ -20,7 +21,7 @@ pub(super) struct Listing {
 /// The steps of a lowered pipeline; `sessions` names those of the plan, by index.
 pub(super) fn lower(program: &Program, sessions: &[&str]) -> Result<Listing> {
     let mut l = Lowerer { program, sessions, out: Listing::default() };
-    let (steps, map) = l.graph(&program.pipeline.graph, &BTreeMap::new(), 0)?;
+    let (steps, map) = l.graph(&program.pipeline.graph, &BTreeMap::new(), Depth::default())?;
     let mut out = l.out;
     out.outputs = program
         .pipeline
@@ -41,15 +42,22 @@ struct Lowerer<'a> {
 
 type ValueMap = BTreeMap<ValueId, usize>;
 
+/// How many loops and how many arms are around a step.
+#[derive(Clone, Copy, Default)]
+struct Depth {
+    loops: usize,
+    arms: usize,
+}
+
 impl Lowerer<'_> {
-    fn value(&mut self, graph: &PipeGraph, id: ValueId, loops: usize) -> usize {
+    fn value(&mut self, graph: &PipeGraph, id: ValueId, depth: Depth) -> usize {
         let ty = graph.node(id.node).outputs[id.slot].clone();
-        self.out.values.push(ValueEntry { name: graph.value_name(id), ty, loops });
+        self.out.values.push(ValueEntry { name: graph.value_name(id), ty, loops: depth.loops, arms: depth.arms });
         self.out.values.len() - 1
     }
 
     /// The steps of a graph; `arguments` says which value each argument node stands for.
-    fn graph(&mut self, graph: &PipeGraph, arguments: &BTreeMap<PipeId, usize>, loops: usize) -> Result<(Vec<Step>, ValueMap)> {
+    fn graph(&mut self, graph: &PipeGraph, arguments: &BTreeMap<PipeId, usize>, depth: Depth) -> Result<(Vec<Step>, ValueMap)> {
         let mut map = ValueMap::new();
         let mut steps = Vec::new();
         for id in graph.order() {
@@ -62,7 +70,7 @@ impl Lowerer<'_> {
             let outputs: Vec<usize> = (0..node.outputs.len())
                 .map(|slot| {
                     let id = ValueId { node: id, slot };
-                    let value = self.value(graph, id, loops);
+                    let value = self.value(graph, id, depth);
                     map.insert(id, value);
                     value
                 })
@@ -72,7 +80,8 @@ impl Lowerer<'_> {
                 PipeOp::Argument { .. } => {}
                 PipeOp::Prim(prim) => steps.push(Step::Host { prim: prim.clone(), inputs, output: outputs[0] }),
                 PipeOp::Call(call) => steps.push(self.call(call, &inputs, &outputs)?),
-                PipeOp::Loop(l) => steps.push(self.looped(&node.name, l, &inputs, &outputs, loops)?),
+                PipeOp::Loop(l) => steps.push(self.looped(&node.name, l, &inputs, &outputs, depth)?),
+                PipeOp::Branch(b) => steps.push(self.branch(&node.name, b, &inputs, &outputs, depth)?),
                 PipeOp::Load(session) => steps.push(Step::Load { session: self.session(session)? }),
                 PipeOp::Unload(session) => steps.push(Step::Unload { session: self.session(session)? }),
             }
@@ -103,13 +112,14 @@ impl Lowerer<'_> {
         Ok(Step::ForChunks { session, ranges: ranges.collect(), inputs, outputs })
     }
 
-    fn looped(&mut self, name: &str, l: &Loop, inputs: &[usize], outputs: &[usize], loops: usize) -> Result<Step> {
+    fn looped(&mut self, name: &str, l: &Loop, inputs: &[usize], outputs: &[usize], depth: Depth) -> Result<Step> {
+        let depth = Depth { loops: depth.loops + 1, ..depth };
         let mut arguments = BTreeMap::new();
         for id in l.body.ids().collect::<Vec<_>>() {
             if let PipeOp::Argument { index } = l.body.node(id).op {
                 // A capture is the value itself; state and per-step values get a value of their own.
                 let state = index < l.carry.len() + l.each.len();
-                arguments.insert(id, if state { self.value(&l.body, id.into(), loops + 1) } else { inputs[index] });
+                arguments.insert(id, if state { self.value(&l.body, id.into(), depth) } else { inputs[index] });
             }
         }
         let seen: BTreeMap<usize, usize> = arguments
@@ -119,7 +129,7 @@ impl Lowerer<'_> {
                 _ => None,
             })
             .collect();
-        let (body, map) = self.graph(&l.body, &arguments, loops + 1)?;
+        let (body, map) = self.graph(&l.body, &arguments, depth)?;
         let carry = (0..l.carry.len())
             .map(|i| Carry {
                 init: inputs[i],
@@ -130,5 +140,25 @@ impl Lowerer<'_> {
             .collect();
         let each = (l.carry.len()..l.carry.len() + l.each.len()).filter_map(|i| Some((inputs[i], *seen.get(&i)?))).collect();
         Ok(Step::Loop { name: name.into(), steps: l.steps as usize, carry, each, body })
+    }
+
+    fn branch(&mut self, name: &str, b: &Branch, inputs: &[usize], outputs: &[usize], depth: Depth) -> Result<Step> {
+        let depth = Depth { arms: depth.arms + 1, ..depth };
+        let (then, first) = self.arm(&b.then, inputs, depth)?;
+        let (otherwise, second) = self.arm(&b.otherwise, inputs, depth)?;
+        let results = first.into_iter().zip(second).zip(outputs);
+        let results = results.map(|((then, otherwise), result)| Given { then, otherwise, result: *result }).collect();
+        Ok(Step::Branch { name: name.into(), value: inputs[0], below: b.below, then, otherwise, results })
+    }
+
+    /// The steps of an arm, and the value of each of its results: what it reads of the outside is the value itself.
+    fn arm(&mut self, arm: &PipeGraph, inputs: &[usize], depth: Depth) -> Result<(Vec<Step>, Vec<usize>)> {
+        let argument = |id: PipeId| match arm.node(id).op {
+            PipeOp::Argument { index } => Some((id, inputs[index])),
+            _ => None,
+        };
+        let (steps, map) = self.graph(arm, &arm.ids().filter_map(argument).collect(), depth)?;
+        let results = arm.results.iter().map(|v| map[v]).collect();
+        Ok((steps, results))
     }
 }

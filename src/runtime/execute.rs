@@ -1,4 +1,11 @@
-//! Executes a plan: sessions, host steps, loops; values in and out by name; stops at step boundaries, goes on where it stopped.
+//! Executes a plan: sessions, host steps, loops, branches (`flow`); values in and out by name; stops at step boundaries, goes on where
+//! it stopped.
+//!
+//! A value made in a loop is fed and dumped as one array with a leading axis of steps. One that is made in an arm of a branch is not
+//! made where the other arm runs: there its dump is NaN throughout (the whole array outside of loops, that step's part in one), so that
+//! the steps keep their places and a dump can be fed again; what is fed there is not looked at.
+
+mod flow;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,7 +22,7 @@ use super::tensor::TensorView;
 use crate::diag::{Diagnostic, Result, suggest};
 use crate::interp::{Value, eval_prim};
 use crate::ir::pipeline::ValueType;
-use crate::plan::manifest::{Carry, Manifest, SessionEntry, Step};
+use crate::plan::manifest::{Manifest, SessionEntry, Step};
 use crate::plan::{WeightsEntry, hex};
 
 /// What a run is told from outside.
@@ -23,9 +30,10 @@ use crate::plan::{WeightsEntry, hex};
 pub struct RunRequest {
     /// Pictures by input name, already fitted.
     pub inputs: BTreeMap<String, Array3<u8>>,
-    /// Values by name that replace what would be computed; a value assigned in a loop has a leading axis of steps.
+    /// Values by name that replace what would be computed; a value assigned in a loop has a leading axis of steps. What an arm of a
+    /// branch makes is replaced where that arm runs.
     pub feeds: BTreeMap<String, ArrayD<f32>>,
-    /// Names of values to hand back.
+    /// Names of values to hand back; what was not made, because the other arm of a branch ran, is NaN.
     pub dumps: Vec<String>,
     /// Saved state of a loop to go on from.
     pub resume: Option<SavedLoop>,
@@ -105,6 +113,7 @@ impl<'a> Executor<'a> {
             feeds: by_index(&self.manifest, &request.feeds)?,
             dumps: dump_indices(&self.manifest, &request.dumps)?,
             values: vec![None; self.manifest.values.len()],
+            loops: 0,
             sessions: self.manifest.sessions.iter().map(|_| None).collect(),
             out: RunOutcome::default(),
             events,
@@ -224,7 +233,10 @@ struct State<'a, 'b> {
     request: &'a RunRequest,
     feeds: BTreeMap<usize, ArrayD<f32>>,
     dumps: BTreeMap<usize, String>,
-    values: Vec<Option<Value>>,
+    /// Shared where one is the other: what a loop carries, what a branch gives.
+    values: Vec<Option<Arc<Value>>>,
+    /// Loops around the current step.
+    loops: usize,
     sessions: Vec<Option<Session>>,
     out: RunOutcome,
     events: &'b mut dyn FnMut(Event),
@@ -236,18 +248,18 @@ impl State<'_, '_> {
         check_inputs(manifest, &self.request.inputs)?;
         for input in &manifest.inputs {
             let picture = &self.request.inputs[&input.name];
-            self.values[input.value] = Some(Value::Picture(picture.clone()));
+            self.values[input.value] = Some(Arc::new(Value::Picture(picture.clone())));
         }
         Ok(())
     }
 
     fn value(&self, index: usize) -> Result<&Value> {
-        self.values[index].as_ref().ok_or_else(|| {
-            Box::new(Diagnostic::new(
-                "internal/bug",
-                format!("the plan reads `{}` before it is made", self.plan.manifest.values[index].name),
-            ))
-        })
+        self.values[index].as_deref().ok_or_else(|| self.unmade(index))
+    }
+
+    fn unmade(&self, index: usize) -> Box<Diagnostic> {
+        let name = &self.plan.manifest.values[index].name;
+        Box::new(Diagnostic::new("internal/bug", format!("the plan reads `{name}` before it is made")))
     }
 
     /// What was fed for a value, in this step of the loop it is made in; an array may stop before the loop does.
@@ -261,8 +273,13 @@ impl State<'_, '_> {
 
     /// Puts a value, or what was fed in its stead, and keeps what is to be dumped. `step` is the innermost loop's.
     fn set(&mut self, index: usize, value: Value, step: usize) -> Result<()> {
+        self.share(index, Arc::new(value), step)
+    }
+
+    /// Like [`Self::set`], of a value that others may hold as well.
+    fn share(&mut self, index: usize, value: Arc<Value>, step: usize) -> Result<()> {
         let in_loop = self.plan.manifest.values[index].loops > 0;
-        let value = self.fed(index, step).map_or(value, Value::Tensor);
+        let value = self.fed(index, step).map_or(value, |fed| Arc::new(Value::Tensor(fed)));
         if let Some(name) = self.dumps.get(&index) {
             let tensor = value.tensor()?;
             let tensor = if in_loop { tensor.insert_axis(Axis(0)) } else { tensor };
@@ -321,6 +338,9 @@ impl State<'_, '_> {
                 self.call(*session, &ranges, inputs, outputs, iteration)
             }
             Step::Loop { name, steps, carry, each, body } => self.looped(name, *steps, carry, each, body),
+            Step::Branch { value, below, then, otherwise, results, .. } => {
+                self.branch((*value, *below), (then, otherwise), results, iteration)
+            }
         }
     }
 
@@ -398,47 +418,6 @@ impl State<'_, '_> {
                 Ok(ArrayD::from_shape_vec(IxDyn(t.shape()), values.to_vec()).expect("a tensor has as many elements as its shape says"))
             })
             .collect()
-    }
-
-    fn looped(&mut self, name: &str, steps: usize, carry: &[Carry], each: &[(usize, usize)], body: &[Step]) -> Result<()> {
-        let mut first = 0;
-        for c in carry {
-            let init = self.values[c.init].clone();
-            self.values[c.before] = init;
-        }
-        if let Some(saved) = self.request.resume.as_ref().filter(|s| s.name == name) {
-            first = saved.done.min(steps);
-            for (c, state) in carry.iter().zip(&saved.state) {
-                self.values[c.before] = Some(Value::Tensor(state.clone()));
-            }
-        }
-        for i in first..steps {
-            if self.plan.stop.load(Ordering::Relaxed) {
-                let done = format!("after step {i} of {steps} of `{name}`");
-                return Err(interrupted(&done, self.request.save.as_deref()));
-            }
-            for (array, seen) in each {
-                let slice = self.value(*array)?.tensor()?.slice_axis(Axis(0), Slice::from(i..=i)).to_owned();
-                self.values[*seen] = Some(Value::Tensor(slice));
-            }
-            self.steps(body, i)?;
-            for c in carry {
-                self.values[c.before] = self.values[c.after].clone();
-            }
-            self.save(name, i + 1, carry)?;
-            (self.events)(Event::Step(name.into(), i + 1, steps));
-        }
-        for c in carry {
-            let last = self.values[c.before].clone();
-            self.values[c.result] = last;
-        }
-        Ok(())
-    }
-
-    fn save(&self, name: &str, done: usize, carry: &[Carry]) -> Result<()> {
-        let Some(path) = &self.request.save else { return Ok(()) };
-        let state: Result<Vec<ArrayD<f32>>> = carry.iter().map(|c| Ok(self.value(c.before)?.tensor()?.to_owned())).collect();
-        SavedLoop { plan: super::progress::plan_id(&self.plan.manifest), name: name.into(), done, state: state? }.write(path)
     }
 }
 

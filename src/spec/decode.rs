@@ -226,6 +226,11 @@ pub(super) fn wrong_type<T>(node: &Node, wanted: &str, out: &mut Diagnostics) ->
     None
 }
 
+/// A field's name as it is written: one that is a word of Rust as well has `r#` before it there.
+pub(super) fn key(field: &'static str) -> &'static str {
+    field.strip_prefix("r#").unwrap_or(field)
+}
+
 /// The entries of a map whose keys are known.
 pub(super) struct Fields<'a> {
     node: &'a Node,
@@ -306,8 +311,8 @@ macro_rules! record {
 
         impl $crate::spec::decode::Decode for $name {
             fn decode(node: &$crate::spec::yaml::Node, out: &mut $crate::diag::Diagnostics) -> Option<Self> {
-                let fields = $crate::spec::decode::Fields::open(node, &[$( stringify!($field) ),*], out)?;
-                $( let $field = fields.take(stringify!($field), out); )*
+                let fields = $crate::spec::decode::Fields::open(node, &[$( $crate::spec::decode::key(stringify!($field)) ),*], out)?;
+                $( let $field = fields.take($crate::spec::decode::key(stringify!($field)), out); )*
                 Some(Self { $( $field: $field? ),* })
             }
 

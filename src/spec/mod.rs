@@ -343,9 +343,12 @@ fn check_names(spec: &Spec, found: &mut Diagnostics) {
 fn collect_names<'a>(ops: &'a Entries<Spanned<Op>>, names: &mut Vec<&'a Spanned<String>>) {
     for (name, op) in ops.iter() {
         names.push(name);
+        names.extend(op.value.given().unwrap_or_default());
         if let Op::Loop(l) = &op.value {
-            names.extend(l.carry.iter().map(|(k, _)| k).chain(l.each.iter().map(|(k, _)| k)));
-            collect_names(&l.body, names);
+            names.extend(l.each.iter().map(|(k, _)| k));
+        }
+        for ops in op.value.inside() {
+            collect_names(ops, names);
         }
     }
 }

@@ -282,6 +282,17 @@ record!(
 );
 
 record!(
+    /// How far `to` is from `from`, one number: Σ|to − from| / Σ|from| over all elements, f32 [1]. Where both sums are 0 it is 0, where
+    /// only `from` is 0 it is infinite. What a branch decides by.
+    RelativeChange {
+        /// The tensor before, to which the change is relative.
+        from: ValueRef,
+        /// The tensor after, of the same shape.
+        to: ValueRef,
+    }
+);
+
+record!(
     /// Runs a model. The value is its output; of a model with several outputs, `value.output` is one of them.
     Call {
         /// The model.
@@ -304,6 +315,36 @@ record!(
         each: Entries<ValueRef>,
         /// The values of one step, in order. Values from outside the loop can be used.
         body: Entries<Spanned<Op>>,
+    }
+);
+
+record!(
+    /// A value that a branch gives: one of each arm, of one type. Either is a value of its arm or one from above the branch.
+    Given {
+        /// Its value where `then` ran.
+        then: ValueRef,
+        /// Its value where `else` ran.
+        r#else: ValueRef,
+    }
+);
+
+record!(
+    /// Runs one of two arms. After it, what it gives are values of the pipeline; what else the arms make is theirs alone.
+    If {
+        /// What decides, one element: `then` runs where it is less than `below`, `else` where it is not, or is no number.
+        value: ValueRef,
+        /// A number.
+        below: Expr,
+        /// The values of one arm, in order. Values from above the branch can be used.
+        #[serde(skip_serializing_if = "Entries::is_empty")]
+        #[schemars(default)]
+        then: Entries<Spanned<Op>>,
+        /// The values of the other arm.
+        #[serde(skip_serializing_if = "Entries::is_empty")]
+        #[schemars(default)]
+        r#else: Entries<Spanned<Op>>,
+        /// What comes out: name, and the value of either arm.
+        gives: Entries<Given>,
     }
 );
 
@@ -356,18 +397,41 @@ choice!(
         "guidance" => Guidance,
         /// One step of the sampler.
         "euler_step" => EulerStep,
+        /// How far one tensor is from another.
+        "relative_change" => RelativeChange,
         /// Runs a model.
         "call" => Call,
         /// Runs a body again and again.
         "loop" => Loop,
+        /// Runs one of two arms.
+        "if" => If,
     }
 );
 
 impl Op {
-    /// The values it refers to, the loop's inits, arrays and whatever its body uses included.
+    /// The values it refers to, the loop's inits and arrays, what decides a branch, and whatever bodies and arms use included.
     pub fn references(&self) -> Vec<&ValueRef> {
         let mut out = Vec::new();
         super::decode::Decode::references(self, &mut out);
         out
+    }
+
+    /// The names that it gives to the values around it, with their places, where they are not its own: what a loop carries, what a
+    /// branch gives.
+    pub fn given(&self) -> Option<Vec<&Spanned<String>>> {
+        match self {
+            Self::Loop(l) => Some(l.carry.iter().map(|(k, _)| k).collect()),
+            Self::If(b) => Some(b.gives.iter().map(|(k, _)| k).collect()),
+            _ => None,
+        }
+    }
+
+    /// The operators inside of it: of a loop's body, of a branch's arms.
+    pub fn inside(&self) -> Vec<&Entries<Spanned<Self>>> {
+        match self {
+            Self::Loop(l) => vec![&l.body],
+            Self::If(b) => vec![&b.then, &b.r#else],
+            _ => Vec::new(),
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test fails by panicking and says on stderr what it skipped or measured")]
 
+mod branches;
 mod cli;
 mod cli_cases;
 mod examples;

@@ -70,15 +70,9 @@ fn program_text(program: &Program) -> String {
 
 fn program_json(program: &Program) -> Value {
     let p = &program.pipeline;
-    let type_of = |at: &vidc::ir::pipeline::Located| {
-        let graph = at.loops.iter().fold(&p.graph, |g, id| match &g.node(*id).op {
-            vidc::ir::pipeline::PipeOp::Loop(l) => &l.body,
-            _ => g,
-        });
-        graph.value_type(at.value).map(ToString::to_string)
-    };
-    let values: Vec<Value> =
-        p.values().iter().map(|(name, at)| json!({ "name": name, "type": type_of(at), "loops": at.loops.len() })).collect();
+    let type_of = |at: &vidc::ir::pipeline::Located| p.graph_of(at)?.value_type(at.value).map(ToString::to_string);
+    let value = |(name, at): &(String, vidc::ir::pipeline::Located)| json!({ "name": name, "type": type_of(at), "loops": at.loops(), "arms": at.arms() });
+    let values: Vec<Value> = p.values().iter().map(value).collect();
     let model = |(name, graph): (&String, &std::sync::Arc<vidc::ir::OpGraph>)| json!({ "name": name, "architecture": p.models[name].decl.architecture.value, "parameters": parameter_count(graph) });
     json!({
         "graph": p.name,
@@ -109,7 +103,12 @@ fn check_plan(folder: &Path, manifest: &Manifest) -> Result<(), Failure> {
 
 fn plan_text(folder: &Path, m: &Manifest) -> String {
     let value = |v: &plan::manifest::ValueEntry| {
-        let steps = if v.loops > 0 { "in a loop: a leading axis of steps" } else { "" };
+        let steps = match (v.loops, v.arms) {
+            (0, 0) => "",
+            (0, _) => "in an arm of a branch: NaN where the other ran",
+            (_, 0) => "in a loop: a leading axis of steps",
+            _ => "in a loop: a leading axis of steps; in an arm: NaN in steps where the other ran",
+        };
         vec![v.name.clone(), v.ty.to_string(), steps.into()]
     };
     let params: Vec<Vec<String>> = m.parameters.iter().map(|(k, v)| vec![k.clone(), v.to_string()]).collect();
@@ -127,7 +126,7 @@ fn plan_text(folder: &Path, m: &Manifest) -> String {
 }
 
 fn plan_json(m: &Manifest) -> Value {
-    let value = |v: &plan::manifest::ValueEntry| json!({ "name": v.name, "type": v.ty.to_string(), "loops": v.loops });
+    let value = |v: &plan::manifest::ValueEntry| json!({ "name": v.name, "type": v.ty.to_string(), "loops": v.loops, "arms": v.arms });
     json!({
         "graph": m.graph,
         "fingerprint": m.fingerprint,

@@ -77,6 +77,18 @@ pub(super) const CODES: &[Code] = &[
         "graph/carry-type",
         "A loop's body makes another type of a carried value than it began with. What a loop carries keeps its type and shape.",
     ),
+    input(
+        "graph/condition",
+        "What decides a branch is not one number: the value under `if` has more elements than one, or is a picture. `relative_change` makes one number of two tensors.",
+    ),
+    input(
+        "graph/arms-differ",
+        "The arms of a branch give values of different types or shapes under one name. What follows needs one type, whichever arm ran; both are shown.",
+    ),
+    input(
+        "graph/gives-nothing",
+        "A branch names nothing under `gives`, so that neither of its arms has an effect. Name what comes out, with its value in either arm.",
+    ),
     input("graph/no-output", "The graph names nothing under `outputs`. A graph that gives nothing is a mistake."),
     input("graph/output-type", "An output is not a video: f32 [batch, frames, 3, height, width] with values in [-1, 1]."),
 ];

@@ -1,5 +1,6 @@
 //! Which values of a pipeline are in memory while a model runs, as the runtime keeps them: outside of loops a value goes when
-//! nothing later reads it; what a loop's body makes stays until the loop ends, each value of the step before until it is made anew.
+//! nothing later reads it; what a loop's body makes stays until the loop ends, each value of the step before until it is made anew;
+//! what an arm of a branch makes stays until the arm ends, so that two arms are never in memory together.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ impl Pipeline {
     }
 }
 
-/// `all`: in a body, everything that is alive, the body's own values included.
+/// `all`: in a body or an arm, everything that is alive, the body's own values included.
 fn walk(graph: &PipeGraph, all: Option<u64>, out: &mut Vec<u64>) {
     let order = graph.order();
     let place: BTreeMap<_, _> = order.iter().enumerate().map(|(i, id)| (*id, i)).collect();
@@ -40,13 +41,22 @@ fn walk(graph: &PipeGraph, all: Option<u64>, out: &mut Vec<u64>) {
                 let captured = l.carry.len() + l.each.len();
                 // A capture is the value outside, not another one.
                 let own = |id: &super::PipeId| !matches!(l.body.node(*id).op, PipeOp::Argument { index } if index >= captured);
-                let inside: u64 =
-                    l.body.ids().filter(own).flat_map(|id| &l.body.node(id).outputs).filter_map(super::ValueType::bytes).sum();
-                walk(&l.body, Some(alive() + inside), out);
+                walk(&l.body, Some(alive() + made(&l.body, own)), out);
+            }
+            PipeOp::Branch(b) => {
+                for arm in b.arms() {
+                    let own = |id: &super::PipeId| !matches!(arm.node(*id).op, PipeOp::Argument { .. });
+                    walk(arm, Some(alive() + made(arm, own)), out);
+                }
             }
             _ => {}
         }
     }
+}
+
+/// Bytes of the values of the nodes that `own` keeps.
+fn made(graph: &PipeGraph, own: impl Fn(&super::PipeId) -> bool) -> u64 {
+    graph.ids().filter(own).flat_map(|id| &graph.node(id).outputs).filter_map(super::ValueType::bytes).sum()
 }
 
 fn bytes(graph: &PipeGraph, value: ValueId) -> u64 {

@@ -48,7 +48,8 @@ impl Resolver<'_> {
             Op::ScaleModelInput(_) => Prim::ScaleModelInput {},
             Op::Guidance(_) => Prim::Guidance {},
             Op::EulerStep(o) => Prim::EulerStep { prediction: o.prediction.value },
-            Op::Call(_) | Op::Loop(_) => return None,
+            Op::RelativeChange(_) => Prim::RelativeChange {},
+            Op::Call(_) | Op::Loop(_) | Op::If(_) => return None,
         })
     }
 

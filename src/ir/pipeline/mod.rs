@@ -3,7 +3,8 @@
 //! A [`Pipeline`] is one [`PipeGraph`] plus what surrounds it: parameters, models, inputs, outputs. A node makes one or more
 //! values; a [`ValueId`] is a node and an output slot; an edge carries (output slot, input slot). A loop is one node whose
 //! body is a graph of its own with explicit captures: what the body sees of the outside are its `Argument` nodes, in the order
-//! of the loop's inputs (carried values, per-step values, captures).
+//! of the loop's inputs (carried values, per-step values, captures). A branch is one node whose two arms are such graphs; their
+//! `Argument` nodes mean the branch's inputs (what decides, then what either arm reads of the outside).
 //!
 //! ```text
 //! spec::Spec ─ resolve (names, parameters, types) ─► Pipeline ─ verify ─► Verified ─► passes, plan
@@ -12,12 +13,15 @@
 //! Evaluation: nodes in any order that respects edges give the same values; [`PipeGraph::order`] is the one that everything
 //! uses. A loop runs its body `steps` times; in step i a per-step argument is the slice `i..i+1` of the first axis of the array
 //! (so the axis stays, with extent 1); a carried argument is its init in step 0 and the body's result of the step before after.
+//! A branch runs its then-arm where the value that decides is less than its number, and its else-arm everywhere else: where it is
+//! not less, and where it is no number (NaN). Its outputs are the results of the arm that ran.
 
 mod alive;
 mod call;
 #[cfg(test)]
 mod cases;
 mod lower;
+mod names;
 mod params;
 mod prim;
 mod resolve;
@@ -36,6 +40,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use serde::{Deserialize, Serialize};
 
+pub use names::{Located, Within};
 pub use params::parameters;
 pub use prim::{Prim, TypeError};
 pub use resolve::{Signatures, resolve};
@@ -117,45 +122,6 @@ pub enum ValueType {
         /// (height, width), if the graph determines them; a file's own size is known when it is read.
         size: Option<(i64, i64)>,
     },
-}
-
-/// A value and the loops around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Located {
-    /// The loop nodes from the outside in, each a node of the body of the one before.
-    pub loops: Vec<PipeId>,
-    /// The value, in the body of the last of them.
-    pub value: ValueId,
-}
-
-impl Pipeline {
-    /// The value that `--feed` and `--dump` mean by `name`. A carried value is found inside of its loop (where it is what a step makes).
-    pub fn locate(&self, name: &str) -> Option<Located> {
-        self.values().into_iter().find(|(n, _)| n == name).map(|(_, at)| at)
-    }
-
-    /// Every value that has a name of its own: bodies first, arguments left out.
-    pub fn values(&self) -> Vec<(String, Located)> {
-        let mut out = Vec::new();
-        values(&self.graph, &mut Vec::new(), &mut out);
-        out
-    }
-}
-
-fn values(graph: &PipeGraph, loops: &mut Vec<PipeId>, out: &mut Vec<(String, Located)>) {
-    for node in graph.order() {
-        if let PipeOp::Loop(l) = &graph.node(node).op {
-            loops.push(node);
-            values(&l.body, loops, out);
-            loops.pop();
-        }
-    }
-    for node in graph.order().into_iter().filter(|n| !matches!(graph.node(*n).op, PipeOp::Argument { .. })) {
-        for slot in 0..graph.node(node).outputs.len() {
-            let value = ValueId { node, slot };
-            out.push((graph.value_name(value), Located { loops: loops.clone(), value }));
-        }
-    }
 }
 
 impl ValueType {
@@ -245,6 +211,7 @@ impl PipeNode {
     pub fn value_name(&self, slot: usize) -> String {
         match &self.op {
             PipeOp::Loop(l) => l.carry.get(slot).cloned().unwrap_or_default(),
+            PipeOp::Branch(b) => b.gives.get(slot).cloned().unwrap_or_default(),
             PipeOp::Call(call) if call.outputs.len() > 1 => {
                 format!("{}.{}", self.name, call.outputs.get(slot).map_or("", String::as_str))
             }
@@ -261,9 +228,9 @@ pub enum PipeOp {
         /// (height, width) that `--fit` fits it to.
         fit: (i64, i64),
     },
-    /// In a loop's body: the loop node's input of this index, as the body sees it.
+    /// In a loop's body or a branch's arm: the node's input of this index, as the body or arm sees it.
     Argument {
-        /// The input slot of the loop node.
+        /// The input slot of the loop or branch.
         index: usize,
     },
     /// A primitive.
@@ -272,6 +239,8 @@ pub enum PipeOp {
     Call(Call),
     /// Runs a body again and again.
     Loop(Box<Loop>),
+    /// Runs one of two arms.
+    Branch(Box<Branch>),
     /// Brings the weights of a session into the device's memory. Has no value: it acts by its place in the order.
     Load(String),
     /// Takes them out again.
@@ -287,8 +256,27 @@ impl PipeOp {
             Self::Prim(prim) => prim.word(),
             Self::Call(_) => "call",
             Self::Loop(_) => "loop",
+            Self::Branch(_) => "branch",
             Self::Load(_) => "load",
             Self::Unload(_) => "unload",
+        }
+    }
+
+    /// The graphs inside of it, in the order in which their calls are listed: a loop's body, a branch's then-arm and else-arm.
+    pub fn bodies(&self) -> Vec<&PipeGraph> {
+        match self {
+            Self::Loop(l) => vec![&l.body],
+            Self::Branch(b) => b.arms().into(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same, to change.
+    pub fn bodies_mut(&mut self) -> Vec<&mut PipeGraph> {
+        match self {
+            Self::Loop(l) => vec![&mut l.body],
+            Self::Branch(b) => vec![&mut b.then, &mut b.otherwise],
+            _ => Vec::new(),
         }
     }
 }
@@ -330,6 +318,31 @@ pub struct Loop {
     pub captures: Vec<String>,
     /// The body.
     pub body: PipeGraph,
+}
+
+/// A branch; its inputs are the value that decides, then what either arm reads of the outside.
+#[derive(Clone, Debug)]
+pub struct Branch {
+    /// The then-arm runs where the value that decides, one element, is less than this (compared in f64); else the else-arm.
+    pub below: f64,
+    /// Names of what comes out: the branch's outputs, and the results of each arm.
+    pub gives: Vec<String>,
+    /// The then-arm.
+    pub then: PipeGraph,
+    /// The else-arm.
+    pub otherwise: PipeGraph,
+}
+
+impl Branch {
+    /// The then-arm and the else-arm.
+    pub fn arms(&self) -> [&PipeGraph; 2] {
+        [&self.then, &self.otherwise]
+    }
+
+    /// Does the then-arm run at this value? At none that is not less, so not at NaN either.
+    pub fn takes_then(value: f32, below: f64) -> bool {
+        f64::from(value) < below
+    }
 }
 
 /// An edge: from an output slot to an input slot.

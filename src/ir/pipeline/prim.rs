@@ -66,6 +66,8 @@ pub enum Prim {
     Guidance {},
     /// (sample, `model_output`, sigma, `sigma_next`) → the sample at the next noise level.
     EulerStep { prediction: Prediction },
+    /// (from, to) → Σ|to − from| / Σ|from|, f32 [1].
+    RelativeChange {},
 }
 
 /// Why inputs do not fit a primitive.
@@ -109,6 +111,7 @@ impl Prim {
             Self::ScaleModelInput {} => "scale_model_input",
             Self::Guidance {} => "guidance",
             Self::EulerStep { .. } => "euler_step",
+            Self::RelativeChange {} => "relative_change",
         }
     }
 
@@ -117,7 +120,7 @@ impl Prim {
         match self {
             Self::Randn { .. } | Self::Constant { .. } | Self::Linspace { .. } | Self::KarrasSigmas { .. } => (0, 0),
             Self::Add {} | Self::Mul {} | Self::Concat { .. } => (1, usize::MAX),
-            Self::Lerp { .. } | Self::ScaleInitialNoise {} | Self::ScaleModelInput {} => (2, 2),
+            Self::Lerp { .. } | Self::ScaleInitialNoise {} | Self::ScaleModelInput {} | Self::RelativeChange {} => (2, 2),
             Self::Guidance {} => (3, 3),
             Self::EulerStep { .. } => (4, 4),
             _ => (1, 1),
@@ -164,6 +167,7 @@ impl Prim {
             Self::ScaleInitialNoise {} => vector(inputs, 1).and_then(|_| tensor(inputs, 0)).map(|_| inputs[0].clone()),
             Self::ScaleModelInput {} => scalar(inputs, 1).and_then(|()| tensor(inputs, 0)).map(|_| inputs[0].clone()),
             Self::EulerStep { .. } => euler(inputs),
+            Self::RelativeChange {} => relative_change(inputs),
         }
     }
 }
@@ -381,4 +385,12 @@ fn euler(inputs: &[ValueType]) -> Inferred {
         return Ok(both);
     }
     err("graph/shape", format!("the sample is {} and the model's output {}", inputs[0], inputs[1]), [1, 0])
+}
+
+fn relative_change(inputs: &[ValueType]) -> Inferred {
+    let both = broadcast(inputs)?;
+    if both.same_shape(&inputs[0]) && both.same_shape(&inputs[1]) {
+        return Ok(ValueType::f32([("", 1)]));
+    }
+    err("graph/shape", format!("the tensors differ in shape: {} and {}", inputs[0], inputs[1]), [1, 0])
 }

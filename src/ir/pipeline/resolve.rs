@@ -1,9 +1,11 @@
 //! As written → as resolved: names become edges, expressions numbers, shapes concrete. Every mistake is reported at once; what
 //! depends on a mistake is left out in silence.
 //!
-//! One [`Scope`] for the pipeline and one for each loop around the current operator. A name that an inner scope lacks is looked
+//! One [`Scope`] for the pipeline and one for each loop and arm around the current operator. A name that an inner scope lacks is looked
 //! up outside and becomes a capture. Names of values are unique in the whole file (they are what `--feed` and `--dump`
 //! address); only a carried value is named twice, where the body assigns it anew.
+
+mod branch;
 
 use std::collections::HashMap;
 
@@ -48,7 +50,7 @@ pub(super) struct Known {
     span: Span,
 }
 
-/// The names and nodes of the pipeline, or of the body of a loop.
+/// The names and nodes of the pipeline, of the body of a loop, or of an arm of a branch.
 #[derive(Default)]
 struct Scope {
     graph: PipeGraph,
@@ -57,9 +59,9 @@ struct Scope {
     later: HashMap<String, Span>,
     /// In a body: what each carried name was assigned.
     carry: IndexMap<String, Option<Known>>,
-    /// In a body: values of the scope outside that it uses, and the arguments that stand for them.
+    /// In a body or an arm: values of the scope outside that it uses, and the arguments that stand for them.
     captures: Vec<(String, ValueId, Known)>,
-    /// In a body: number of arguments so far.
+    /// In a body or an arm: number of arguments beside captures so far.
     arguments: usize,
 }
 
@@ -84,16 +86,14 @@ impl Scope {
 fn cycles(ops: &Entries<Spanned<Op>>, own: &[&str]) -> Vec<Vec<usize>> {
     let mut providers: HashMap<&str, usize> = HashMap::new();
     for (i, (name, op)) in ops.iter().enumerate() {
-        let names: Vec<&str> = match &op.value {
-            Op::Loop(l) => l.carry.keys().collect(),
-            _ => vec![name.value.as_str()],
-        };
+        let names: Vec<&str> =
+            op.value.given().map_or_else(|| vec![name.value.as_str()], |all| all.iter().map(|n| n.value.as_str()).collect());
         providers.extend(names.into_iter().filter(|n| !own.contains(n)).map(|n| (n, i)));
     }
     let mut graph: DiGraph<(), ()> = DiGraph::new();
     let nodes: Vec<NodeIndex> = ops.0.iter().map(|_| graph.add_node(())).collect();
     for (i, (_, op)) in ops.iter().enumerate() {
-        // A loop's body sees its own names first, so references to them say nothing about the outside.
+        // A loop's body or an arm sees its own names first, so references to them say nothing about the outside.
         let inside = inner_names(&op.value);
         for r in outer_references(&op.value, &inside) {
             if let Some(from) = providers.get(r) {
@@ -116,12 +116,15 @@ fn cycles(ops: &Entries<Spanned<Op>>, own: &[&str]) -> Vec<Vec<usize>> {
 fn inner_names(op: &Op) -> Vec<&str> {
     match op {
         Op::Loop(l) => l.carry.keys().chain(l.each.keys()).chain(l.body.keys()).collect(),
+        Op::If(b) => b.then.keys().chain(b.r#else.keys()).collect(),
         _ => Vec::new(),
     }
 }
 
 fn outer_references<'a>(op: &'a Op, inside: &[&str]) -> Vec<&'a str> {
-    let Op::Loop(l) = op else { return op.references().into_iter().map(ValueRef::name).collect() };
+    let Op::Loop(l) = op else {
+        return op.references().into_iter().map(ValueRef::name).filter(|n| !inside.contains(n)).collect();
+    };
     let given = l.carry.iter().chain(l.each.iter()).map(|(_, r)| r.name());
     let body = l.body.iter().flat_map(|(_, op)| op.value.references()).map(ValueRef::name);
     given.chain(body.filter(|n| !inside.contains(n))).collect()
@@ -134,8 +137,8 @@ pub(super) struct Resolver<'s> {
     scopes: Vec<Scope>,
     /// Every name that has been defined, in any scope.
     defined: HashMap<String, Span>,
-    /// Names inside bodies → the loop and what it carries.
-    hidden: HashMap<&'s str, (&'s str, String)>,
+    /// Names inside bodies and arms → the loop or branch.
+    hidden: HashMap<&'s str, (&'s str, &'s Op)>,
     pub(super) found: Diagnostics,
 }
 
@@ -214,6 +217,7 @@ impl<'s> Resolver<'s> {
         }
         match &op.value {
             Op::Loop(l) => self.looped(name, l),
+            Op::If(b) => self.branch(name, b),
             Op::Call(call) => {
                 let values = self.call(name, call);
                 self.define_call(name, values);
@@ -362,12 +366,13 @@ impl<'s> Resolver<'s> {
                 .help("values stand in the order in which they are made: move one of the two");
         }
         let d = Diagnostic::new("graph/unknown-value", format!("there is no value `{name}`")).at(r.span(), "unknown");
-        if let Some((owner, carried)) = self.hidden.get(name) {
-            return d.help(format!("`{name}` lives inside the loop `{owner}`; what comes out of it is what it carries: {carried}"));
+        if let Some((owner, op)) = self.hidden.get(name) {
+            let (kind, does, names) = outcome(op);
+            return d.help(format!("`{name}` lives inside the {kind} `{owner}`; what comes out of it is what it {does}: {names}"));
         }
-        if let Some(Op::Loop(l)) = self.spec.pipeline.get(name).map(|op| &op.value) {
-            let carried: Vec<&str> = l.carry.keys().collect();
-            return d.help(format!("a loop is used by the names it carries: {}", carried.join(", ")));
+        if let Some(op) = self.spec.pipeline.get(name).map(|op| &op.value).filter(|op| op.given().is_some()) {
+            let (kind, does, names) = outcome(op);
+            return d.help(format!("a {kind} is used by the names it {does}: {names}"));
         }
         if self.spec.parameters.get(name).is_some() {
             return d.help(format!("`{name}` is a parameter; parameters stand in arithmetic only, and `constant` makes a value of them"));
@@ -552,22 +557,32 @@ fn model(name: &Spanned<String>, decl: &ModelDecl, signatures: Signatures<'_>, f
 
 /// The names that an operator gives to its scope.
 fn provided(name: &Spanned<String>, op: &Op) -> Vec<(String, Span)> {
-    match op {
-        Op::Loop(l) => l.carry.iter().map(|(k, _)| (k.value.clone(), k.span.clone())).collect(),
-        _ => vec![(name.value.clone(), name.span.clone())],
+    let own = |name: &Spanned<String>| (name.value.clone(), name.span.clone());
+    op.given().map_or_else(|| vec![own(name)], |names| names.into_iter().map(own).collect())
+}
+
+/// What kind of operator hides names, what it does with those that come out, and which they are.
+fn outcome(op: &Op) -> (&'static str, &'static str, String) {
+    let names: Vec<&str> = op.given().unwrap_or_default().into_iter().map(|n| n.value.as_str()).collect();
+    let (kind, does) = if matches!(op, Op::Loop(_)) { ("loop", "carries") } else { ("branch", "gives") };
+    (kind, does, names.join(", "))
+}
+
+fn hide<'s>(ops: &'s Entries<Spanned<Op>>, hidden: &mut HashMap<&'s str, (&'s str, &'s Op)>) {
+    for (name, op) in ops.iter() {
+        let outside: Vec<&str> = op.value.given().unwrap_or_default().into_iter().map(|n| n.value.as_str()).collect();
+        for inner in inner_names(&op.value).into_iter().filter(|k| !outside.contains(k)) {
+            hidden.insert(inner, (&name.value, &op.value));
+        }
+        for ops in op.value.inside() {
+            hide(ops, hidden);
+        }
     }
 }
 
-fn hide<'s>(ops: &'s Entries<Spanned<Op>>, hidden: &mut HashMap<&'s str, (&'s str, String)>) {
-    for (name, op) in ops.iter() {
-        if let Op::Loop(l) = &op.value {
-            let carried = l.carry.keys().collect::<Vec<_>>().join(", ");
-            for inner in l.body.keys().chain(l.each.keys()).filter(|k| l.carry.get(k).is_none()) {
-                hidden.insert(inner, (&name.value, carried.clone()));
-            }
-            hide(&l.body, hidden);
-        }
-    }
+/// Can a branch be decided by it: one f32?
+pub(super) fn decides(ty: &ValueType) -> bool {
+    matches!(ty, ValueType::Tensor { dtype: crate::ir::DType::F32, .. }) && ty.numel() == Some(1)
 }
 
 /// What the body sees of a per-step array: one element of the first axis, the axis kept.

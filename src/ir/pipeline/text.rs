@@ -6,6 +6,12 @@
 //!   %latents = loop denoise(latents=%latents_init, …) {steps=3} : f32[…]
 //!     %scaled = scale_model_input(%latents, %sigma) : f32[…]
 //!     yield %latents
+//!   %noise = branch reuse(%change; capture %cached) {below=0.1} : f32[…]
+//!     then
+//!       %kept = argument 1 : f32[…]
+//!       yield %kept
+//!     else
+//!       …
 //!   return video=%frames {fps=7.0}
 //! ```
 //! `Display` leaves the places out; it is what the fingerprint hashes.
@@ -48,7 +54,7 @@ impl Pipeline {
         hash.finalize().into()
     }
 
-    /// The pipeline as a Graphviz graph; a loop is a box around its body.
+    /// The pipeline as a Graphviz graph; a loop is a box around its body, a branch has a box around each arm.
     pub fn to_dot(&self) -> String {
         let mut out = format!("digraph {:?} {{\n  rankdir=TB; node [shape=box, fontname=\"monospace\", fontsize=10];\n", self.name);
         dot_graph(&self.graph, "n", &mut out);
@@ -131,12 +137,24 @@ fn render_graph(graph: &PipeGraph, indent: usize, shown: Shown, out: &mut String
                 let _ = writeln!(out, "{line}");
             }
         }
-        if let PipeOp::Loop(l) = &node.op {
-            render_graph(&l.body, indent + 2, shown, out);
-            let results: Vec<String> = l.body.results.iter().map(|v| format!("%{}", l.body.value_name(*v))).collect();
-            let _ = writeln!(out, "{:1$}yield {2}", "", indent + 2, results.join(", "));
+        match &node.op {
+            PipeOp::Loop(l) => render_body(&l.body, indent + 2, shown, out),
+            PipeOp::Branch(b) => {
+                for (word, arm) in ["then", "else"].into_iter().zip(b.arms()) {
+                    let _ = writeln!(out, "{:1$}{word}", "", indent + 2);
+                    render_body(arm, indent + 4, shown, out);
+                }
+            }
+            _ => {}
         }
     }
+}
+
+/// A graph inside of a node, and what comes out of it.
+fn render_body(body: &PipeGraph, indent: usize, shown: Shown, out: &mut String) {
+    render_graph(body, indent, shown, out);
+    let results: Vec<String> = body.results.iter().map(|v| format!("%{}", body.value_name(*v))).collect();
+    let _ = writeln!(out, "{:indent$}yield {}", "", results.join(", "));
 }
 
 fn render_node(graph: &PipeGraph, id: PipeId, shown: Shown) -> String {
@@ -150,6 +168,7 @@ fn render_node(graph: &PipeGraph, id: PipeId, shown: Shown) -> String {
         PipeOp::Call(call) => render_call(call, &inputs, shown),
         PipeOp::Load(session) | PipeOp::Unload(session) => return format!("{} {session}", node.op.word()),
         PipeOp::Loop(l) => format!("loop {}({}) {{steps={}}}", node.name, loop_inputs(l, &inputs), l.steps),
+        PipeOp::Branch(b) => format!("branch {}({}) {{below={:?}}}", node.name, branch_inputs(&inputs), b.below),
     };
     format!("{} = {what} : {}", names.join(", "), types(node))
 }
@@ -177,6 +196,13 @@ fn loop_inputs(l: &Loop, inputs: &[String]) -> String {
         .join("; ")
 }
 
+fn branch_inputs(inputs: &[String]) -> String {
+    match inputs {
+        [decides, captures @ ..] if !captures.is_empty() => format!("{decides}; capture {}", captures.join(", ")),
+        _ => inputs.join(", "),
+    }
+}
+
 /// ` {key=value, …}` of the fields of a primitive; a shape is left out, the type says it.
 fn attributes(prim: &Prim) -> String {
     let json = serde_json::to_value(prim).unwrap_or_default();
@@ -201,15 +227,26 @@ fn dot_graph(graph: &PipeGraph, prefix: &str, out: &mut String) {
         for value in graph.inputs(id) {
             let _ = writeln!(out, "  {prefix}{} -> {prefix}{n};", value.node.0.index());
         }
-        if let PipeOp::Loop(l) = &node.op {
-            let inner = format!("{prefix}{n}_");
-            let _ = writeln!(out, "  subgraph cluster_{prefix}{n} {{\n  label={:?};", format!("{} x {}", node.name, l.steps));
-            dot_graph(&l.body, &inner, out);
+        for (i, (label, body)) in dot_boxes(node).into_iter().enumerate() {
+            // A letter for each box: a branch has two, whose nodes have the same numbers.
+            let inner = format!("{prefix}{n}{}", if i == 0 { "_" } else { "e_" });
+            let _ = writeln!(out, "  subgraph cluster_{inner} {{\n  label={label:?};");
+            dot_graph(body, &inner, out);
             out.push_str("  }\n");
-            for result in &l.body.results {
+            for result in &body.results {
                 let _ = writeln!(out, "  {inner}{} -> {prefix}{n} [style=dashed];", result.node.0.index());
             }
         }
+    }
+}
+
+fn dot_boxes(node: &PipeNode) -> Vec<(String, &PipeGraph)> {
+    match &node.op {
+        PipeOp::Loop(l) => vec![(format!("{} x {}", node.name, l.steps), &l.body)],
+        PipeOp::Branch(b) => {
+            vec![(format!("{} if below {:?}", node.name, b.below), &b.then), (format!("{} else", node.name), &b.otherwise)]
+        }
+        _ => Vec::new(),
     }
 }
 

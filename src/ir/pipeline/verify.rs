@@ -1,19 +1,21 @@
 //! The invariants of a pipeline. `verify` checks them; whoever changes a [`Pipeline`] keeps them.
 //!
-//! 1. The graph has no cycle; so has no body.
+//! 1. The graph has no cycle; so has no body and no arm.
 //! 2. Each input slot `0..n` of a node is filled exactly once, by an output that exists.
 //! 3. Each node has the number of inputs and outputs that its operator has.
 //! 4. The type of a primitive's output is what [`Prim::infer`](super::Prim::infer) says of its inputs, names of axes apart.
 //! 5. A call names a model of the pipeline and all of its ports in order; its output types follow from the signature.
 //! 6. A loop has at least one step; its inputs are carry, each, captures; each array has an element for each step; the body's arguments
 //!    have distinct indices within those inputs and the types that the loop gives them; the body's results have the types of the carried values.
-//! 7. `Argument` stands only in bodies, `Input` only outside of them.
-//! 8. Names of values are not empty and unique in each graph.
-//! 9. Either no call has a session or all have; calls with one session call one model. Loads and unloads stand in graphs whose order is
-//!    fixed and where calls have sessions; then each call finds its session loaded, a load finds it not loaded, an unload loaded, and a
-//!    loop's body leaves loaded what it found.
-//! 10. A fixed order holds every node once, each behind what it reads.
-//! 11. `inputs` are exactly the input nodes; `outputs` and results of the graph are equally many, at least one, and each is a video.
+//! 7. A branch's first input is one f32, its number is finite, it gives something; the arms' arguments have distinct indices within its
+//!    inputs and their types; each arm has a result for each name, of the type of the output.
+//! 8. `Argument` stands only in bodies and arms, `Input` only outside of them.
+//! 9. Names of values are not empty and unique in each graph.
+//! 10. Either no call has a session or all have; calls with one session call one model. Loads and unloads stand in graphs whose order is
+//!     fixed and where calls have sessions; then each call finds its session loaded, a load finds it not loaded, an unload loaded, and a
+//!     loop's body and a branch's arms leave loaded what they found.
+//! 11. A fixed order holds every node once, each behind what it reads.
+//! 12. `inputs` are exactly the input nodes; `outputs` and results of the graph are equally many, at least one, and each is a video.
 //!
 //! Not checked: that axis names agree (they change nothing), that a model is called at all, that a value is used.
 
@@ -21,8 +23,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::ops::Deref;
 
 use super::call::call_types;
-use super::resolve::{is_video, one_step};
-use super::{Call, Loop, PipeGraph, PipeId, PipeOp, Pipeline, ValueType};
+use super::resolve::{decides, is_video, one_step};
+use super::{Branch, Call, Loop, PipeGraph, PipeId, PipeOp, Pipeline, ValueType};
 use crate::diag::{Diagnostic, Result};
 
 /// A pipeline that keeps the invariants of this module.
@@ -59,7 +61,7 @@ pub fn verify(pipeline: &Pipeline) -> Result<Verified<'_>> {
     Ok(Verified(pipeline))
 }
 
-/// `arguments`: in a body, the type of each argument.
+/// `arguments`: in a body or an arm, the type of each argument.
 fn verify_graph(p: &Pipeline, graph: &PipeGraph, arguments: Option<&[ValueType]>) -> Result<()> {
     ensure(graph.is_in_order(), graph, None, "the order leaves out a node, or there is a cycle")?;
     let mut names = HashSet::new();
@@ -92,7 +94,7 @@ fn verify_node(p: &Pipeline, graph: &PipeGraph, id: PipeId, inputs: &[ValueType]
         PipeOp::Argument { index } => {
             let given = arguments.and_then(|a| a.get(*index));
             let fits = inputs.is_empty() && outputs.len() == 1 && given.is_some_and(|g| g.same_shape(&outputs[0]));
-            ensure(fits, graph, Some(id), "an argument is not what the loop gives")
+            ensure(fits, graph, Some(id), "an argument is not what the loop or branch gives")
         }
         PipeOp::Prim(prim) => match prim.infer(inputs) {
             Ok(ty) => ensure(outputs.len() == 1 && outputs[0].same_shape(&ty), graph, Some(id), &format!("the inputs give {ty}")),
@@ -100,6 +102,7 @@ fn verify_node(p: &Pipeline, graph: &PipeGraph, id: PipeId, inputs: &[ValueType]
         },
         PipeOp::Call(call) => verify_call(p, graph, id, call, inputs),
         PipeOp::Loop(l) => verify_loop(p, graph, id, l, inputs),
+        PipeOp::Branch(b) => verify_branch(p, graph, id, b, inputs),
         PipeOp::Load(_) | PipeOp::Unload(_) => {
             ensure(inputs.is_empty() && outputs.is_empty(), graph, Some(id), "it has no values")?;
             ensure(graph.is_ordered(), graph, Some(id), "the order around it is not fixed")
@@ -144,7 +147,22 @@ fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: PipeId, l: &Loop, inputs: &[
     Ok(())
 }
 
-/// Calls and their sessions, loads and unloads (9).
+fn verify_branch(p: &Pipeline, graph: &PipeGraph, id: PipeId, b: &Branch, inputs: &[ValueType]) -> Result<()> {
+    let outputs = &graph.node(id).outputs;
+    let at = Some(id);
+    ensure(inputs.first().is_some_and(decides), graph, at, "a branch is decided by one number")?;
+    ensure(b.below.is_finite(), graph, at, "a branch compares with a number")?;
+    ensure(!outputs.is_empty() && outputs.len() == b.gives.len(), graph, at, "a branch gives what it has names for, at least one value")?;
+    for arm in b.arms() {
+        verify_graph(p, arm, Some(inputs))?;
+        let types = arm.results.iter().map(|v| arm.value_type(*v));
+        let fits = types.len() == outputs.len() && types.zip(outputs).all(|(t, output)| t.is_some_and(|t| t.same_shape(output)));
+        ensure(fits, graph, at, "an arm does not give what the branch gives")?;
+    }
+    Ok(())
+}
+
+/// Calls and their sessions, loads and unloads (10).
 fn verify_placement(p: &Pipeline) -> Result<()> {
     let mut found = Placements::default();
     found.look(&p.graph)?;
@@ -172,9 +190,8 @@ impl<'p> Placements<'p> {
                     ensure(known == model, graph, Some(id), "its session has another model")?;
                     ensure(at.pieces >= 1, graph, Some(id), "a call is made in at least one piece")?;
                 }
-                PipeOp::Loop(l) => self.look(&l.body)?,
                 PipeOp::Load(_) | PipeOp::Unload(_) => self.moves = true,
-                PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) => {}
+                op => op.bodies().into_iter().try_for_each(|body| self.look(body))?,
             }
         }
         Ok(())
@@ -190,12 +207,13 @@ fn loaded_where_called<'p>(graph: &'p PipeGraph, loaded: &mut BTreeSet<&'p str>)
                 let there = call.placement.as_ref().is_some_and(|p| loaded.contains(p.session.as_str()));
                 ensure(there, graph, Some(id), "its session is not loaded")?;
             }
-            PipeOp::Loop(l) => {
-                let before = loaded.clone();
-                loaded_where_called(&l.body, loaded)?;
-                ensure(before == *loaded, graph, Some(id), "a step leaves other sessions loaded than it found")?;
+            op => {
+                for body in op.bodies() {
+                    let before = loaded.clone();
+                    loaded_where_called(body, loaded)?;
+                    ensure(before == *loaded, graph, Some(id), "its body leaves other sessions loaded than it found")?;
+                }
             }
-            PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) => {}
         }
     }
     Ok(())

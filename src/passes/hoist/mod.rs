@@ -73,8 +73,8 @@ impl Pass<Program> for Hoist {
             let several = sites.iter().filter(|s| s.call.model == site.call.model).count() + outsiders;
             if several > 1 {
                 rw.decline(&site.name, None, Why::new("several-calls").with("calls", several as i64));
-            } else if site.nested {
-                rw.decline(&site.name, None, Why::new("nested-loop"));
+            } else if let Some(rule) = site.declined {
+                rw.decline(&site.name, None, Why::new(rule));
             } else {
                 at(rw, site, cx)?;
             }
@@ -92,46 +92,77 @@ struct Site {
     /// The call's name.
     name: String,
     call: Call,
-    /// Is the loop in the body of another? Then `looped` and `node` say nothing.
-    nested: bool,
+    /// Why the call is left alone, by where it stands: in a loop of the loop, or in an arm of a branch, which may not run at all. Then
+    /// `looped` and `node` say nothing.
+    declined: Option<&'static str>,
 }
 
+/// The calls in loops of the pipeline; loops in arms of its branches included.
 fn sites(graph: &PipeGraph) -> Vec<Site> {
     let mut out = Vec::new();
     for looped in graph.order() {
-        if let PipeOp::Loop(l) = &graph.node(looped).op {
-            for node in l.body.order() {
-                match &l.body.node(node).op {
-                    PipeOp::Call(call) => {
-                        let name = l.body.node(node).name.clone();
-                        out.push(Site { looped, node, name, call: call.clone(), nested: false });
+        match &graph.node(looped).op {
+            PipeOp::Loop(l) => {
+                for node in l.body.order() {
+                    let op = &l.body.node(node).op;
+                    if let PipeOp::Call(call) = op {
+                        out.push(Site { looped, node, name: l.body.node(node).name.clone(), call: call.clone(), declined: None });
                     }
-                    PipeOp::Loop(inner) => {
-                        calls(&inner.body, &mut |name, call| {
-                            out.push(Site { looped, node, name: name.into(), call: call.clone(), nested: true });
+                    let rule = if matches!(op, PipeOp::Branch(_)) { IN_A_BRANCH } else { "nested-loop" };
+                    for body in op.bodies() {
+                        calls(body, rule, &mut |name, call, rule| {
+                            out.push(Site { looped, node, name: name.into(), call: call.clone(), declined: Some(rule) });
                         });
                     }
-                    _ => {}
                 }
             }
+            PipeOp::Branch(b) => {
+                for (name, call) in b.arms().into_iter().flat_map(looped_calls) {
+                    out.push(Site { looped, node: looped, name, call, declined: Some(IN_A_BRANCH) });
+                }
+            }
+            _ => {}
         }
     }
     out
 }
 
-fn calls(graph: &PipeGraph, found: &mut dyn FnMut(&str, &Call)) {
+/// The rule of calls that a branch may leave out.
+const IN_A_BRANCH: &str = "in-a-branch";
+
+/// The calls of a graph in a loop's body, each with the rule that leaves it alone: an arm around it says more than a loop does.
+fn calls(graph: &PipeGraph, rule: &'static str, found: &mut dyn FnMut(&str, &Call, &'static str)) {
     for id in graph.order() {
-        match &graph.node(id).op {
-            PipeOp::Call(call) => found(&graph.node(id).name, call),
-            PipeOp::Loop(l) => calls(&l.body, found),
-            _ => {}
+        let op = &graph.node(id).op;
+        if let PipeOp::Call(call) = op {
+            found(&graph.node(id).name, call, rule);
         }
+        let rule = if matches!(op, PipeOp::Branch(_)) { IN_A_BRANCH } else { rule };
+        op.bodies().into_iter().for_each(|body| calls(body, rule, found));
     }
 }
 
-/// Calls of a model outside of loops.
+/// The calls in loops of an arm outside of loops.
+fn looped_calls(arm: &PipeGraph) -> Vec<(String, Call)> {
+    let mut out = Vec::new();
+    for id in arm.order() {
+        match &arm.node(id).op {
+            PipeOp::Loop(l) => calls(&l.body, IN_A_BRANCH, &mut |name, call, _| out.push((name.into(), call.clone()))),
+            PipeOp::Branch(b) => out.extend(b.arms().into_iter().flat_map(looped_calls)),
+            _ => {}
+        }
+    }
+    out
+}
+
+/// Calls of a model outside of loops, those in arms included.
 fn outside(graph: &PipeGraph, model: &str) -> usize {
-    graph.ids().filter(|id| matches!(&graph.node(*id).op, PipeOp::Call(call) if call.model == model)).count()
+    let count = |id: PipeId| match &graph.node(id).op {
+        PipeOp::Call(call) => usize::from(call.model == model),
+        PipeOp::Branch(b) => b.arms().into_iter().map(|arm| outside(arm, model)).sum(),
+        _ => 0,
+    };
+    graph.ids().map(count).sum()
 }
 
 /// When each port of a call is known, and the input of the loop behind it: only what the loop hands in as it is counts, so that a

@@ -163,6 +163,51 @@ fn results_that_outweigh_the_weights_stay() {
     assert!(signature.inputs.iter().any(|(n, _)| n == "timestep"));
 }
 
+/// The small pipeline whose denoiser stands in an arm.
+fn cached() -> Program {
+    let text = include_str!("../../../tests/data/graphs/svd-tiny-cached.yaml");
+    let source = crate::diag::Source { name: "svd-tiny-cached.yaml".into(), text: text.into() };
+    crate::models::load(&std::sync::Arc::new(source), &[]).unwrap_or_else(|d| panic!("{:?}", d.0))
+}
+
+#[test]
+fn what_may_not_run_is_left_alone() {
+    let before = cached();
+    let h = hoisted(&before);
+    assert!(!rule(&h, "in-a-branch").applied);
+    assert!(h.records.iter().all(|r| r.status == Status::Unchanged));
+    assert_eq!(h.program.pipeline.fingerprint(), before.pipeline.fingerprint());
+}
+
+/// A branch in the loop reads what the hoisted call makes, and values of the loop whose places move.
+#[test]
+fn a_branch_beside_a_hoisted_call_reads_what_it_read() {
+    let (_, text) = *crate::spec::BUILTIN.iter().find(|(n, _)| *n == "svd-tiny").unwrap();
+    let guided = "        guided: { guidance: { unconditional: unconditional, conditional: conditional, scale: guidance } }\n";
+    let branch = "        halves: { relative_change: { from: unconditional, to: conditional } }
+        either:
+          if:
+            value: halves
+            below: 0.5
+            else:
+              far: { guidance: { unconditional: unconditional, conditional: conditional, scale: guidance } }
+            gives: { guided: { then: conditional, else: far } }
+";
+    assert!(text.contains(guided));
+    let source = crate::diag::Source { name: "t.yaml".into(), text: text.replace(guided, branch) };
+    let before = crate::models::load(&std::sync::Arc::new(source), &[]).unwrap_or_else(|d| panic!("{:?}", d.0));
+    let after = hoisted(&before).program;
+    assert!(after.models.contains_key("unet.schedule"));
+    let reads = |p: &Program| {
+        let looped = p.pipeline.graph.find("latents").unwrap().node;
+        let body = p.pipeline.graph.node(looped).op.bodies()[0].clone();
+        let branch = body.find("guided").unwrap().node;
+        body.inputs(branch).into_iter().map(|v| body.value_name(v)).collect::<Vec<_>>()
+    };
+    assert_eq!(reads(&after), reads(&before));
+    assert_eq!(reads(&after), ["halves", "conditional", "unconditional", "guidance"]);
+}
+
 #[test]
 fn hoisting_again_changes_nothing() {
     let once = hoisted(&program("svd-tiny", &SMALL)).program;
