@@ -15,7 +15,7 @@
 
 use super::latency::{Estimate, Machine, MemoryKind, Precision, Work, latency};
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::{Engine, Kind};
+use crate::hwdb::{DeviceKind, Engine};
 use crate::ir::op::Conv;
 use crate::ir::{DType, Node, NodeId, Op, OpGraph, TensorType};
 use crate::units::{Bytes, Time};
@@ -54,8 +54,8 @@ fn with_dispatch(work: &Work, kernel: Time, machine: &Machine) -> Time {
         // On a CPU a view costs a dispatch of some microseconds; it is left out, so that where `place-views` puts views, which depends
         // on what stands around an operator, changes no figure of it.
         _ if *work == Work::Free => Time(0),
-        Kind::Cpu => kernel + dispatch,
-        Kind::Gpu => kernel.max(dispatch),
+        DeviceKind::Cpu => kernel + dispatch,
+        DeviceKind::Gpu => kernel.max(dispatch),
     }
 }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::graph::GraphCost;
 use super::latency::{Machine, transfer_time};
 use super::quality::Noise;
-use crate::hwdb::Kind;
+use crate::hwdb::DeviceKind;
 use crate::units::{Bytes, Flop, Time};
 
 /// Margin of the memory model, percent.
@@ -152,7 +152,7 @@ impl Memory<'_> {
     pub fn load_time(&self, weights: Bytes, loads: u64) -> Time {
         match self.residency {
             Residency::All => Time(0),
-            Residency::Stage if self.machine.kind == Kind::Gpu && self.machine.link.is_some() => {
+            Residency::Stage if self.machine.kind == DeviceKind::Gpu && self.machine.link.is_some() => {
                 transfer_time(weights, true, self.machine) * loads
             }
             Residency::Stage => Time::from_secs(weights.0 as f64 / DISK) * loads,

@@ -29,7 +29,7 @@ use crate::ir::{CallSite, OpGraph, Program, verify};
 use crate::onnx;
 use crate::passes::manager::Debugging;
 use crate::passes::{self, Checks, Choices, Compiled, Guidance, Planned, Trace, residency};
-use crate::weights::Source;
+use crate::weights::ParamSource;
 use manifest::{EffectEntry, SessionEntry};
 use sha2::{Digest, Sha256};
 
@@ -105,7 +105,7 @@ pub struct Provenance {
 pub fn write(
     compiled: &CompiledProgram<'_>,
     machine: &Machine,
-    source: &Source,
+    source: &ParamSource,
     provenance: Provenance,
     bundle: bool,
     folder: &Path,
@@ -125,7 +125,7 @@ pub fn write(
 fn write_files(
     compiled: &CompiledProgram<'_>,
     machine: &Machine,
-    source: &Source,
+    source: &ParamSource,
     provenance: Provenance,
     bundle: bool,
     folder: &Path,

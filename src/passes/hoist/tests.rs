@@ -12,7 +12,7 @@ use crate::interp::arb::relative_l2;
 use crate::ir::op::{Binary, Unary};
 use crate::ir::{DType, Dim, Outlet, TensorType};
 use crate::passes::trace::Status;
-use crate::weights::{Source, WeightExpr, evaluate};
+use crate::weights::{ParamSource, WeightExpr, evaluate};
 
 fn program(graph: &str, set: &[(&str, &str)]) -> Program {
     let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -51,7 +51,7 @@ fn numbers(dims: &[i64], seed: u64) -> ArrayD<f64> {
 
 fn run(graph: &OpGraph, inputs: &BTreeMap<String, ArrayD<f64>>) -> BTreeMap<String, ArrayD<f64>> {
     let mut weights = |expr: &WeightExpr| {
-        let values = evaluate(&expr.bind(&Source::Random { seed: 7 })?)?;
+        let values = evaluate(&expr.bind(&ParamSource::Random { seed: 7 })?)?;
         let shape: Vec<usize> = values.shape.iter().map(|d| *d as usize).collect();
         Ok(ArrayD::from_shape_vec(shape, values.to_f32().into_iter().map(f64::from).collect()).unwrap())
     };
