@@ -393,7 +393,7 @@ fn emulated(work: &Work, p: Precision, machine: &Machine) -> Terms {
     if matches!(work, Work::Free | Work::Memory { kind: MemoryKind::Transpose | MemoryKind::Copy, .. }) {
         return wide;
     }
-    // Of the fp32 bytes each four come from or go to two: 6 bytes moved for 4.
+    // For each fp32 number (4 bytes) a cast moves 4 bytes and the 2 of the 16-bit number: 6 for 4.
     let casts = memory(machine, p, MemoryKind::Copy, 1.5 * wide.bytes);
     Terms { bytes: wide.bytes / 2.0, ..wide.then(casts) }
 }

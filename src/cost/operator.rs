@@ -59,7 +59,7 @@ fn with_dispatch(work: &Work, kernel: Time, machine: &Machine) -> Time {
     }
 }
 
-/// How the node multiplies: by the element type of what it reads first.
+/// The precision in which the node multiplies: that of its first input's element type.
 fn precision(inputs: &[&TensorType], node: &Node, f32_as: Precision) -> Precision {
     match inputs.first().copied().or(node.outs.first()).map(|t| t.dtype) {
         Some(DType::F16) => Precision::F16,

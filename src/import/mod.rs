@@ -67,7 +67,7 @@ const RECIPES: &[Recipe] = &[Recipe {
         ("vae", &["AutoencoderKLTemporalDecoder"]),
         ("unet", &["UNetSpatioTemporalConditionModel"]),
         (SCHEDULER, &["EulerDiscreteScheduler"]),
-        // They differ in what makes the numbers, not in the numbers.
+        // These classes differ in how they are implemented, not in the numbers that they give.
         (FEATURE_EXTRACTOR, &["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor"]),
     ],
 }];

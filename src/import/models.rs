@@ -136,7 +136,7 @@ impl Models {
 pub(super) struct Geometry {
     /// Frames of a video by default.
     pub(super) frames: i64,
-    /// The auto-encoder's latents are this times what the denoiser sees.
+    /// The denoiser works on latents of the auto-encoder times this factor.
     pub(super) scaling: f64,
     /// Pixels a latent, along each side.
     pub(super) factor: i64,

@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 /// Longer files were not written by vidc: this is a hundred thousand sites.
 const LARGEST: u64 = 64 << 20;
 
-/// A time with what it is of, for people.
+/// A measured time and the operators that were timed, in words for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The operators of the site.

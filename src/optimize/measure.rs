@@ -63,7 +63,7 @@ pub fn executed(runtime: &Runtime, candidate: &Candidate, inputs: &[(String, Ten
     run(&mut session, inputs)?;
     run(&mut session, inputs)?;
     let mut nodes = profile_nodes(&session.end_profile()?)?;
-    // Equal inputs run equal nodes, so the second run is the second half.
+    // Both runs have the same inputs and so the same nodes: the second half of the events is the second run.
     let second = nodes.split_off(nodes.len() / 2);
     Ok(Executed { nodes: second })
 }

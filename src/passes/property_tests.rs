@@ -155,7 +155,7 @@ proptest! {
     }
 }
 
-/// Always the same cases, whatever `PROPTEST_RNG_SEED` says (the macro would obey it): the bound is a figure of these and no law. Random graphs norm
+/// Always the same cases, whatever `PROPTEST_RNG_SEED` says (the macro would obey it): the bound holds for these cases and is no law. Random graphs normalise
 /// over a few elements and divide by small numbers, so that single roundings grow (3e-2 was seen, 1e-1 to 2e-1 in about one graph of a hundred
 /// others); a wrong cast or a missing island is an error of order one.
 #[test]

@@ -228,7 +228,8 @@ fn remove_unread(e: &mut Edit<'_>, first: NodeId, gone: &mut HashSet<NodeId>) ->
     Ok(())
 }
 
-/// Says of each anchor that is left which pattern came furthest, and what it lacked.
+/// For each operator that hints at a pattern and became part of none: declines with the pattern of which most
+/// matched, and the first thing that did not match.
 fn explain(rw: &mut Rewriter<'_>, rows: &[(Pattern, Vec<Pat>)], gone: &HashSet<NodeId>) {
     for id in rw.graph().nodes() {
         let Some(anchor) = anchor(rw.graph(), id).filter(|_| !gone.contains(&id)) else { continue };

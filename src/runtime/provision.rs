@@ -362,7 +362,7 @@ impl Provision {
 
 fn pip(python: &str, release: &Release, folder: &Path) -> Command {
     let mut command = Command::new(python);
-    // A fixed tag, whatever Python this is: the library inside does not depend on it.
+    // Always the same Python tag: the library in the wheel does not depend on the version of Python.
     command
         .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar", "off"])
         .args(["--disable-pip-version-check", "--python-version", "3.12", "--implementation", "cp", "--abi", "cp312"])

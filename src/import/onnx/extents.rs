@@ -5,10 +5,10 @@ use crate::ir::Dim;
 use crate::ir::standard::{Elements, NodeInfo, ValueInfo};
 use crate::onnx::proto::NodeProto;
 
-/// Operators that read a shape from these inputs; what they make of known ones depends on nothing else.
+/// Operators whose output shape is decided by the values of these inputs.
 const SHAPED: &[(&str, &[usize])] =
     &[("Reshape", &[1]), ("Slice", &[1, 2, 3, 4]), ("Expand", &[1]), ("Tile", &[1]), ("Pad", &[1, 3]), ("Split", &[1])];
-/// Operators of which the shapes of the inputs say all.
+/// Operators whose output shape follows from the shapes of the inputs alone.
 const BROADCAST: &[&str] = &["Add", "Sub", "Mul", "Div", "Pow", "Where", "MatMul", "Equal", "Less", "Greater", "And", "Or"];
 /// Operators on elements of shapes.
 const ELEMENTS: &[&str] = &["Div", "Mod", "Min", "Max"];
@@ -81,7 +81,7 @@ pub(super) fn must_be_equal(node: &NodeProto, inputs: &[Option<&ValueInfo>], is_
     }
 }
 
-/// The symbol to replace and what by: an unknown that is one symbol, and does not stand in the other.
+/// Of two dims that must be equal: a symbol that stands for an unknown extent, and the other dim, which replaces it and does not contain it.
 pub(super) fn replaced((a, b): &(Dim, Dim)) -> Option<(String, Dim)> {
     let unknown = |d: &Dim, other: &Dim| {
         let symbol = d.as_symbol().filter(|_| !d.is_named())?;

@@ -114,7 +114,7 @@ fn resize(r: &Reader<'_, '_>, node: &mut NodeProto, version: i64, inputs: &mut V
         Some(Elements::Numbers(n)) => n.iter().all(|n| *n >= 1.0),
         _ => false,
     });
-    // Upsample is said to grow; what its scales are at run time is not known.
+    // The standard says that Upsample only enlarges; its scales at run time are not known here.
     if nearest && !grows && node.op_type == "Resize" {
         return Err(refused(node, version, "shrinks to the nearest, or by scales that are not known").into());
     }

@@ -30,9 +30,9 @@ pub(super) struct Shared<'m> {
     /// Names of dims in the file → symbols; also those that were bound, for the diagnostic about unknown names.
     pub(super) named: BTreeMap<String, Dim>,
     fresh: usize,
-    /// What was inferred where new symbols were needed, by what it follows from.
+    /// What was inferred for nodes whose outputs got new symbols, by a text of what those extents depend on: equal nodes get equal symbols.
     origins: HashMap<String, Vec<ValueInfo>>,
-    /// Extents of tables that were cut, and the ends that they were cut to.
+    /// Slices of tables that end at a symbolic dim: the symbol of the slice's extent, and that dim.
     cut: HashMap<String, Dim>,
     taken: usize,
     depth: usize,

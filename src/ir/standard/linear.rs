@@ -139,7 +139,7 @@ pub(super) fn attention(call: &NodeInfo<'_>) -> Outputs {
         _ if q.len() == 3 => vec![b.clone(), lq.clone(), mul(&hq, &dv)],
         _ => vec![b.clone(), hq.clone(), lq.clone(), dv.clone()],
     };
-    // What is kept has the heads and the size of the past.
+    // The outputs that keep keys and values have the number of heads and the head size of the past ones.
     let like_past = |at: usize, axis: usize, own: &Extent| if call.has(at) { unify(own, &call.extent(at, axis)) } else { Ok(own.clone()) };
     let present_key = vec![b.clone(), like_past(4, 1, &hk)?, total.clone(), like_past(4, 3, &dk)?];
     let present_value = vec![b.clone(), like_past(5, 1, &hv)?, add(&past, &lv), like_past(5, 3, &dv)?];

@@ -36,7 +36,7 @@ pub(super) enum Rule {
     Det,
     Reshape,
     Transpose,
-    /// Along `axis`, from this input on, every so many inputs.
+    /// Joins along `axis` every n-th input, beginning with this one.
     Concat(usize, usize),
     Squeeze,
     Unsqueeze,

@@ -229,7 +229,7 @@ pub(super) fn group_norm(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet
     e.add(op, &[x, scale, bias], "group-norm")
 }
 
-/// Scale and bias of the channels, with what the instance norm had in them.
+/// Scale and bias of the group norm, one a channel; those of the instance norm inside of it, one a group, are multiplied in.
 fn group_affine(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<(Outlet, Outlet)> {
     let gamma = affine(at, e, "gamma", ("o", 1), 1.0)?;
     let beta = affine(at, e, "beta", ("o", 1), 0.0)?;

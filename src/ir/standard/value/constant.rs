@@ -11,7 +11,7 @@ pub(super) fn make(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> 
         "Shape" => {
             let shape = call.shape(0)?;
             let range = shaping::axis_range(call, shape.len());
-            // An unknown extent is some number all the same.
+            // An unknown extent still is one number, so a symbol stands for it.
             Some(row(shape[range].iter().map(|e| e.clone().unwrap_or_else(&mut *fresh)).collect()))
         }
         "Size" => Some(scalar(super::super::extent::product(call.shape(0)?)?)),

@@ -86,7 +86,7 @@ fn arg(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<ShapeValue> {
     let axis = axis_of(call.int_or("axis", 0), data.shape.len()).ok()?;
     let keys: Vec<f64> = match &data.elements {
         Elements::Numbers(n) => n.clone(),
-        // Integers beyond 2^53 would tie where they do not.
+        // As floats, different integers beyond 2^53 would compare equal.
         Elements::Dims(d) => {
             d.iter().map(|d| d.as_const().filter(|n| n.unsigned_abs() < 1 << 53).map(|n| n as f64)).collect::<Option<_>>()?
         }
