@@ -6,7 +6,7 @@
 //! of the loop's inputs (carried values, per-step values, captures).
 //!
 //! ```text
-//! spec::Spec ─ resolve (names, parameters, types) ─► Pipeline ─ verify ─► Verified ─► passes, plan
+//! spec::Spec ─ resolve (names, parameters, types) ─► Pipeline ─ verify ─► passes, plan
 //!                                                       └─ text, fingerprint, to_dot
 //! ```
 //! Evaluation: nodes in any order that respects edges give the same values; [`PipeGraph::order`] is the one that everything
@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 pub use params::parameters;
 pub use prim::{Prim, TypeError};
 pub use resolve::{Signatures, resolve};
-pub use verify::{Verified, verify};
+pub use verify::{BrokenPipeline, PipeInvariant, broken, verify};
 
 use super::{DType, Signature};
 use crate::diag::Span;
