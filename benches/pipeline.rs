@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use divan::{Bencher, black_box};
 use vidc::cost::latency::{Work, latency};
-use vidc::diag::Source;
+use vidc::diag::SourceText;
 use vidc::hwdb::{self, Machine, Precision};
 use vidc::ir::{self, OpGraph, Program};
 use vidc::passes::manager::Debugging;
@@ -23,7 +23,7 @@ fn main() {
 
 /// What the benches share; made once.
 struct Setup {
-    source: Arc<Source>,
+    source: Arc<SourceText>,
     machine: Machine,
     program: Program,
     planned: Planned,

@@ -5,7 +5,7 @@
 //! minimum is found by the simplex method of Nelder and Mead with a fixed start and a fixed number of steps: deterministic.
 
 use super::latency::{Family, Machine, Params, Precision, Work, latency};
-use crate::hwdb::Provenance;
+use crate::hwdb::ParamOrigin;
 
 /// One measured operator.
 #[derive(Clone, Copy, Debug)]
@@ -43,7 +43,7 @@ fn to_vector(p: &Params) -> [f64; N] {
 }
 
 fn to_params(v: &[f64; N], sigma: f64) -> Params {
-    Params::new(v[0], v[1], v[2], v[3], v[4], v[5], sigma, Provenance::Measured)
+    Params::new(v[0], v[1], v[2], v[3], v[4], v[5], sigma, ParamOrigin::Measured)
 }
 
 /// Mean absolute relative error of the predictions for `points` on `machine`; zero without points.

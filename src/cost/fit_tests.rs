@@ -5,7 +5,7 @@
 
 use super::*;
 use crate::cost::latency::MemoryKind;
-use crate::hwdb::{Database, Fit};
+use crate::hwdb::{Database, FittedParams};
 
 const OPENXLA: &str = include_str!("../../tests/data/latency/gemm_openxla.csv");
 const NEUSIGHT: &str = include_str!("../../tests/data/latency/ops_neusight.csv");
@@ -226,7 +226,7 @@ fn cpu_points(text: &str) -> Vec<Point> {
     rows.iter().filter_map(point).collect()
 }
 
-fn cpu_fit(key: &str, family: Family, p: Precision, points: &[Point]) -> Option<Fit> {
+fn cpu_fit(key: &str, family: Family, p: Precision, points: &[Point]) -> Option<FittedParams> {
     let points: Vec<Point> = points.iter().copied().filter(|x| x.work.family() == Some(family) && x.precision == p).collect();
     if points.len() < 3 {
         return None;
@@ -235,7 +235,18 @@ fn cpu_fit(key: &str, family: Family, p: Precision, points: &[Point]) -> Option<
     let round = |x: f64| (x * 1e4).round() / 1e4;
     let q = found.params;
     let [eta, eta_w, t0_us, gamma, rho, k0] = [q.eta, q.eta_w, q.t0 * 1e6, q.gamma, q.rho, q.k0].map(round);
-    Some(Fit { family, precision: None, eta, eta_w, t0_us, gamma, rho, k0, points: points.len() as u32, error: round(found.error) })
+    Some(FittedParams {
+        family,
+        precision: None,
+        eta,
+        eta_w,
+        t0_us,
+        gamma,
+        rho,
+        k0,
+        points: points.len() as u32,
+        error: round(found.error),
+    })
 }
 
 /// The fits of the CPU profiles are what their raw points give. `VIDC_UPDATE=1` rewrites them.
@@ -244,7 +255,7 @@ fn cpu_profiles_hold_the_fits_of_their_points() {
     let update = std::env::var_os("VIDC_UPDATE").is_some();
     for (key, text) in CPU_POINTS {
         let points = cpu_points(text);
-        let want: Vec<Fit> = Family::ALL.into_iter().filter_map(|family| cpu_fit(key, family, Precision::F32, &points)).collect();
+        let want: Vec<FittedParams> = Family::ALL.into_iter().filter_map(|family| cpu_fit(key, family, Precision::F32, &points)).collect();
         let have = Database::default().load(key).unwrap().calibration.unwrap().fits;
         if have == want {
             continue;
@@ -276,7 +287,7 @@ fn a_fit_recovers_the_parameters_that_made_the_points() {
     let mut m = machine("rtx3090");
     let mut truth = *m.params(Family::Gemm, Precision::F16);
     (truth.eta, truth.t0) = (0.7, 9e-6);
-    m.set_params(Family::Gemm, Params::new(truth.eta, truth.eta_w, truth.t0, truth.gamma, truth.rho, truth.k0, 0.1, Provenance::Measured));
+    m.set_params(Family::Gemm, Params::new(truth.eta, truth.eta_w, truth.t0, truth.gamma, truth.rho, truth.k0, 0.1, ParamOrigin::Measured));
     let sizes = [64, 256, 640, 1280, 4096];
     let works = sizes.iter().flat_map(|m| sizes.iter().map(move |k| Work::Gemm { b: 1, m: *m, n: 1280, k: *k, extra_bytes: 0 }));
     let points: Vec<Point> =

@@ -21,7 +21,7 @@
 //!
 //! The arithmetic uses only +, -, *, / and square roots, which IEEE 754 fixes to the last bit, so that every platform gives the same figure.
 
-use crate::hwdb::{Engine, Kind};
+use crate::hwdb::{DeviceKind, Engine};
 pub use crate::hwdb::{Family, Machine, Params, Precision};
 use crate::units::{Bytes, Flop, Time};
 
@@ -267,16 +267,16 @@ impl<'a> Device<'a> {
 
     fn tiles(&self) -> &'static [Tile] {
         match (self.machine.kind, self.precision) {
-            (Kind::Cpu, _) => &CPU_TILES,
-            (Kind::Gpu, Precision::F32) => &SIMT_TILES,
-            (Kind::Gpu, _) => &TENSOR_TILES,
+            (DeviceKind::Cpu, _) => &CPU_TILES,
+            (DeviceKind::Gpu, Precision::F32) => &SIMT_TILES,
+            (DeviceKind::Gpu, _) => &TENSOR_TILES,
         }
     }
 
     /// Share of the rate that is left when `a` and `b` are the channel counts.
     fn alignment(&self, a: u64, b: u64) -> f64 {
         let unit = self.precision.alignment();
-        if self.machine.kind == Kind::Cpu || (a.is_multiple_of(unit) && b.is_multiple_of(unit)) { 1.0 } else { MISALIGNED }
+        if self.machine.kind == DeviceKind::Cpu || (a.is_multiple_of(unit) && b.is_multiple_of(unit)) { 1.0 } else { MISALIGNED }
     }
 
     /// Compute time of `b` products, the best over tiles and splits of k. Only a single product is split.
@@ -300,7 +300,7 @@ impl<'a> Device<'a> {
     /// at a time and fetch its rows and columns anew.
     fn product_bytes(&self, b: f64, m: f64, n: f64, k: f64) -> f64 {
         let (operands, result) = ((m * k + k * n) * self.precision.bytes(), m * n * self.precision.result_bytes());
-        if operands <= self.machine.l2 || self.machine.kind == Kind::Cpu {
+        if operands <= self.machine.l2 || self.machine.kind == DeviceKind::Cpu {
             return b * (operands + result);
         }
         let waves = (m / FETCH_TILE).ceil() * (n / FETCH_TILE).ceil() / self.machine.units;
@@ -322,7 +322,7 @@ fn conv(machine: &Machine, p: Precision, work: &Work) -> Terms {
     let d = Device::new(machine, Family::Conv, p);
     let groups = groups.max(1);
     let (cin, cout) = (cin / groups, cout / groups);
-    let pad = if machine.kind == Kind::Gpu { p.alignment() } else { 1 };
+    let pad = if machine.kind == DeviceKind::Gpu { p.alignment() } else { 1 };
     let taps: f64 = kernel.iter().map(|x| *x as f64).product();
     let pixels = batch as f64 * out.iter().map(|x| *x as f64).product::<f64>();
     let k = cin.next_multiple_of(pad) as f64 * taps;
@@ -336,9 +336,9 @@ fn conv(machine: &Machine, p: Precision, work: &Work) -> Terms {
 fn fused_attention(machine: &Machine, p: Precision, [heads, lq, lk, dh]: [f64; 4], parts: f64) -> Terms {
     let d = Device::new(machine, Family::Attention, p);
     let (tiles, width) = match machine.kind {
-        Kind::Cpu => (&CPU_QUERY_TILES[..], dh),
+        DeviceKind::Cpu => (&CPU_QUERY_TILES[..], dh),
         // Kernels exist for head sizes in steps of 32.
-        Kind::Gpu => (&QUERY_TILES[..], (dh / 32.0).ceil() * 32.0),
+        DeviceKind::Gpu => (&QUERY_TILES[..], (dh / 32.0).ceil() * 32.0),
     };
     let rows = (lq / parts).ceil();
     let rate = d.unit_rate();
@@ -393,14 +393,14 @@ fn emulated(work: &Work, p: Precision, machine: &Machine) -> Terms {
     if matches!(work, Work::Free | Work::Memory { kind: MemoryKind::Transpose | MemoryKind::Copy, .. }) {
         return wide;
     }
-    // Of the fp32 bytes each four come from or go to two: 6 bytes moved for 4.
+    // For each fp32 number (4 bytes) a cast moves 4 bytes and the 2 of the 16-bit number: 6 for 4.
     let casts = memory(machine, p, MemoryKind::Copy, 1.5 * wide.bytes);
     Terms { bytes: wide.bytes / 2.0, ..wide.then(casts) }
 }
 
 /// Predicts one operator. Deterministic and pure.
 pub fn latency(work: &Work, p: Precision, machine: &Machine) -> Estimate {
-    let emulate = machine.kind == Kind::Cpu && p.is_half();
+    let emulate = machine.kind == DeviceKind::Cpu && p.is_half();
     let t = if emulate { emulated(work, p, machine) } else { terms(work, p, machine) };
     Estimate {
         time: Time::from_secs(t.fixed + t.joined),
@@ -417,8 +417,8 @@ pub fn latency(work: &Work, p: Precision, machine: &Machine) -> Estimate {
 pub fn stage_time(kernels: Time, nodes: u64, engine: Engine, machine: &Machine) -> Time {
     let dispatch = Time::from_secs(machine.dispatch_by(engine)) * nodes;
     match machine.kind {
-        Kind::Gpu => kernels.max(dispatch),
-        Kind::Cpu => kernels + dispatch,
+        DeviceKind::Gpu => kernels.max(dispatch),
+        DeviceKind::Cpu => kernels + dispatch,
     }
 }
 

@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::hwdb::{Database, Provenance};
+use crate::hwdb::{Database, ParamOrigin};
 
 fn machine(key: &str) -> Machine {
     Machine::new(&Database::default().load(key).unwrap())
@@ -131,7 +131,7 @@ fn priors_say_so_in_sigma() {
     assert_eq!(latency(&add(1), Precision::F16, &m).sigma_rel, 0.20);
     assert_eq!(latency(&gemm_work(1, 1, 1), Precision::F16, &m).sigma_rel, 0.25);
     assert_eq!(m.params(Family::Conv, Precision::F16).provenance.to_string(), "prior:ga10x");
-    assert_eq!(machine("cpu-avx2").params(Family::Conv, Precision::F32).provenance, Provenance::Measured);
+    assert_eq!(machine("cpu-avx2").params(Family::Conv, Precision::F32).provenance, ParamOrigin::Measured);
 }
 
 #[test]

@@ -15,7 +15,7 @@
 
 use super::latency::{Estimate, Machine, MemoryKind, Precision, Work, latency};
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::{Engine, Kind};
+use crate::hwdb::{DeviceKind, Engine};
 use crate::ir::op::Conv;
 use crate::ir::{DType, Node, NodeId, Op, OpGraph, TensorType};
 use crate::units::{Bytes, Time};
@@ -53,12 +53,12 @@ fn with_dispatch(work: &Work, kernel: Time, machine: &Machine) -> Time {
         // On a CPU a view costs a dispatch of some microseconds; it is left out, so that where `place-views` puts views, which depends
         // on what stands around an operator, changes no figure of it.
         _ if *work == Work::Free => Time(0),
-        Kind::Cpu => kernel + dispatch,
-        Kind::Gpu => kernel.max(dispatch),
+        DeviceKind::Cpu => kernel + dispatch,
+        DeviceKind::Gpu => kernel.max(dispatch),
     }
 }
 
-/// How the node multiplies: by the element type of what it reads first.
+/// The precision in which the node multiplies: that of its first input's element type.
 fn precision(inputs: &[&TensorType], node: &Node, tf32: bool) -> Precision {
     match inputs.first().copied().or(node.outs.first()).map(|t| t.dtype) {
         Some(DType::F16) => Precision::F16,

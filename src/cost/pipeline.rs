@@ -23,7 +23,7 @@ use super::graph::GraphFigures;
 use super::latency::{Machine, transfer_time};
 use super::quality::Quality;
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::Kind;
+use crate::hwdb::DeviceKind;
 use crate::ir::pipeline::{Moment, Pipeline, Walk};
 use crate::units::{Bytes, Time};
 
@@ -55,7 +55,7 @@ impl Unit {
 
 /// Time to load weights once.
 pub fn load_time(weights: Bytes, machine: &Machine) -> Time {
-    if machine.kind == Kind::Gpu && machine.link.is_some() {
+    if machine.kind == DeviceKind::Gpu && machine.link.is_some() {
         transfer_time(weights, true, machine)
     } else {
         Time::from_secs(weights.0 as f64 / DISK)

@@ -19,18 +19,18 @@ pub type Result<T> = std::result::Result<T, Box<Diagnostic>>;
 
 /// A text that spans point into: a YAML file, by the name that the user gave it.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct SourceText {
     /// The path or name as the user wrote it.
     pub name: String,
     /// The whole text.
     pub text: String,
 }
 
-/// A place in a [`Source`].
+/// A place in a [`SourceText`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Span {
     /// The text.
-    pub source: Arc<Source>,
+    pub source: Arc<SourceText>,
     /// First byte.
     pub start: usize,
     /// Number of bytes.
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_span_knows_its_line_and_column() {
-        let source = Arc::new(Source { name: "g.yaml".into(), text: "ä: 1\nbc: 2\n".into() });
+        let source = Arc::new(SourceText { name: "g.yaml".into(), text: "ä: 1\nbc: 2\n".into() });
         let span = Span { source, start: 10, len: 1 };
         assert_eq!(span.to_string(), "g.yaml:2:5");
     }

@@ -12,7 +12,7 @@ pub enum Fit {
     /// Nothing: the resize will stretch it.
     #[default]
     Stretch,
-    /// Cut off, evenly, what is too wide or too tall.
+    /// Cut the longer side, evenly at both ends, to the aspect ratio of the video.
     Crop,
     /// Add black, evenly, above and below or left and right.
     Pad,

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::profile::{Figure, Kind, Origin, Profile, parse};
+use super::profile::{DeviceKind, Figure, Origin, Profile, parse};
 use crate::diag::{Diagnostics, Result};
 
 /// What the operating system says about the processor.
@@ -130,7 +130,7 @@ pub fn profile_of(host: &Host) -> Result<Profile> {
     profile.sources.insert("detected".into(), "the operating system of this machine; 0.85 of its memory is planned with".into());
     profile.name = format!("this machine: {}", host.model);
     profile.key = "cpu".into();
-    profile.kind = Kind::Cpu;
+    profile.kind = DeviceKind::Cpu;
     profile.origin = Origin::Detected(host.words());
     Ok(profile)
 }

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::priors;
-use super::profile::{Architecture, Figure, Fit, Kind, Profile};
+use super::profile::{ChipFamily, DeviceKind, Figure, FittedParams, Profile};
 use crate::units::Bytes;
 
 /// What a kernel multiplies and in what it sums.
@@ -108,14 +108,14 @@ impl Family {
 /// Where parameters come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Provenance {
+pub enum ParamOrigin {
     /// Fitted to measurements on this device.
     Measured,
     /// The prior of the architecture.
-    Prior(Architecture),
+    Prior(ChipFamily),
 }
 
-impl std::fmt::Display for Provenance {
+impl std::fmt::Display for ParamOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Measured => f.write_str("measured"),
@@ -142,7 +142,7 @@ pub struct Params {
     /// Relative standard deviation of the prediction.
     pub sigma: f64,
     /// Measured or prior.
-    pub provenance: Provenance,
+    pub provenance: ParamOrigin,
     /// `2^gamma`, so that the formulas need no power function.
     pub(crate) halving: f64,
 }
@@ -150,14 +150,14 @@ pub struct Params {
 impl Params {
     /// Parameters with their derived term.
     #[expect(clippy::too_many_arguments, reason = "one argument a parameter of the published formula")]
-    pub fn new(eta: f64, eta_w: f64, t0: f64, gamma: f64, rho: f64, k0: f64, sigma: f64, provenance: Provenance) -> Self {
+    pub fn new(eta: f64, eta_w: f64, t0: f64, gamma: f64, rho: f64, k0: f64, sigma: f64, provenance: ParamOrigin) -> Self {
         Self { eta, eta_w, t0, gamma, rho, k0, sigma, provenance, halving: libm::exp2(gamma) }
     }
 
-    fn of_fit(fit: &Fit) -> Self {
+    fn of_fit(fit: &FittedParams) -> Self {
         // For normal errors the standard deviation is 1.25 times the mean absolute one; five percent is the noise of any machine.
         let sigma = (fit.error * 1.25).max(0.05);
-        Self::new(fit.eta, fit.eta_w, fit.t0_us * 1e-6, fit.gamma, fit.rho, fit.k0, sigma, Provenance::Measured)
+        Self::new(fit.eta, fit.eta_w, fit.t0_us * 1e-6, fit.gamma, fit.rho, fit.k0, sigma, ParamOrigin::Measured)
     }
 }
 
@@ -205,9 +205,9 @@ pub struct Machine {
     /// The profile's name.
     pub name: String,
     /// CPU or GPU.
-    pub kind: Kind,
+    pub kind: DeviceKind,
     /// Chip family.
-    pub architecture: Architecture,
+    pub architecture: ChipFamily,
     /// CUDA compute capability as (major, minor).
     pub compute_capability: Option<(u8, u8)>,
     /// Device memory that a process can have: the profile's `usable_memory`, which is what devices report where that is known.
@@ -258,7 +258,7 @@ impl Machine {
     pub fn new(profile: &Profile) -> Self {
         let s = &profile.spec;
         let dram = value(s.memory_bandwidth.as_ref()).unwrap_or(1.0) * 1e9;
-        let gpu = profile.kind == Kind::Gpu;
+        let gpu = profile.kind == DeviceKind::Gpu;
         let link = value(s.pcie_bandwidth.as_ref()).filter(|_| gpu && !profile.unified_memory).map(|x| x * 1e9 * PINNED);
         let engine = if gpu { Engine::OnnxRuntimeCuda } else { Engine::OnnxRuntimeCpu };
         Self {
@@ -301,11 +301,11 @@ impl Machine {
 
     /// `measured` if every family was, `prior:<architecture>` if none was, else both.
     pub fn provenance(&self) -> String {
-        let measured = self.params.iter().filter(|row| row[0].provenance == Provenance::Measured).count();
+        let measured = self.params.iter().filter(|row| row[0].provenance == ParamOrigin::Measured).count();
         match measured {
-            0 => Provenance::Prior(self.architecture).to_string(),
-            n if n == Family::ALL.len() => Provenance::Measured.to_string(),
-            n => format!("measured for {n} of {} families, else {}", Family::ALL.len(), Provenance::Prior(self.architecture)),
+            0 => ParamOrigin::Prior(self.architecture).to_string(),
+            n if n == Family::ALL.len() => ParamOrigin::Measured.to_string(),
+            n => format!("measured for {n} of {} families, else {}", Family::ALL.len(), ParamOrigin::Prior(self.architecture)),
         }
     }
 }

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 pub use detect::detect;
-pub use machine::{Engine, Family, Machine, Params, Peaks, Precision, Provenance};
-pub use profile::{Architecture, Calibration, Figure, Fit, Kind, Origin, Power, Profile, SCHEMA, Spec, parse};
+pub use machine::{Engine, Family, Machine, ParamOrigin, Params, Peaks, Precision};
+pub use profile::{Calibration, ChipFamily, DeviceKind, Figure, FittedParams, Origin, Power, Profile, SCHEMA, Spec, parse};
 pub use validate::PCIE_LANE_GB_S;
 
 use crate::diag::{Diagnostic, Diagnostics, Result, suggest};

@@ -2,8 +2,8 @@
 //!
 //! The share of peak is that of the *sustained* peak (rated peak times the profile's `sustained_factor`).
 
-use super::machine::{Engine, Family, Params, Precision, Provenance};
-use super::profile::Architecture::{self, Ada, Cpu, Ga10x, Ga100, Gb20x, Gb100, Hopper, Orin, Pascal, Turing, Volta};
+use super::machine::{Engine, Family, ParamOrigin, Params, Precision};
+use super::profile::ChipFamily::{self, Ada, Cpu, Ga10x, Ga100, Gb20x, Gb100, Hopper, Orin, Pascal, Turing, Volta};
 
 /// Share of the sustained peak reached by large work: architecture, gemm, convolution, attention with tensor cores.
 ///
@@ -14,7 +14,7 @@ use super::profile::Architecture::{self, Ada, Cpu, Ga10x, Ga100, Gb20x, Gb100, H
 /// a convolution alone is faster than the network around it. Attention: `FlashAttention`-2, which is what ONNX Runtime ships,
 /// reports 0.50 to 0.73 of the A100 peak and at most 335 TFLOP/s (0.34 of the peak) on H100; the same kernels on B200 are taken to
 /// reach the same TFLOP/s. Turing, Volta, Orin and Pascal have no public table: older kernels, so lower.
-const TENSOR_ETA: [(Architecture, f64, f64, f64); 11] = [
+const TENSOR_ETA: [(ChipFamily, f64, f64, f64); 11] = [
     (Cpu, 0.90, 0.80, 0.80),
     (Pascal, 0.85, 0.70, 0.40),
     (Volta, 0.80, 0.50, 0.40),
@@ -64,9 +64,9 @@ const CPU_T0: f64 = 3e-6;
 const SIGMA: (f64, f64) = (0.25, 0.20);
 
 /// The prior of `family` at precision `p` on `architecture`.
-pub(super) fn params(architecture: Architecture, family: Family, p: Precision) -> Params {
+pub(super) fn params(architecture: ChipFamily, family: Family, p: Precision) -> Params {
     let row = TENSOR_ETA.iter().find(|row| row.0 == architecture).expect("every architecture has a row, held by a test");
-    let provenance = Provenance::Prior(architecture);
+    let provenance = ParamOrigin::Prior(architecture);
     let eta = match family {
         Family::Gemm => row.1,
         Family::Conv => row.2,
@@ -85,7 +85,7 @@ pub(super) fn params(architecture: Architecture, family: Family, p: Precision) -
     }
 }
 
-fn memory(architecture: Architecture, family: Family, provenance: Provenance) -> Params {
+fn memory(architecture: ChipFamily, family: Family, provenance: ParamOrigin) -> Params {
     let (table, t0) = if architecture == Cpu { (&CPU_MEMORY, CPU_T0) } else { (&GPU_MEMORY, GPU_T0_MEMORY) };
     let (_, eta, eta_w) = table.iter().find(|row| row.0 == family).expect("every memory-bound family has a row, held by a test");
     Params::new(*eta, *eta_w, t0, 0.0, 1.0, 0.0, SIGMA.1, provenance)

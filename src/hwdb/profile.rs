@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::{Location, Spanned};
 
 use super::machine::{Family, Precision};
-use crate::diag::{Diagnostic, Diagnostics, Source, Span};
+use crate::diag::{Diagnostic, Diagnostics, SourceText, Span};
 
 /// The schema version that this vidc reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -22,7 +22,7 @@ pub(super) const MAX_BYTES: usize = 1 << 20;
 /// What executes the operators.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Kind {
+pub enum DeviceKind {
     /// Host cores; operators and host memory share one memory.
     Cpu,
     /// An accelerator with streaming multiprocessors.
@@ -33,7 +33,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(missing_docs, reason = "the names are those of the vendors")]
-pub enum Architecture {
+pub enum ChipFamily {
     Cpu,
     Pascal,
     Volta,
@@ -47,7 +47,7 @@ pub enum Architecture {
     Gb20x,
 }
 
-impl Architecture {
+impl ChipFamily {
     /// The name as a profile writes it.
     pub fn name(self) -> &'static str {
         match self {
@@ -173,7 +173,7 @@ figures! {
 /// Parameters of the latency formulas for one kernel family, fitted to measurements on this device.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Fit {
+pub struct FittedParams {
     /// Which operators.
     pub family: Family,
     /// Which precision; absent means every one.
@@ -216,7 +216,7 @@ pub struct Calibration {
     /// Cost of dispatching one node, microseconds.
     pub dispatch_us: f64,
     /// One row a family and precision.
-    pub fits: Vec<Fit>,
+    pub fits: Vec<FittedParams>,
 }
 
 /// Where a profile was read from.
@@ -245,9 +245,9 @@ pub struct Profile {
     /// The maker.
     pub vendor: String,
     /// CPU or GPU.
-    pub kind: Kind,
+    pub kind: DeviceKind,
     /// Chip family.
-    pub architecture: Architecture,
+    pub architecture: ChipFamily,
     /// CUDA compute capability, such as `8.6`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_capability: Option<String>,
@@ -280,7 +280,7 @@ pub struct Profile {
 /// # Errors
 /// Every mistake that there is after a clean parse, or the one that stopped the parser.
 pub fn parse(name: &str, text: &str) -> Result<Profile, Diagnostics> {
-    let source = Arc::new(Source { name: name.into(), text: text.into() });
+    let source = Arc::new(SourceText { name: name.into(), text: text.into() });
     let refuse =
         |message: String| Diagnostic::new("hwdb/invalid-profile", message).help("`vidc hw show rtx3090` prints a profile to compare with");
     if text.len() > MAX_BYTES {
@@ -297,7 +297,7 @@ pub fn parse(name: &str, text: &str) -> Result<Profile, Diagnostics> {
 }
 
 /// The span of a location that the YAML reader gave.
-pub(super) fn span_at(source: &Arc<Source>, location: Location) -> Span {
+pub(super) fn span_at(source: &Arc<SourceText>, location: Location) -> Span {
     let span = location.span();
     let (start, len) = (span.byte_offset().unwrap_or(0) as usize, span.byte_len().unwrap_or(0) as usize);
     Span { source: source.clone(), start: start.min(source.text.len()), len: len.max(1) }

@@ -27,7 +27,7 @@ fn every_embedded_profile_is_sound_and_resolves() {
         assert_eq!(&profile.key, key);
         let m = Machine::new(&profile);
         assert!(m.dram > 1e9 && m.units >= 1.0 && m.memory > Bytes(1 << 30) && m.peaks.rate(Precision::F32) > 1e10, "{key}");
-        assert_eq!(m.link.is_some(), profile.kind == Kind::Gpu && !profile.unified_memory, "{key}");
+        assert_eq!(m.link.is_some(), profile.kind == DeviceKind::Gpu && !profile.unified_memory, "{key}");
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::profile::{Architecture, Figure, Kind, Profile, SCHEMA, span_at};
-use crate::diag::{Diagnostic, Diagnostics, Source};
+use super::profile::{ChipFamily, DeviceKind, Figure, Profile, SCHEMA, span_at};
+use crate::diag::{Diagnostic, Diagnostics, SourceText};
 
 /// Theoretical rate of one PCI Express lane and direction, GB/s, after line coding: generations 1 to 6.
 pub const PCIE_LANE_GB_S: [f64; 6] = [0.25, 0.5, 0.985, 1.969, 3.938, 7.563];
@@ -28,12 +28,12 @@ const SHARED_MEMORY: [(&str, f64, f64, f64); 13] = [
 
 struct Check<'a> {
     profile: &'a Profile,
-    source: &'a Arc<Source>,
+    source: &'a Arc<SourceText>,
     found: &'a mut Diagnostics,
 }
 
 /// Adds every mistake of `profile` to `found`.
-pub(super) fn validate(profile: &Profile, source: &Arc<Source>, found: &mut Diagnostics) {
+pub(super) fn validate(profile: &Profile, source: &Arc<SourceText>, found: &mut Diagnostics) {
     let mut check = Check { profile, source, found };
     check.header();
     check.figures();
@@ -63,7 +63,7 @@ impl Check<'_> {
             let message = format!("`{}` is not a key: use lower-case letters, digits, `-` and `.`", p.key);
             self.refuse("hwdb/invalid-profile", message, None, "the key is what `--hw` takes");
         }
-        if (p.kind == Kind::Cpu) != (p.architecture == Architecture::Cpu) {
+        if (p.kind == DeviceKind::Cpu) != (p.architecture == ChipFamily::Cpu) {
             self.impossible(format!("`kind` and `architecture: {}` disagree", p.architecture.name()), None);
         }
         let needed = [
@@ -131,7 +131,7 @@ impl Check<'_> {
             ("shared_memory_per_sm", s.shared_memory_per_sm.as_ref()),
         );
         // Pascal and Volta have int8 only as dp4a on the ordinary cores.
-        if !matches!(self.profile.architecture, Architecture::Pascal | Architecture::Volta) {
+        if !matches!(self.profile.architecture, ChipFamily::Pascal | ChipFamily::Volta) {
             self.order(("fp16_tensor_fp16_accumulate", fp16), ("int8", s.int8.as_ref()));
         }
         if let (Some(sold), Some(usable)) = (&s.memory, &s.usable_memory)
@@ -169,7 +169,7 @@ impl Check<'_> {
     fn shared_memory(&mut self) {
         let p = self.profile;
         let Some(capability) = &p.compute_capability else {
-            if p.kind == Kind::Gpu {
+            if p.kind == DeviceKind::Gpu {
                 self.impossible("a GPU needs its `compute_capability`".into(), None);
             }
             return;

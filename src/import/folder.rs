@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::not_a_folder;
-use crate::diag::{Diagnostic, Result, Source, Span};
+use crate::diag::{Diagnostic, Result, SourceText, Span};
 use crate::files::{self, Refusal};
 
 /// The largest JSON file that is read. The configurations of published models have a few kilobytes.
@@ -88,7 +88,7 @@ impl Folder {
         }
         let text = String::from_utf8(files::read_start(&path, &mut open, len)?).map_err(|e| bad(e.to_string()))?;
         let map = serde_json::from_str(&text).map_err(|e| bad(e.to_string()))?;
-        Ok(Json { map, source: Arc::new(Source { name: self.show(name), text }) })
+        Ok(Json { map, source: Arc::new(SourceText { name: self.show(name), text }) })
     }
 
     /// The real folder of a component, which lies in the pipeline's.
@@ -161,7 +161,7 @@ pub(super) fn shorten(text: &str) -> String {
 /// A JSON file whose root is an object.
 pub(super) struct Json {
     map: Map<String, Value>,
-    source: Arc<Source>,
+    source: Arc<SourceText>,
 }
 
 impl Json {

@@ -24,7 +24,7 @@ pub(crate) mod tiny_folder;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::diag::{self, Diagnostic, Diagnostics, Source};
+use crate::diag::{self, Diagnostic, Diagnostics, SourceText};
 use crate::ir::{self, pipeline};
 use crate::models::build;
 use crate::spec::{self, ModelDecl, Spec, WeightsFolder};
@@ -36,7 +36,7 @@ use sampler::Sampler;
 
 /// What a folder became.
 #[derive(Clone, Debug)]
-pub struct Imported {
+pub struct ImportedFolder {
     /// The graph, as read from `text`.
     pub spec: Spec,
     /// The graph as a file holds it.
@@ -67,7 +67,7 @@ const RECIPES: &[Recipe] = &[Recipe {
         ("vae", &["AutoencoderKLTemporalDecoder"]),
         ("unet", &["UNetSpatioTemporalConditionModel"]),
         (SCHEDULER, &["EulerDiscreteScheduler"]),
-        // They differ in what makes the numbers, not in the numbers.
+        // These classes differ in how they are implemented, not in the numbers that they give.
         (FEATURE_EXTRACTOR, &["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPImageProcessorPil", "CLIPFeatureExtractor"]),
     ],
 }];
@@ -80,7 +80,7 @@ const RECIPES: &[Recipe] = &[Recipe {
 /// # Errors
 /// Every mistake of the folder: `import/…`, `model/…` for configurations that no architecture has, `weights/…` for weights that
 /// are missing or belong to another configuration, `graph/…` for models that do not fit together.
-pub fn diffusers(dir: &Path, variant: Option<&str>) -> Result<Imported, Diagnostics> {
+pub fn diffusers(dir: &Path, variant: Option<&str>) -> Result<ImportedFolder, Diagnostics> {
     let folder = Folder::open(dir)?;
     let index = folder.index()?;
     let recipe = recipe(&index)?;
@@ -152,14 +152,14 @@ fn absolute(folder: &str) -> String {
 }
 
 /// Writes the graph, reads it again, and resolves it at its defaults, so that what is handed out is known to run.
-fn finish(folder: &Folder, recipe: &Recipe, spec: &Spec, notes: Vec<String>) -> Result<Imported, Diagnostics> {
+fn finish(folder: &Folder, recipe: &Recipe, spec: &Spec, notes: Vec<String>) -> Result<ImportedFolder, Diagnostics> {
     let header = format!("# A {} in {}, written by `vidc import`.\n", recipe.class, folder.shown.escape_debug());
     let text = header + &spec::write(spec);
-    let source = Arc::new(Source { name: format!("{}.yaml (not yet written)", spec.name.value), text: text.clone() });
+    let source = Arc::new(SourceText { name: format!("{}.yaml (not yet written)", spec.name.value), text: text.clone() });
     let (read, found) = spec::parse(&source);
     let Some(spec) = read.filter(|_| found.0.is_empty()) else { return Err(found) };
     pipeline::resolve(&spec, &[], &signature)?;
-    Ok(Imported { spec, text, notes })
+    Ok(ImportedFolder { spec, text, notes })
 }
 
 /// The ports of a declared model, from the model itself.

@@ -14,7 +14,7 @@ use crate::ir::{Op, OpGraph};
 use crate::models::build;
 use crate::spec::{ModelDecl, Spec};
 use crate::units::Bytes;
-use crate::weights::{Source, Stored, WeightExpr, open_folder};
+use crate::weights::{ParamSource, Stored, WeightExpr, open_folder};
 
 /// Tensors of one component that are reported one by one; of a wrong folder all are missing.
 const MAX_TENSORS: usize = 8;
@@ -136,7 +136,7 @@ impl Models {
 pub(super) struct Geometry {
     /// Frames of a video by default.
     pub(super) frames: i64,
-    /// The auto-encoder's latents are this times what the denoiser sees.
+    /// The denoiser works on latents of the auto-encoder times this factor.
     pub(super) scaling: f64,
     /// Pixels a latent, along each side.
     pub(super) factor: i64,
@@ -237,7 +237,7 @@ fn check_tensors(component: &str, graphs: &[OpGraph], stored: Stored, notes: &mu
     let params = params(graphs);
     notes.extend(unused(component, &stored, &params));
     let bad: Vec<&WeightExpr> = params.iter().filter(|(name, p)| !fits(&stored, name, p)).map(|(_, p)| p).collect();
-    let source = Source::Files(BTreeMap::from([(component.to_owned(), stored)]));
+    let source = ParamSource::Files(BTreeMap::from([(component.to_owned(), stored)]));
     let mut said: Vec<Diagnostic> = bad.iter().take(MAX_TENSORS).filter_map(|p| p.bind(&source).err()).map(|d| *d).collect();
     if let Some(last) = said.last_mut().filter(|_| bad.len() > MAX_TENSORS) {
         last.notes.push(format!("{} more tensors of {component} are missing or do not fit", bad.len() - MAX_TENSORS));

@@ -38,7 +38,7 @@ impl Pictures {
     }
 }
 
-/// A size is written as a number or as an object of sides; -1 stands for what is neither.
+/// A size is written as a number or as an object of sides; -1 stands for anything else.
 fn sides(size: &Value) -> Vec<i64> {
     let side = |v: &Value| v.as_i64().unwrap_or(-1);
     size.as_object().map_or_else(|| vec![side(size)], |map| map.values().map(side).collect())

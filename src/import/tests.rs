@@ -20,7 +20,7 @@ use crate::weights::{self, WeightExpr, evaluate, open_folder};
 
 const HOLLOW: Form = Form { half: false, shards: 0, hollow: true };
 
-fn import(dir: &Path, variant: Option<&str>) -> Imported {
+fn import(dir: &Path, variant: Option<&str>) -> ImportedFolder {
     diffusers(dir, variant).unwrap_or_else(|found| panic!("{:#?}", found.0))
 }
 
@@ -65,7 +65,7 @@ fn what_is_handed_out_is_what_is_written() {
     let dir = tempfile::tempdir().expect("a folder");
     tiny_folder(dir.path(), HOLLOW, |_, _| ());
     let imported = import(dir.path(), None);
-    let (again, found) = spec::parse(&Arc::new(Source { name: "t.yaml".into(), text: imported.text.clone() }));
+    let (again, found) = spec::parse(&Arc::new(SourceText { name: "t.yaml".into(), text: imported.text.clone() }));
     assert_eq!((found.0, again.as_ref()), (Vec::new(), Some(&imported.spec)));
     assert!(imported.text.starts_with("# A StableVideoDiffusionPipeline in /"), "{}", imported.text);
 }
@@ -80,12 +80,12 @@ fn check_form(form: Form, tolerance: f32) {
     assert_eq!(from.variant.as_deref(), variant);
     let open = |stage: &str| open_folder(&Path::new(&from.folder).join(stage), from.variant.as_deref()).expect("opens");
     let stages = ["image_encoder", "vae", "unet"].map(|s| (s.to_owned(), open(s)));
-    let files = weights::Source::Files(BTreeMap::from(stages));
+    let files = weights::ParamSource::Files(BTreeMap::from(stages));
     let program = program(&template("svd-tiny"), &[]);
     let bound: Vec<_> = params(&program).into_iter().map(|(_, name, p)| (name, p.bind(&files).expect("binds"), p)).collect();
     assert_eq!(bound.len(), 1858, "{form:?}");
     for (name, stored, param) in bound.iter().step_by(97).filter(|_| !form.hollow) {
-        let seeded = param.bind(&weights::Source::Random { seed: SEED }).expect("binds");
+        let seeded = param.bind(&weights::ParamSource::Random { seed: SEED }).expect("binds");
         let floats = |e: &WeightExpr| {
             let bytes = evaluate(e).expect("evaluates").bytes;
             bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect::<Vec<_>>()

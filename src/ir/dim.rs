@@ -101,7 +101,7 @@ impl Dim {
     pub fn quotient(&self, by: &Self) -> Option<Self> {
         let (divisor, lead_coefficient) = by.largest_term()?;
         let (mut rest, mut quotient) = (self.clone(), Self::Const(0));
-        // Each round takes the largest term away; what divides has few.
+        // Each round removes the largest term. Quotients of sizes have few terms, so more rounds are not tried.
         for _ in 0..64 {
             let Some((monomial, c)) = rest.largest_term() else { return Some(quotient) };
             let mut left = monomial;

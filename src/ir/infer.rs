@@ -20,7 +20,7 @@ pub fn infer(op: &Op, inputs: &[&TensorType]) -> Types {
 
 /// Are there at most 2^60 elements, so that their bytes can be counted as well, and is their number a polynomial of bounded length?
 pub fn countable(shape: &[Dim]) -> bool {
-    // Zeros left out: a product of some of the extents overflows nowhere.
+    // A zero counts as 1 here, so that the product of any part of the extents can be counted as well.
     let counted = shape.iter().try_fold(Dim::Const(1), |p, d| match d {
         Dim::Const(n) => p.checked_mul(&Dim::Const((*n).max(1))),
         Dim::Poly(_) => p.checked_mul(d),

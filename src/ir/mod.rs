@@ -1,14 +1,86 @@
-//! The two levels of IR.
+//! The two levels of IR, and what they mean.
 //!
-//! An [`OpGraph`] is a model as operators with typed, symbolically shaped tensors; a pipeline calls models in loops. The graph
-//! structure is in [`graph`], what an operator means in [`op`], its types in [`infer`], the invariants in [`mod@verify`], the one
-//! text form in [`text`], read back by [`mod@parse`].
+//! A *pipeline* ([`Pipeline`]) is tens of nodes: calls of models, loops, primitives on tensors. An *operator graph* ([`OpGraph`]) is
+//! one model: 10² to 10⁴ operators. A [`Program`] is a pipeline with the graphs of its models. Both levels are dataflow: a node
+//! makes one or more values, an edge says which of them a node reads at which input slot, and nothing else passes between nodes.
+//!
+//! ```text
+//! graph film(…) -> video: f32[…]                                  pipeline: every extent is a number
+//!   %x0 = randn(…) : f32[1, 4, 8, 8]
+//!   %x = loop denoise(x=%x0; each t=%times; capture %c) {steps=3} : f32[1, 4, 8, 8]
+//!     %e = call unet(x=%x, t=%t, c=%c) : f32[1, 4, 8, 8]          a call of the model below
+//!     %next = …
+//!     yield %next
+//!
+//! model unet(x: f32[batch, 4, h, w], …) -> y: f32[batch, 4, h, w] = %7      operator graph: extents may be symbols
+//!   %0 = Conv{…}(%x, {param unet/conv_in.weight: f32[8, 4, 3, 3]}) : f32[batch, 8, h, w]
+//!   …
+//! ```
+//!
+//! # Values
+//! A value is made once and never changes. No operator writes into what it reads, and no two values can be seen to share memory,
+//! so any order that respects the edges gives the same results, and there is no order of writes to keep. Memory is shared only
+//! below the IR, by rules that nobody can observe in the values ("Memory" says which). Noise is a function of its seed, its stream and
+//! the position of the element, so it is no state either. A foreign operator ([`op::Foreign`]) is taken to be as pure as the others; what it computes is not known here.
+//!
+//! # Order of evaluation
+//! An operator graph runs by the [`Order`] that each node carries: a path of numbers, compared part by part ([`OpGraph::nodes`]
+//! lists them so). Producers stand before consumers; [`fn@verify`] holds that. What replaces a node takes a place *below* its place
+//! (`[7]` becomes `[7, 0]`, `[7, 1]`, …), so an expansion runs where its site ran and nothing else moves. The order decides no value,
+//! but it decides the peak of memory; [`fn@schedule`] reads it and the writer makes ONNX Runtime keep to it. Constants are there
+//! from the start and have no place.
+//!
+//! A pipeline runs by [`pipeline::PipeGraph::order`]: each node after what it reads, and of those that could be next the one
+//! that was added first. A loop is one node with a body, which runs `steps` times, always all of them. Its inputs are three groups:
+//! - *carry*: in step 0 the body's argument is the input, later the body's result of the step before; after the last step the
+//!   results are the outputs of the loop;
+//! - *each*: in step i the argument is the slice `i..i+1` of the first axis of the input, so that axis stays, with extent 1; an input
+//!   may be longer than the loop;
+//! - *captures*: the input itself, the same in every step.
+//!
+//! The body sees nothing else of the outside. A [`op::ForChunks`] of an operator graph is another thing: its body runs once for each
+//! range of an axis, the runs do not depend on each other, and their outputs are joined along an axis.
+//!
+//! # Types and symbols
+//! Every value has a [`TensorType`]: element type and extents. In an operator graph an extent is a [`Dim`], an integer polynomial
+//! over symbols with floor division, in normal form: equal dims are equal numbers whatever the symbols are. [`infer`] gives the output types of an operator
+//! when it is added. [`OpGraph::bind`] replaces symbols by numbers and infers all types anew; a symbol means one number in the whole
+//! graph. Extents that depend on data (outputs of foreign operators) are symbols too, which no input gives: an operator that can tell
+//! such an extent is needed where only it can ([`live`](mod@live)). A pipeline has no symbols: [`pipeline::resolve`] evaluates parameters first,
+//! and a call binds the symbols of the model by the extents of its inputs ([`Signature::unify`]).
+//!
+//! # Constants
+//! A constant ([`Op::Weight`]) is an expression ([`crate::weights::WeightExpr`]): a parameter by name, a tensor in a file, seeded
+//! values, a literal, or an operation over those. Its type is known without reading anything. Passes rewrite expressions; bytes
+//! are made one tensor at a time when a plan is written.
+//!
+//! # Memory
+//! [`fn@schedule`] counts what ONNX Runtime does with a bound graph in its order. A *buffer* is memory that one or more values use:
+//! - inputs and outputs of the graph are bound: the caller has allocated them and they stay for the whole run. What an
+//!   operator makes as an output of the graph takes a buffer of its own;
+//! - a view shares the buffer of its first input. [`Op::is_view`] says which operators are views: `Reshape` alone. A view that is an
+//!   output of the graph is none here, and a view of a constant is counted with a buffer of its own;
+//! - `Unary`, `Binary`, `Softmax` and `Cast` write over the first of their inputs whose buffer has exactly the size in bytes of the output, is
+//!   not bound, and of which nobody reads any value afterwards (views in it included);
+//! - every other output takes a new buffer. A buffer is free after the last reader of the last value in it.
+//!
+//! Constants are not in these buffers. The pass `place-views` moves and joins `Reshape`s on a CPU, where each is dispatched like a kernel;
+//! it changes no value and no other operator's elements, only how axes are divided.
+//!
+//! # What is held
+//! [`fn@verify`] gives [`Verified`], the proof without which no graph is written: types are those of inference, edges join what exists,
+//! producers run first, inputs and outputs are of the graph, and bodies keep all of this ([`mod@verify`] lists it). A broken graph is shown
+//! with each mistake beneath its line ([`listing`]). It does not say that a graph means what it meant before: that a pass keeps values
+//! is tested against the evaluator `interp`, to the bound that the *effect* of the pass states. `exact` passes compute the same
+//! function (sums may be taken in another order), `rounding` ones with fewer bits, `approximate` ones another function. All passes keep names
+//! and types of inputs and outputs. Two graphs with the same canonical [`text`] are equal, and [`mod@parse`] reads that text back.
 
 mod cursor;
 pub mod dim;
 mod equate;
 pub mod graph;
 pub mod infer;
+pub mod listing;
 pub mod live;
 pub mod op;
 pub mod parse;
@@ -29,4 +101,4 @@ pub use program::{CallSite, Program};
 pub use schedule::{Schedule, schedule};
 pub use signature::{Mismatch, Signature};
 pub use types::{DType, TensorType};
-pub use verify::{Verified, verify};
+pub use verify::{Broken, Verified, broken, verify};

@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use super::graph::{NodeId, OpGraph, Outlet};
 use super::op::{Conv, ForChunks, Foreign, Op, Unary};
 use super::types::DType;
+use super::verify::BodyId;
 use crate::weights::{WeightExpr, WeightOp};
 
 /// Longer literals are printed as a digest.
@@ -22,16 +23,36 @@ pub const MOST_VALUES: u64 = 16;
 
 /// The canonical text.
 pub fn canonical(graph: &OpGraph) -> String {
-    let mut out = String::new();
-    write_graph(&mut out, graph, "", false).expect("writing to a string cannot fail");
-    out
+    Printer::default().print(graph)
 }
 
 /// The canonical text with the name of each node behind it.
 pub fn annotated(graph: &OpGraph) -> String {
-    let mut out = String::new();
-    write_graph(&mut out, graph, "", true).expect("writing to a string cannot fail");
-    out
+    Printer { names: true, ..Printer::default() }.print(graph)
+}
+
+/// The annotated text, cut into its lines; [`listing`](super::listing) writes between them.
+pub(super) fn lines(graph: &OpGraph) -> Vec<Line> {
+    let mut printer = Printer { names: true, starts: Some(Vec::new()), ..Printer::default() };
+    let text = printer.print(graph);
+    let starts = printer.starts.unwrap_or_default();
+    let ends = starts.iter().skip(1).map(|(at, ..)| *at).chain([text.len()]);
+    let cut = |((start, bodies, node), end): (&Start, usize)| Line {
+        text: text[*start..end].trim_end().to_owned(),
+        bodies: bodies.clone(),
+        node: *node,
+    };
+    starts.iter().zip(ends).map(cut).collect()
+}
+
+/// A line of the text.
+pub(super) struct Line {
+    /// The line without its end.
+    pub(super) text: String,
+    /// The bodies around it, from the outside in.
+    pub(super) bodies: Vec<BodyId>,
+    /// The node that it shows, or `None` for the head of a graph.
+    pub(super) node: Option<NodeId>,
 }
 
 /// SHA-256 of the canonical text, in hex: independent of insertion order and of node names.
@@ -61,42 +82,99 @@ fn list<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|t| t.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-fn write_graph(out: &mut String, graph: &OpGraph, indent: &str, names: bool) -> fmt::Result {
-    let ids = graph.nodes();
-    let number: BTreeMap<NodeId, usize> =
-        ids.iter().filter(|id| !matches!(graph.node(**id).op, Op::Input | Op::Weight(_))).enumerate().map(|(i, id)| (*id, i)).collect();
-    let inputs = list(graph.inputs().iter().map(|i| input(graph, *i)));
-    let outputs = list(graph.outputs().iter().map(|(n, o)| format!("{}: {} = {}", quoted(n), graph.ty(*o), reference(graph, &number, *o))));
-    let flags = format!("{}{}", if graph.needs_f32 { " needs-f32" } else { "" }, if graph.tf32 { " tf32" } else { "" });
-    writeln!(out, "model {}({inputs}) -> {outputs}{flags}", quoted(&graph.name))?;
-    for id in ids.iter().filter(|id| number.contains_key(id)) {
-        let node = graph.node(*id);
-        let args = list(graph.inputs_of(*id).iter().map(|o| reference(graph, &number, *o)));
-        write!(out, "{indent}  %{} = {}{}({args}) : {}", number[id], word(&node.op), attributes(&node.op), list(&node.outs))?;
-        if names {
+/// Where a line begins, the bodies around it, its node.
+type Start = (usize, Vec<BodyId>, Option<NodeId>);
+
+/// Prints any graph, also one that breaks the rules: what is not there is a `?`.
+#[derive(Default)]
+struct Printer {
+    out: String,
+    /// Put names of nodes behind the lines?
+    names: bool,
+    /// Where lines begin, if somebody wants to know.
+    starts: Option<Vec<Start>>,
+    /// The bodies around the line being written.
+    bodies: Vec<BodyId>,
+}
+
+impl Printer {
+    fn print(&mut self, graph: &OpGraph) -> String {
+        self.graph(graph, "", "").expect("writing to a string cannot fail");
+        std::mem::take(&mut self.out)
+    }
+
+    fn start(&mut self, node: Option<NodeId>) {
+        if let Some(starts) = &mut self.starts {
+            starts.push((self.out.len(), self.bodies.clone(), node));
+        }
+    }
+
+    /// A graph; `lead` stands before its head.
+    fn graph(&mut self, graph: &OpGraph, indent: &str, lead: &str) -> fmt::Result {
+        let ids = graph.nodes();
+        let number: BTreeMap<NodeId, usize> =
+            ids.iter().filter(|id| !matches!(graph.node(**id).op, Op::Input | Op::Weight(_))).enumerate().map(|(i, id)| (*id, i)).collect();
+        let inputs = list(graph.inputs().iter().map(|i| input(graph, *i)));
+        let outputs = list(graph.outputs().iter().map(|(n, o)| output(graph, &number, n, *o)));
+        let flags = format!("{}{}", if graph.needs_f32 { " needs-f32" } else { "" }, if graph.tf32 { " tf32" } else { "" });
+        self.start(None);
+        writeln!(self.out, "{lead}model {}({inputs}) -> {outputs}{flags}", quoted(&graph.name))?;
+        for id in ids.iter().filter(|id| number.contains_key(id)) {
+            self.start(Some(*id));
+            self.node(graph, *id, &number, indent)?;
+            self.bodies_of(*id, &graph.node(*id).op, indent)?;
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, graph: &OpGraph, id: NodeId, number: &BTreeMap<NodeId, usize>, indent: &str) -> fmt::Result {
+        let node = graph.node(id);
+        let args = list(graph.inputs_of(id).iter().map(|o| reference(graph, number, *o)));
+        let out = &mut self.out;
+        write!(out, "{indent}  %{} = {}{}({args}) : {}", number[&id], word(&node.op), attributes(&node.op), list(&node.outs))?;
+        if self.names {
             write!(out, "    # {}{}", node.name, if node.group.is_empty() { String::new() } else { format!(" [{}]", node.group) })?;
         }
         out.push('\n');
-        if let Op::ForChunks(chunks) = &node.op {
-            for (extent, body) in &chunks.bodies {
-                write!(out, "{indent}    {extent}: ")?;
-                write_graph(out, body, &format!("{indent}    "), names)?;
-            }
+        Ok(())
+    }
+
+    fn bodies_of(&mut self, node: NodeId, op: &Op, indent: &str) -> fmt::Result {
+        let indent = format!("{indent}    ");
+        for (index, (label, body)) in op.bodies().into_iter().enumerate() {
+            self.bodies.push(BodyId { node, index });
+            self.graph(body, &indent, &format!("{indent}{label}: "))?;
+            self.bodies.pop();
         }
-        if let Op::Foreign(foreign) = &node.op {
-            for body in &foreign.bodies {
-                write!(out, "{indent}    {} captures={}: ", quoted(&body.attribute), body.captures)?;
-                write_graph(out, &body.graph, &format!("{indent}    "), names)?;
+        Ok(())
+    }
+}
+
+impl Op {
+    /// The graphs inside of it and what the text writes before each.
+    pub(super) fn bodies(&self) -> Vec<(String, &OpGraph)> {
+        match self {
+            Self::ForChunks(chunks) => chunks.bodies.iter().map(|(extent, body)| (extent.to_string(), body)).collect(),
+            Self::Foreign(foreign) => {
+                foreign.bodies.iter().map(|b| (format!("{} captures={}", quoted(&b.attribute), b.captures), &b.graph)).collect()
             }
+            _ => Vec::new(),
         }
     }
-    Ok(())
 }
 
 fn input(graph: &OpGraph, id: NodeId) -> String {
-    let node = graph.node(id);
+    let Some(node) = graph.contains(id).then(|| graph.node(id)) else { return "?".into() };
     let default = graph.default_of(&node.name).map(|d| format!(" = {{{}}}", constant(d))).unwrap_or_default();
-    format!("{}: {}{default}", quoted(&node.name), node.outs[0])
+    format!("{}: {}{default}", quoted(&node.name), list(&node.outs))
+}
+
+fn output(graph: &OpGraph, number: &BTreeMap<NodeId, usize>, name: &str, outlet: Outlet) -> String {
+    if !graph.contains(outlet.node) {
+        return format!("{}: ?", quoted(name));
+    }
+    let ty = graph.node(outlet.node).outs.get(outlet.slot as usize).map_or_else(|| "?".into(), ToString::to_string);
+    format!("{}: {ty} = {}", quoted(name), reference(graph, number, outlet))
 }
 
 fn word(op: &Op) -> String {

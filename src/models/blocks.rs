@@ -76,7 +76,7 @@ pub(super) struct ResBlock {
     pub(super) blend: Blend,
 }
 
-/// Which half of a blend is weighed by sigmoid(factor); the other gets what is left to 1.
+/// Which half of a blend is weighed by sigmoid(factor); the other gets 1 minus that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Blend {
     /// The half over pixels: the denoiser.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::build;
-use crate::diag::{Diagnostic, Diagnostics, Result, Source};
+use crate::diag::{Diagnostic, Diagnostics, Result, SourceText};
 use crate::ir::pipeline::{self, resolve};
 use crate::ir::{OpGraph, Program, Signature};
 use crate::spec::{self, ModelDecl, Spec};
@@ -14,7 +14,7 @@ use crate::spec::{self, ModelDecl, Spec};
 ///
 /// # Errors
 /// Every mistake of the stage that fails: the text, the models, the names and types.
-pub fn load(source: &Arc<Source>, set: &[(String, String)]) -> std::result::Result<Program, Diagnostics> {
+pub fn load(source: &Arc<SourceText>, set: &[(String, String)]) -> std::result::Result<Program, Diagnostics> {
     let (spec, found) = spec::parse(source);
     let Some(spec) = spec else { return Err(found) };
     if !found.0.is_empty() {

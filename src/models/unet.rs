@@ -138,7 +138,7 @@ fn context_per_picture(b: &mut Builder, context: Outlet, video: &Video) -> Resul
     b.reshape("context_tokens", context, dims![video.pictures(), 1, size])
 }
 
-/// The walk down and up, with what it carries.
+/// The state of the walk down and up the U-net.
 struct Unet<'a> {
     b: &'a mut Builder,
     shape: &'a Shape,

@@ -19,7 +19,7 @@ pub enum Field {
 
 /// One element type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct ElementType {
     /// Number on the wire.
     pub number: i32,
     /// Name in the schema.
@@ -32,12 +32,12 @@ pub struct Row {
     pub entries: u64,
 }
 
-const fn row(number: i32, name: &'static str, bits: u64, field: Field) -> Row {
-    Row { number, name, bits, field, entries: 1 }
+const fn row(number: i32, name: &'static str, bits: u64, field: Field) -> ElementType {
+    ElementType { number, name, bits, field, entries: 1 }
 }
 
 /// Every type of the schema, by number.
-pub const DTYPES: [Row; 26] = [
+pub const DTYPES: [ElementType; 26] = [
     row(1, "FLOAT", 32, Field::Float),
     row(2, "UINT8", 8, Field::Int32),
     row(3, "INT8", 8, Field::Int32),
@@ -51,8 +51,8 @@ pub const DTYPES: [Row; 26] = [
     row(11, "DOUBLE", 64, Field::Double),
     row(12, "UINT32", 32, Field::Uint64),
     row(13, "UINT64", 64, Field::Uint64),
-    Row { number: 14, name: "COMPLEX64", bits: 64, field: Field::Float, entries: 2 },
-    Row { number: 15, name: "COMPLEX128", bits: 128, field: Field::Double, entries: 2 },
+    ElementType { number: 14, name: "COMPLEX64", bits: 64, field: Field::Float, entries: 2 },
+    ElementType { number: 15, name: "COMPLEX128", bits: 128, field: Field::Double, entries: 2 },
     row(16, "BFLOAT16", 16, Field::Int32),
     row(17, "FLOAT8E4M3FN", 8, Field::Int32),
     row(18, "FLOAT8E4M3FNUZ", 8, Field::Int32),
@@ -67,18 +67,18 @@ pub const DTYPES: [Row; 26] = [
 ];
 
 /// The row of a number.
-pub fn find(number: i32) -> Option<&'static Row> {
+pub fn find(number: i32) -> Option<&'static ElementType> {
     let at = usize::try_from(number).ok()?.checked_sub(1)?;
     DTYPES.get(at)
 }
 
-impl Row {
+impl ElementType {
     /// Bytes that `elements` take when raw: types below a byte are packed, the last byte is filled up.
     pub fn bytes(&self, elements: u64) -> Option<u64> {
         Some(elements.checked_mul(self.bits)?.div_ceil(8))
     }
 
-    /// Entries of [`Row::field`] that `elements` take; types below a byte are packed there too, a byte an entry.
+    /// Entries of [`ElementType::field`] that `elements` take; types below a byte are packed there too, a byte an entry.
     pub fn field_entries(&self, elements: u64) -> Option<u64> {
         if self.bits > 0 && self.bits < 8 { self.bytes(elements) } else { elements.checked_mul(self.entries) }
     }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::dtype::{self, Field, Row};
+use super::dtype::{self, ElementType, Field};
 use super::proto::{EXTERNAL, TensorProto};
 use crate::diag::{Diagnostic, Result};
 
@@ -10,7 +10,7 @@ use crate::diag::{Diagnostic, Result};
 ///
 /// # Errors
 /// `onnx/tensor-type`.
-pub fn dtype_of(tensor: &TensorProto) -> Result<&'static Row> {
+pub fn dtype_of(tensor: &TensorProto) -> Result<&'static ElementType> {
     dtype::find(tensor.data_type)
         .ok_or_else(|| wrong_type(tensor, &format!("has the type number {}, which ONNX does not define", tensor.data_type)).into())
 }
@@ -115,7 +115,7 @@ pub fn bytes(tensor: &TensorProto) -> Result<Cow<'_, [u8]>> {
     }))
 }
 
-fn low_bytes<const N: usize>(entries: impl Iterator<Item = [u8; N]>, row: &Row) -> Vec<u8> {
+fn low_bytes<const N: usize>(entries: impl Iterator<Item = [u8; N]>, row: &ElementType) -> Vec<u8> {
     let width = usize::try_from(row.bits.div_ceil(8)).unwrap_or(N).min(N);
     let mut out = Vec::new();
     for entry in entries {

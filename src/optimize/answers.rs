@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::import::onnx::Imported;
+use crate::import::onnx::ImportedModel;
 use crate::passes::manager::is_bound;
 use crate::passes::{Choices, Knob, PassRecord, Status, offered_knobs};
 
@@ -12,7 +12,7 @@ use crate::passes::{Choices, Knob, PassRecord, Status, offered_knobs};
 ///
 /// # Errors
 /// What a pass returns.
-pub fn knobs(model: &Imported, machine: &Machine) -> Result<Vec<Knob>> {
+pub fn knobs(model: &ImportedModel, machine: &Machine) -> Result<Vec<Knob>> {
     if is_bound(&model.graph) { offered_knobs(&model.graph, machine) } else { Ok(Vec::new()) }
 }
 
@@ -21,7 +21,7 @@ pub fn knobs(model: &Imported, machine: &Machine) -> Result<Vec<Knob>> {
 ///
 /// # Errors
 /// `tune/unknown-knob`, `tune/not-in-domain`, `tune/given-twice`; `tune/open-dims` if there are answers and sizes are open.
-pub fn answers(model: &Imported, path: &Path, machine: &Machine, given: &Choices) -> Result<Choices> {
+pub fn answers(model: &ImportedModel, path: &Path, machine: &Machine, given: &Choices) -> Result<Choices> {
     if given.0.is_empty() {
         return Ok(Choices::default());
     }
@@ -79,7 +79,7 @@ mod tests {
     use crate::onnx::build::{model, node, value_info};
     use crate::onnx::proto::GraphProto;
 
-    fn imported(dims: &[(&str, i64)]) -> Imported {
+    fn imported(dims: &[(&str, i64)]) -> ImportedModel {
         let float = |name: &str| value_info(name, 1, &["n".into(), 4.into()]);
         let graph = GraphProto {
             name: "main.graph".into(),

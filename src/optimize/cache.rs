@@ -10,7 +10,7 @@ use etcetera::BaseStrategy;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::site::{Budget, Site, Timing, measure_graphs, signature};
+use super::site::{Budget, TimedGraph, Timing, measure_graphs, signature};
 use crate::diag::{Diagnostic, Result};
 use crate::files;
 use crate::hwdb::detect::Host;
@@ -22,7 +22,7 @@ const VERSION: u32 = 1;
 /// Longer files were not written by vidc: this is a hundred thousand sites.
 const LARGEST: u64 = 64 << 20;
 
-/// A time with what it is of, for people.
+/// A measured time and the operators that were timed, in words for people.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Entry {
     /// The operators of the site.
@@ -93,7 +93,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`signature`].
-    pub fn key(&self, runtime: &Runtime, site: &Site<'_>) -> Result<String> {
+    pub fn key(&self, runtime: &Runtime, site: &TimedGraph<'_>) -> Result<String> {
         let options = serde_json::to_string(site.options)
             .map_err(|e| Diagnostic::new("internal/bug", format!("the options of a session cannot be written: {e}")))?;
         Ok(key(&["vidc site", &VERSION.to_string(), &signature(site.graph)?, runtime.build_info(), &self.machine, &options]))
@@ -124,7 +124,7 @@ impl Cache {
     ///
     /// # Errors
     /// Those of [`measure_graphs`].
-    pub fn timings(&mut self, runtime: &Runtime, sites: &[Site<'_>], budget: Budget) -> Result<Vec<Timing>> {
+    pub fn timings(&mut self, runtime: &Runtime, sites: &[TimedGraph<'_>], budget: Budget) -> Result<Vec<Timing>> {
         let keys = sites.iter().map(|s| self.key(runtime, s)).collect::<Result<Vec<_>>>()?;
         if let Some(known) = keys.iter().map(|k| self.get(k)).collect::<Option<Vec<_>>>() {
             return Ok(known);
@@ -157,7 +157,7 @@ impl Cache {
 }
 
 /// Operators in order with the type of the first output.
-fn words(site: &Site<'_>) -> String {
+fn words(site: &TimedGraph<'_>) -> String {
     use crate::ir::Op;
     let ops: Vec<&str> = site
         .graph

@@ -18,7 +18,7 @@ use crate::runtime::session::{Optimization, Runtime, Session, SessionOptions, We
 /// A model and the way it is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Model {
+pub enum ModelSource {
     /// ONNX Runtime reads the file, as any program lets it.
     File(PathBuf),
     /// vidc reads the file and maps its external weights, which are used where they lie.
@@ -32,7 +32,7 @@ pub enum Model {
     Memory(Vec<u8>),
 }
 
-impl Model {
+impl ModelSource {
     /// A file to be loaded with mapped weights.
     ///
     /// # Errors
@@ -80,21 +80,21 @@ pub struct Candidate {
     /// For people.
     pub name: String,
     /// The model.
-    pub model: Model,
+    pub model: ModelSource,
     /// How its session is made.
     pub options: SessionOptions,
 }
 
 impl Candidate {
     /// A candidate.
-    pub fn new(name: impl Into<String>, model: Model, options: SessionOptions) -> Self {
+    pub fn new(name: impl Into<String>, model: ModelSource, options: SessionOptions) -> Self {
         Self { name: name.into(), model, options }
     }
 
     /// Makes its session.
     ///
     /// # Errors
-    /// Those of [`Model::open`].
+    /// Those of [`ModelSource::open`].
     pub fn open(&self, runtime: &Runtime) -> Result<Session> {
         self.model.open(runtime, &self.options)
     }

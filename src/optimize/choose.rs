@@ -7,12 +7,12 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::candidate::{Candidate, Model, runtime_defaults};
+use super::candidate::{Candidate, ModelSource, runtime_defaults};
 use super::inputs::{Dims, input_specs, random_inputs};
 use super::model::Level;
 use super::paired::{Effort, Paired, Verdict, paired};
 use crate::diag::Result;
-use crate::hwdb::Kind;
+use crate::hwdb::DeviceKind;
 use crate::onnx;
 use crate::passes::manager::Debugging;
 use crate::runtime::session::{Optimization, Runtime, SessionOptions};
@@ -75,14 +75,14 @@ impl Form {
     }
 
     /// The form that was fastest in most of what was measured (`benches/optimize/README.md`), for who does not measure.
-    pub fn usual(kind: Kind) -> Self {
-        FORMS[usize::from(kind == Kind::Cpu)]
+    pub fn usual(kind: DeviceKind) -> Self {
+        FORMS[usize::from(kind == DeviceKind::Cpu)]
     }
 }
 
 /// What was measured and which form to keep.
 #[derive(Clone, Debug, Serialize)]
-pub struct Chosen {
+pub struct ChosenForm {
     /// Index into [`FORMS`].
     pub form: usize,
     /// The original first, then the forms.
@@ -93,15 +93,15 @@ pub struct Chosen {
 ///
 /// # Errors
 /// Those of making inputs, sessions and runs.
-pub fn choose(runtime: &Runtime, original: &Path, files: &[&Path], dims: &Dims, threads: usize, effort: Effort) -> Result<Chosen> {
+pub fn choose(runtime: &Runtime, original: &Path, files: &[&Path], dims: &Dims, threads: usize, effort: Effort) -> Result<ChosenForm> {
     let inputs = random_inputs(&input_specs(&onnx::read(original)?, dims)?, 1)?;
-    let mut candidates = vec![Candidate::new("original", Model::File(original.into()), runtime_defaults(threads))];
+    let mut candidates = vec![Candidate::new("original", ModelSource::File(original.into()), runtime_defaults(threads))];
     for (form, file) in FORMS.iter().zip(files) {
-        candidates.push(Candidate::new(form.name, Model::File((*file).into()), form.options(threads)));
+        candidates.push(Candidate::new(form.name, ModelSource::File((*file).into()), form.options(threads)));
     }
     let measured = paired(runtime, &candidates, &inputs, effort)?;
     let form = best(&measured);
-    Ok(Chosen { form, measured })
+    Ok(ChosenForm { form, measured })
 }
 
 /// The fastest form, unless it is slower than the original beyond noise.
@@ -114,13 +114,13 @@ fn best(measured: &Paired) -> usize {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
-    use super::super::paired::Row;
+    use super::super::paired::CandidateTimes;
     use super::super::statistics::Median;
     use super::*;
 
     /// Ratios to the original of the forms; the control stays within 2 %.
     fn check(ratios: [f64; 4], expect: usize) {
-        let row = |ratio: f64, control: bool| Row {
+        let row = |ratio: f64, control: bool| CandidateTimes {
             name: String::new(),
             control,
             times_s: vec![ratio],

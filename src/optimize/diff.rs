@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::inspect::{Figures, Operators, Value, figures, type_of};
+use super::inspect::{ModelFigures, Operators, Value, figures, type_of};
 use super::model::live;
 use crate::diag::Result;
 use crate::ir::{NodeId, Op, OpGraph, Outlet};
@@ -20,9 +20,9 @@ pub struct Difference {
     /// Operators whose number differs, the largest difference first.
     pub operators: Vec<Counts>,
     /// The first.
-    pub a: Figures,
+    pub a: ModelFigures,
     /// The second.
-    pub b: Figures,
+    pub b: ModelFigures,
     /// Where they part; none if every operator is the same one and reads the same.
     pub parting: Option<Parting>,
 }
@@ -57,14 +57,14 @@ pub struct Parting {
     /// Operators before.
     pub same: usize,
     /// What follows in the first.
-    pub a: Vec<Step>,
+    pub a: Vec<OperatorStep>,
     /// What follows in the second.
-    pub b: Vec<Step>,
+    pub b: Vec<OperatorStep>,
 }
 
 /// An operator and what it makes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Step {
+pub struct OperatorStep {
     /// Its type.
     pub operator: String,
     /// The types of its outputs.
@@ -76,7 +76,7 @@ pub struct Step {
 impl Difference {
     /// Is nothing different that is compared?
     pub fn is_empty(&self) -> bool {
-        let figures = |f: &Figures| (f.parameters, f.weight_bytes, f.flop, f.peak.as_ref().map(|p| p.live_bytes));
+        let figures = |f: &ModelFigures| (f.parameters, f.weight_bytes, f.flop, f.peak.as_ref().map(|p| p.live_bytes));
         self.interface.is_empty() && self.operators.is_empty() && self.parting.is_none() && figures(&self.a) == figures(&self.b)
     }
 }
@@ -144,9 +144,9 @@ fn sources(graph: &OpGraph, places: &HashMap<NodeId, usize>, id: NodeId) -> Vec<
     graph.inputs_of(id).into_iter().map(source).collect()
 }
 
-fn step(graph: &OpGraph, id: NodeId) -> Step {
+fn step(graph: &OpGraph, id: NodeId) -> OperatorStep {
     let node = graph.node(id);
-    Step { operator: type_of(&node.op), types: node.outs.iter().map(ToString::to_string).collect(), name: node.name.clone() }
+    OperatorStep { operator: type_of(&node.op), types: node.outs.iter().map(ToString::to_string).collect(), name: node.name.clone() }
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const RAISE: &str = "raise";
 
 /// A model in figures.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Figures {
+pub struct ModelFigures {
     /// Its name.
     pub name: String,
     /// Inputs in the order of declaration.
@@ -108,7 +108,7 @@ pub struct Peak {
 
 /// What a rule did at sites of a model, or why it did not.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Sites {
+pub struct RuleCount {
     /// The rule: a pattern of `raise`.
     pub rule: String,
     /// Was it applied?
@@ -125,13 +125,13 @@ pub struct Sites {
 ///
 /// # Errors
 /// `internal/bug` for an operator in the wrong place.
-pub fn figures(graph: &OpGraph) -> Result<Figures> {
+pub fn figures(graph: &OpGraph) -> Result<ModelFigures> {
     let part = live_part(graph);
     let ids = operators_of(&part);
     let loads: Vec<Load> = ids.iter().map(|id| load(&part, *id)).collect::<Result<_>>()?;
     let total = |of: fn(&Load) -> Option<u64>| loads.iter().try_fold(0u64, |sum, l| Some(sum.saturating_add(of(l)?)));
     let weights = weights(&part);
-    Ok(Figures {
+    Ok(ModelFigures {
         name: part.name.clone(),
         inputs: part.inputs().iter().map(|i| value(&part.node(*i).name, &part.node(*i).outs[0])).collect(),
         outputs: part.outputs().iter().map(|(name, o)| value(name, part.ty(*o))).collect(),
@@ -315,18 +315,18 @@ pub fn widest(graph: &OpGraph, most: usize) -> Vec<Made> {
 ///
 /// # Errors
 /// What a pass returns.
-pub fn sites(graph: &OpGraph, machine: &Machine) -> Result<Vec<Sites>> {
+pub fn sites(graph: &OpGraph, machine: &Machine) -> Result<Vec<RuleCount>> {
     let debugging = Debugging { stop_after: Some(RAISE.into()), ..Debugging::default() };
     let cx = PassCx { machine, choices: &Choices::default(), debugging: &debugging };
     let done = run_passes(&passes(Level::Full), graph, &cx, Checks::Traced)?;
     Ok(grouped(done.trace.records.iter().filter(|r| r.id == RAISE).flat_map(|r| &r.remarks)))
 }
 
-fn grouped<'a>(remarks: impl Iterator<Item = &'a Remark>) -> Vec<Sites> {
-    let mut out: BTreeMap<(bool, &str, Option<String>), Sites> = BTreeMap::new();
+fn grouped<'a>(remarks: impl Iterator<Item = &'a Remark>) -> Vec<RuleCount> {
+    let mut out: BTreeMap<(bool, &str, Option<String>), RuleCount> = BTreeMap::new();
     for m in remarks {
         let failed = m.why.facts.get("failed").filter(|_| !m.applied).map(ToString::to_string);
-        let first = || Sites { rule: m.why.rule.into(), applied: m.applied, failed: failed.clone(), count: 0, first: m.site.clone() };
+        let first = || RuleCount { rule: m.why.rule.into(), applied: m.applied, failed: failed.clone(), count: 0, first: m.site.clone() };
         out.entry((!m.applied, m.why.rule, failed.clone())).or_insert_with(first).count += 1;
     }
     out.into_values().collect()

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::{Candidate, Model};
+use super::candidate::{Candidate, ModelSource};
 use crate::diag::{Diagnostic, Result};
 use crate::onnx;
 use crate::onnx::proto::{GraphProto, ModelProto};
@@ -63,7 +63,7 @@ pub fn executed(runtime: &Runtime, candidate: &Candidate, inputs: &[(String, Ten
     run(&mut session, inputs)?;
     run(&mut session, inputs)?;
     let mut nodes = profile_nodes(&session.end_profile()?)?;
-    // Equal inputs run equal nodes, so the second run is the second half.
+    // Both runs have the same inputs and so the same nodes: the second half of the events is the second run.
     let second = nodes.split_off(nodes.len() / 2);
     Ok(Executed { nodes: second })
 }
@@ -169,8 +169,8 @@ pub fn optimized(runtime: &Runtime, candidate: &Candidate) -> Result<ModelStatis
     let path = folder.path().join("optimized.onnx");
     let mut saving = candidate.with(|o| o.optimized_model = Some(path.clone()));
     // ONNX Runtime cannot save weights that it was given from outside; the graph is the same.
-    if let Model::Mapped { path, .. } = saving.model {
-        saving.model = Model::File(path);
+    if let ModelSource::Mapped { path, .. } = saving.model {
+        saving.model = ModelSource::File(path);
     }
     drop(saving.open(runtime)?);
     Ok(ModelStatistics::of(&onnx::read(&path)?))

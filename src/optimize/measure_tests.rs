@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::onnx::build::{self, Extent};
-use crate::optimize::candidate::Model;
+use crate::optimize::candidate::ModelSource;
 use crate::optimize::inputs::{Dims, TensorSpec, input_specs, random_inputs};
 use crate::optimize::paired::{Effort, paired};
 use crate::runtime::session::tests::test_runtime;
@@ -28,7 +28,7 @@ fn model() -> ModelProto {
 
 fn candidate(level: Optimization) -> Candidate {
     let options = SessionOptions { optimization: level, threads: 1, ..SessionOptions::default() };
-    Candidate::new("g", Model::Memory(onnx::encode(&model()).unwrap()), options)
+    Candidate::new("g", ModelSource::Memory(onnx::encode(&model()).unwrap()), options)
 }
 
 fn inputs(n: u64) -> Vec<(String, Tensor)> {
@@ -97,13 +97,13 @@ fn files_are_loaded_both_ways() {
     std::fs::write(&path, onnx::encode(&proto).unwrap()).unwrap();
     // Every rewrite: ONNX Runtime reads weights while it folds constants, wherever they are.
     let options = SessionOptions { threads: 1, optimization: Optimization::All, ..SessionOptions::default() };
-    let file = Candidate::new("file", Model::File(path.clone()), options.clone());
-    let mapped = Candidate::new("mapped", Model::mapped(&path).unwrap(), options);
+    let file = Candidate::new("file", ModelSource::File(path.clone()), options.clone());
+    let mapped = Candidate::new("mapped", ModelSource::mapped(&path).unwrap(), options);
     let result = paired(&runtime, &[file, mapped], &inputs(2), Effort { rounds: 1, warmup: 0 }).unwrap();
     assert!(result.rows[1].rel_l2.abs() < 1e-12);
     let mapped = Candidate::new(
         "mapped",
-        Model::mapped(&path).unwrap(),
+        ModelSource::mapped(&path).unwrap(),
         SessionOptions { optimization: Optimization::All, ..SessionOptions::default() },
     );
     assert!(!optimized(&runtime, &mapped).unwrap().operators.contains_key("Neg"));

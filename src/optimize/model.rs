@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::diag::Result;
 use crate::hwdb::Machine;
-use crate::import::onnx::Imported;
+use crate::import::onnx::ImportedModel;
 use crate::ir::{NodeId, Op, OpGraph};
 use crate::passes::manager::{Debugging, run_passes};
 use crate::passes::{Checks, Choices, Compiled, Pass, PassCx, operators};
@@ -41,7 +41,7 @@ pub fn passes(level: Level) -> Vec<Box<dyn Pass>> {
 ///
 /// # Errors
 /// What a pass returns.
-pub fn optimize(model: &Imported, machine: &Machine, choices: &Choices, level: Level, debugging: &Debugging) -> Result<Compiled> {
+pub fn optimize(model: &ImportedModel, machine: &Machine, choices: &Choices, level: Level, debugging: &Debugging) -> Result<Compiled> {
     run_passes(&passes(level), &model.graph, &PassCx { machine, choices, debugging }, Checks::Traced)
 }
 

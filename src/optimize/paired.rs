@@ -29,7 +29,7 @@ pub struct Effort {
 
 /// What was measured of one candidate.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
+pub struct CandidateTimes {
     /// The candidate's name.
     pub name: String,
     /// Is it the second session of the first candidate?
@@ -62,7 +62,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Paired {
     /// The candidates in the order that they were given; the control is last.
-    pub rows: Vec<Row>,
+    pub rows: Vec<CandidateTimes>,
     /// The outputs of the first candidate, for sessions that are to write to memory of the caller.
     pub outputs: Vec<TensorSpec>,
 }
@@ -135,7 +135,7 @@ pub fn paired(runtime: &Runtime, candidates: &[Candidate], inputs: &[(String, Te
         }
     }
     let outputs = running[0].outputs.iter().map(|(name, t)| spec(name, t)).collect();
-    let rows = all.iter().zip(&running).zip(errors).enumerate().map(|(i, ((candidate, run), rel_l2))| Row {
+    let rows = all.iter().zip(&running).zip(errors).enumerate().map(|(i, ((candidate, run), rel_l2))| CandidateTimes {
         name: candidate.name.clone(),
         control: i == candidates.len(),
         ..row(&run.times, &running[0].times, rel_l2)
@@ -143,9 +143,9 @@ pub fn paired(runtime: &Runtime, candidates: &[Candidate], inputs: &[(String, Te
     Ok(Paired { rows: rows.collect(), outputs })
 }
 
-fn row(times: &[f64], first: &[f64], rel_l2: f64) -> Row {
+fn row(times: &[f64], first: &[f64], rel_l2: f64) -> CandidateTimes {
     let ratios: Vec<f64> = times.iter().zip(first).map(|(t, f)| t / f.max(f64::MIN_POSITIVE)).collect();
-    Row {
+    CandidateTimes {
         name: String::new(),
         control: false,
         times_s: times.to_vec(),
@@ -262,7 +262,7 @@ mod tests {
     fn a_difference_must_leave_the_band_of_the_control() {
         let ratio = |low: f64, high: f64| Median { median: f64::midpoint(low, high), low, high };
         let made = |control: Median, other: Median| {
-            let with = |ratio, control| Row { control, ratio, ..row(&[1.0], &[1.0], 0.0) };
+            let with = |ratio, control| CandidateTimes { control, ratio, ..row(&[1.0], &[1.0], 0.0) };
             Paired { rows: vec![with(ratio(1.0, 1.0), false), with(other, false), with(control, true)], outputs: vec![] }.verdict(1)
         };
         assert_eq!(made(ratio(0.98, 1.02), ratio(0.90, 0.95)), Verdict::Faster);

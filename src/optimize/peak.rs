@@ -1,7 +1,7 @@
 //! The most memory that a process of its own needs for a model: a fresh process of the same program makes the session, runs it three
 //! times and says what the system counted (`VmHWM`, the high-water mark of its resident memory, of Linux).
 //!
-//! The parent writes a [`Request`] to the child's standard input, the child answers with a [`Report`] on its standard output: [`serve`].
+//! The parent writes a [`PeakRequest`] to the child's standard input, the child answers with a [`Report`] on its standard output: [`serve`].
 //! What a session of nothing needs (the program, the library) is measured the same way, see [`empty`].
 
 use std::io::{Read, Write};
@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::{Candidate, Model};
+use super::candidate::{Candidate, ModelSource};
 use super::inputs::{TensorSpec, random_inputs};
 use super::paired::output_memory;
 use crate::diag::{Diagnostic, Result};
@@ -23,7 +23,7 @@ use crate::weights::DType;
 
 /// How the child is started: a program and the arguments that make it call [`serve`].
 #[derive(Clone, Debug)]
-pub struct Host {
+pub struct ChildCommand {
     /// The program.
     pub program: PathBuf,
     /// Its arguments.
@@ -32,7 +32,7 @@ pub struct Host {
 
 /// What the child is to do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Request {
+pub struct PeakRequest {
     /// The library.
     pub library: PathBuf,
     /// What to run.
@@ -63,7 +63,7 @@ pub const RUNS: usize = 3;
 ///
 /// # Errors
 /// `measure/child`.
-pub fn peak(host: &Host, request: &Request) -> Result<Report> {
+pub fn peak(host: &ChildCommand, request: &PeakRequest) -> Result<Report> {
     let failed = |why: String| Diagnostic::new("measure/child", format!("`{}` could not be measured", request.candidate.name)).note(why);
     let text = serde_json::to_vec(request).map_err(|e| failed(e.to_string()))?;
     let mut child = Command::new(&host.program)
@@ -89,7 +89,7 @@ pub fn peak(host: &Host, request: &Request) -> Result<Report> {
 }
 
 /// The request that measures the program and the library alone: a session that hands one number through.
-pub fn empty(library: &Path, options: &SessionOptions) -> Result<Request> {
+pub fn empty(library: &Path, options: &SessionOptions) -> Result<PeakRequest> {
     let spec = |name: &str| TensorSpec { name: name.into(), dtype: DType::F32, shape: vec![1], range: (0.0, 1.0) };
     let value = |name: &str| build::value_info(name, DType::F32.onnx(), &[1.into()]);
     let graph = GraphProto {
@@ -99,13 +99,13 @@ pub fn empty(library: &Path, options: &SessionOptions) -> Result<Request> {
         output: vec![value("y")],
         ..GraphProto::default()
     };
-    let model = Model::Memory(crate::onnx::encode(&build::model(graph, 21))?);
+    let model = ModelSource::Memory(crate::onnx::encode(&build::model(graph, 21))?);
     let options = SessionOptions { dims: vec![], ..options.clone() };
     let candidate = Candidate::new("an empty session", model, options);
-    Ok(Request { library: library.into(), candidate, inputs: vec![spec("x")], outputs: vec![spec("y")], seed: 0, runs: RUNS })
+    Ok(PeakRequest { library: library.into(), candidate, inputs: vec![spec("x")], outputs: vec![spec("y")], seed: 0, runs: RUNS })
 }
 
-/// The child's side: reads a [`Request`], runs it, writes the [`Report`].
+/// The child's side: reads a [`PeakRequest`], runs it, writes the [`Report`].
 ///
 /// # Errors
 /// `measure/child` if it cannot read or write; those of making and running a session.
@@ -113,13 +113,13 @@ pub fn serve(from: &mut dyn Read, to: &mut dyn Write) -> Result<()> {
     let failed = |why: String| Diagnostic::new("measure/child", "the process that measures memory was not told what to do").note(why);
     let mut text = Vec::new();
     from.read_to_end(&mut text).map_err(|e| failed(e.to_string()))?;
-    let request: Request = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
+    let request: PeakRequest = serde_json::from_slice(&text).map_err(|e| failed(e.to_string()))?;
     drop(text);
     let report = measure(&request)?;
     serde_json::to_writer(to, &report).map_err(|e| failed(e.to_string()).into())
 }
 
-fn measure(request: &Request) -> Result<Report> {
+fn measure(request: &PeakRequest) -> Result<Report> {
     let runtime = Runtime::load(&request.library)?;
     let mut session = request.candidate.open(&runtime)?;
     let loaded = high_water_mark()?;
@@ -162,19 +162,20 @@ mod tests {
 
     #[test]
     fn a_child_that_fails_is_told_with_its_words() {
-        let host = Host { program: "/bin/sh".into(), args: vec!["-c".into(), "cat > /dev/null; echo no memory >&2; exit 9".into()] };
+        let host =
+            ChildCommand { program: "/bin/sh".into(), args: vec!["-c".into(), "cat > /dev/null; echo no memory >&2; exit 9".into()] };
         let request = empty(Path::new("nowhere"), &SessionOptions::default()).unwrap();
         let d = peak(&host, &request).unwrap_err();
         assert_eq!(d.code, "measure/child");
         assert!(d.notes.iter().any(|n| n.contains("no memory")), "{:?}", d.notes);
-        assert_eq!(peak(&Host { program: "/no/such/program".into(), args: vec![] }, &request).unwrap_err().code, "measure/child");
+        assert_eq!(peak(&ChildCommand { program: "/no/such/program".into(), args: vec![] }, &request).unwrap_err().code, "measure/child");
     }
 
     #[test]
     fn a_request_goes_through_json_unchanged() {
         let request = empty(Path::new("lib"), &SessionOptions { dims: vec![("n".into(), 1)], ..SessionOptions::default() }).unwrap();
         assert!(request.candidate.options.dims.is_empty());
-        assert_eq!(serde_json::from_slice::<Request>(&serde_json::to_vec(&request).unwrap()).unwrap(), request);
+        assert_eq!(serde_json::from_slice::<PeakRequest>(&serde_json::to_vec(&request).unwrap()).unwrap(), request);
         let bad = serve(&mut &b"{"[..], &mut Vec::new()).unwrap_err();
         assert_eq!(bad.code, "measure/child");
     }

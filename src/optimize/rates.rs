@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::{Candidate, Model};
+use super::candidate::{Candidate, ModelSource};
 use super::inputs::{Dims, input_specs, random_inputs};
 use super::measure::Executed;
 use super::site::{Budget, Timing, time_models};
@@ -160,7 +160,7 @@ pub fn rates(runtime: &Runtime, probes: &[Probe], options: &SessionOptions, budg
     for probe in probes {
         let model = probe.model();
         let inputs = random_inputs(&input_specs(&model, &Dims::new())?, 1)?;
-        let candidate = Candidate::new("probe", Model::Memory(crate::onnx::encode(&model)?), options.clone());
+        let candidate = Candidate::new("probe", ModelSource::Memory(crate::onnx::encode(&model)?), options.clone());
         let timing = time_models(runtime, &[(candidate, inputs)], budget)?[0];
         out.push(Rate { probe: *probe, timing, gflops: probe.flop() as f64 / timing.seconds / 1e9 });
     }

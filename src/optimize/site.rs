@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::candidate::{Candidate, Model};
+use super::candidate::{Candidate, ModelSource};
 use super::inputs::{Dims, input_specs, random_inputs};
 use super::paired::rotated;
 use super::statistics::{median, spread};
@@ -17,7 +17,7 @@ use crate::passes::manager::is_bound;
 use crate::plan::{Placed, emit};
 use crate::runtime::session::{Runtime, Session, SessionOptions};
 use crate::runtime::tensor::{Tensor, TensorView, TensorViewMut};
-use crate::weights::{Source, WeightExpr, WeightOp, evaluate};
+use crate::weights::{ParamSource, WeightExpr, WeightOp, evaluate};
 
 /// How long something took.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -54,7 +54,7 @@ impl Default for Budget {
 
 /// A graph and the options of its session.
 #[derive(Clone, Copy, Debug)]
-pub struct Site<'a> {
+pub struct TimedGraph<'a> {
     /// A graph whose extents are all known, scheduled and of operators that have an ONNX form.
     pub graph: &'a OpGraph,
     /// How it is run.
@@ -109,20 +109,20 @@ pub fn signature(graph: &OpGraph) -> Result<String> {
 /// # Errors
 /// `model/unbound` if an extent is open, `pass/not-lowered` if an operator has no ONNX form; those of making and running a session.
 pub fn measure_graph(runtime: &Runtime, graph: &OpGraph, options: &SessionOptions, budget: Budget) -> Result<Timing> {
-    Ok(measure_graphs(runtime, &[Site { graph, options }], budget)?[0])
+    Ok(measure_graphs(runtime, &[TimedGraph { graph, options }], budget)?[0])
 }
 
 /// Times graphs that take turns; the timings are in their order.
 ///
 /// # Errors
 /// As [`measure_graph`].
-pub fn measure_graphs(runtime: &Runtime, sites: &[Site<'_>], budget: Budget) -> Result<Vec<Timing>> {
+pub fn measure_graphs(runtime: &Runtime, sites: &[TimedGraph<'_>], budget: Budget) -> Result<Vec<Timing>> {
     let models = sites.iter().map(|s| made_up(s)).collect::<Result<Vec<_>>>()?;
     time_models(runtime, &models, budget)
 }
 
 /// The graph as a model that holds seeded weights, and its inputs.
-fn made_up(site: &Site<'_>) -> Result<(Candidate, Vec<(String, Tensor)>)> {
+fn made_up(site: &TimedGraph<'_>) -> Result<(Candidate, Vec<(String, Tensor)>)> {
     if !is_bound(site.graph) {
         let d = Diagnostic::new("model/unbound", format!("`{}` has symbolic dims, so it cannot be timed", site.graph.name));
         return Err(d.help("bind them with --dim NAME=N").into());
@@ -130,7 +130,7 @@ fn made_up(site: &Site<'_>) -> Result<(Candidate, Vec<(String, Tensor)>)> {
     let graph = normalised(site.graph)?;
     let proto = emit(verify(&graph)?, &crate::onnx::Style::default(), &mut |expr| Ok(Placed::Embedded(values(expr)?)))?;
     let inputs = random_inputs(&input_specs(&proto, &Dims::new())?, SEED)?;
-    Ok((Candidate::new("site", Model::Memory(onnx::encode(&proto)?), site.options.clone()), inputs))
+    Ok((Candidate::new("site", ModelSource::Memory(onnx::encode(&proto)?), site.options.clone()), inputs))
 }
 
 const SEED: u64 = 1;
@@ -140,7 +140,7 @@ fn values(expr: &WeightExpr) -> Result<Vec<u8>> {
     if !is_exact(expr) && !expr.dtype().is_float() {
         return Ok(vec![0; expr.byte_len() as usize]);
     }
-    Ok(evaluate(&expr.bind(&Source::Random { seed: SEED })?)?.bytes)
+    Ok(evaluate(&expr.bind(&ParamSource::Random { seed: SEED })?)?.bytes)
 }
 
 struct Running<'a> {

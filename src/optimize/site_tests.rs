@@ -27,7 +27,7 @@ fn a_larger_product_takes_longer() {
     let (small, large) = (product(["a", "x", "w"], [8, 32, 32]), product(["a", "x", "w"], [256, 512, 512]));
     let options = SessionOptions { threads: 1, ..SessionOptions::default() };
     let budget = Budget { seconds: 0.05, rounds: 5, sample: 1e-3 };
-    let sites = [&small, &large].map(|graph| Site { graph, options: &options });
+    let sites = [&small, &large].map(|graph| TimedGraph { graph, options: &options });
     let times = measure_graphs(&runtime, &sites, budget).unwrap();
     assert!(times[1].seconds > times[0].seconds, "{times:?}");
     assert_eq!(times[0].runs, 5);

@@ -19,7 +19,7 @@ use crate::ir::{OpGraph, verify};
 use crate::onnx::proto::StringStringEntryProto;
 use crate::onnx::{self, Style, owner};
 use crate::plan::{Placed, Store, emit};
-use crate::weights::{Source, WeightExpr, WeightOp};
+use crate::weights::{ParamSource, WeightExpr, WeightOp};
 
 /// Behind the name of the model.
 const DATA: &str = ".data";
@@ -70,7 +70,7 @@ pub fn write(graph: &OpGraph, style: &Style, metadata: Vec<StringStringEntryProt
     let folder = folder_of(path);
     let own = format!("{name}{DATA}");
     let weights = files::temporary(folder, DATA).map_err(|e| unwritable(&e))?;
-    let source = Source::Files(BTreeMap::new());
+    let source = ParamSource::Files(BTreeMap::new());
     let mut store = Store::create(weights.path().into(), &own, &source, true)?;
     let home = std::fs::canonicalize(folder).map_err(|e| unwritable(&e))?;
     let graph = live_part(graph);

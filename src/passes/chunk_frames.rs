@@ -131,7 +131,7 @@ fn separable(graph: &OpGraph, id: NodeId) -> Option<i64> {
     let [n, _, _, _] = &node.outs[0].shape[..] else { return None };
     let images = n.as_const()?;
     let cut = |o: &Outlet| graph.ty(*o).rank() == 4 && graph.ty(*o).shape[0] == Dim::Const(images) && graph.as_weight(*o).is_none();
-    // Every piece sees a constant whole: it may not have an extent of its own there.
+    // Every piece reads the whole constant, so the constant may not have more than one element along the axis that is cut.
     let whole = |o: &Outlet| graph.as_weight(*o).is_some() && (graph.ty(*o).rank() < 4 || graph.ty(*o).shape[0] == Dim::Const(1));
     let inputs = graph.inputs_of(id);
     let pieces = match node.op {

@@ -105,7 +105,7 @@ fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
         let Some(name) = mergeable(&node.op) else { continue };
         let key = (name, crate::ir::text::attributes(&node.op), inputs);
         match seen.get(&key) {
-            // A recomputation on purpose stands under a knob; it must survive.
+            // A node that a knob decided may repeat another on purpose, to save memory; it stays.
             Some(first) if graph.node(*first).knob == node.knob => {
                 let first = Outlet { node: *first, slot: 0 };
                 if graph.is_output(first) && graph.is_output(out) {

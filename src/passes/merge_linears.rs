@@ -53,7 +53,7 @@ impl Pass for MergeLinears {
         if cx.machine.engine != Engine::OnnxRuntimeCpu {
             return Ok(());
         }
-        // Layers that became one may stand alone behind another layer, and what that makes may read what others read: until nothing is left.
+        // A merge can make another one possible (the merged layer may follow a layer directly, or share its input with others), so until nothing changes.
         // Each round leaves fewer layers.
         while round(rw)? {}
         Ok(())
@@ -154,7 +154,7 @@ fn move_bias(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
         Some(Some(own)) if own.shape() == bias.shape() => own.add(&bias)?,
         Some(_) => return Ok(()),
     };
-    // Each of the two in its own place: a layer may not run before what it reads.
+    // Both new layers keep the place of the one that they replace: neither runs before its inputs.
     rw.apply(light, None, Why::new("takes-a-bias"), |e| {
         let both = e.weight(both);
         let y = e.add(Op::Linear, &[to[0], to[1], both], "")?;
@@ -168,7 +168,8 @@ fn move_bias(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
     })
 }
 
-/// `Add(Add(heavy, r), v)`, whatever the order: the layer with a bias over many rows, and the one over few behind `v`.
+/// Finds `Add(Add(heavy, r), v)`, operands in any order, and gives two linear layers: the one with a bias over many rows
+/// (`heavy`), and the one over few rows that makes `v`.
 fn bias_site(graph: &OpGraph, id: NodeId) -> Option<(NodeId, NodeId)> {
     let sum = |o: Outlet| matches!(graph.node(o.node).op, Op::Binary(Binary::Add));
     let [a, b] = graph.inputs_of(id)[..] else { return None };

@@ -85,7 +85,7 @@ fn behind(graph: &OpGraph, mut o: Outlet) -> Outlet {
     o
 }
 
-/// Views of views show the first tensor; a view in the shape of what it shows, or equal to an earlier one, goes.
+/// Makes a view of a view read the first tensor directly, and removes views that keep the shape of that tensor or repeat an earlier view.
 fn join(rw: &mut Rewriter<'_>) -> Result<()> {
     let mut seen: BTreeMap<(Outlet, Shape), Outlet> = BTreeMap::new();
     for id in rw.graph().nodes() {
@@ -485,7 +485,7 @@ fn improve_all(rw: &mut Rewriter<'_>) -> Result<bool> {
 
 fn redivide(e: &mut Edit<'_>, cluster: &Cluster, division: &Division, border: &Border) -> Result<()> {
     let mut views: BTreeMap<(Outlet, Shape), Outlet> = BTreeMap::new();
-    // First what leaves: these readers keep the shape they know.
+    // First the tensors that leave the cluster: their readers outside get a view in the old shape.
     for tensor in &border.shown {
         let shape = e.graph().ty(*tensor).shape.clone();
         let readers: Vec<NodeId> = e.graph().users(*tensor).into_iter().map(|(n, _)| n).collect();

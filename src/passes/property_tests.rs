@@ -11,7 +11,7 @@ use crate::hwdb;
 use crate::interp::arb::{arb_graph, inputs, relative_l2};
 use crate::interp::{self, Float, Rounding};
 use crate::ir::{DType, Op, Outlet, text, verify};
-use crate::weights::{Source, WeightExpr, evaluate, evaluate_unrounded};
+use crate::weights::{ParamSource, WeightExpr, evaluate, evaluate_unrounded};
 
 /// How far the f64 output may move under an exact pass.
 pub(super) const EXACT: f64 = 1e-10;
@@ -25,7 +25,7 @@ const MACHINES: [&str; 2] = ["x86-cpu-2core", "rtx3090"];
 /// What a graph computes from fixed inputs with seeded parameters.
 pub(super) fn outputs<T: Float>(graph: &OpGraph) -> Vec<(String, ArrayD<f64>)> {
     let mut weights = |expr: &WeightExpr| {
-        let bound = expr.bind(&Source::Random { seed: 7 })?;
+        let bound = expr.bind(&ParamSource::Random { seed: 7 })?;
         let shape: Vec<usize> = bound.shape().iter().map(|d| *d as usize).collect();
         // In f64 nothing is rounded, so that what a pass folds into a constant shows what it does and not what storing it does.
         let values: Vec<T> = match T::ROUNDING {
@@ -155,7 +155,7 @@ proptest! {
     }
 }
 
-/// Always the same cases, whatever `PROPTEST_RNG_SEED` says (the macro would obey it): the bound is a figure of these and no law. Random graphs norm
+/// Always the same cases, whatever `PROPTEST_RNG_SEED` says (the macro would obey it): the bound holds for these cases and is no law. Random graphs normalise
 /// over a few elements and divide by small numbers, so that single roundings grow (3e-2 was seen, 1e-1 to 2e-1 in about one graph of a hundred
 /// others); a wrong cast or a missing island is an error of order one.
 #[test]

@@ -66,7 +66,7 @@ model m(x: f32[2, 3, 8]) -> y: f32[2, 3, 5] = %1
 type Condition = (&'static str, fn(&Site<'_>) -> bool);
 
 /// One pattern.
-pub(super) struct Row {
+pub(super) struct Pattern {
     /// Its name, and that of the rule in remarks.
     name: &'static str,
     /// Operators that hint at it.
@@ -78,10 +78,10 @@ pub(super) struct Row {
     /// The tensor that is replaced.
     replaced: fn(&Site<'_>) -> Outlet,
     /// What replaces it.
-    build: fn(&Place<'_>, &mut Edit<'_>) -> Result<Outlet>,
+    build: fn(&SiteInEdit<'_>, &mut Edit<'_>) -> Result<Outlet>,
 }
 
-impl Row {
+impl Pattern {
     fn root(site: &Site<'_>) -> Outlet {
         site.found.root
     }
@@ -96,12 +96,12 @@ struct Site<'a> {
 }
 
 /// A pattern found in the graph that an edit is changing.
-struct Place<'a> {
+struct SiteInEdit<'a> {
     dead: &'a HashSet<NodeId>,
     found: &'a Found,
 }
 
-impl Place<'_> {
+impl SiteInEdit<'_> {
     /// The site as the edit sees it.
     fn site<'b>(&'b self, e: &'b Edit<'_>) -> Site<'b> {
         Site { graph: e.graph(), dead: self.dead, found: self.found }
@@ -114,7 +114,7 @@ impl Pass for Raise {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, _: &PassCx<'_>) -> Result<()> {
-        let rows: Vec<(Row, Vec<Pat>)> = table::rows().into_iter().map(read).collect();
+        let rows: Vec<(Pattern, Vec<Pat>)> = table::rows().into_iter().map(read).collect();
         let mut gone = dead(rw.graph());
         for _ in 0..MOST_ROUNDS {
             if !round(rw, &rows, &mut gone)? {
@@ -126,7 +126,7 @@ impl Pass for Raise {
     }
 }
 
-fn read(row: Row) -> (Row, Vec<Pat>) {
+fn read(row: Pattern) -> (Pattern, Vec<Pat>) {
     let spellings = row.spellings.iter().map(|text| Pat::parse(text).expect("a test reads every row")).collect();
     (row, spellings)
 }
@@ -144,7 +144,7 @@ fn dead(graph: &OpGraph) -> HashSet<NodeId> {
 }
 
 /// Raises what patterns find among the operators that are there now; was there something?
-fn round(rw: &mut Rewriter<'_>, rows: &[(Row, Vec<Pat>)], gone: &mut HashSet<NodeId>) -> Result<bool> {
+fn round(rw: &mut Rewriter<'_>, rows: &[(Pattern, Vec<Pat>)], gone: &mut HashSet<NodeId>) -> Result<bool> {
     let mut ends: HashMap<&'static str, Vec<NodeId>> = HashMap::new();
     for id in rw.graph().nodes() {
         ends.entry(word(&rw.graph().node(id).op)).or_default().push(id);
@@ -162,7 +162,7 @@ fn round(rw: &mut Rewriter<'_>, rows: &[(Row, Vec<Pat>)], gone: &mut HashSet<Nod
 }
 
 /// Raises what ends at an operator, if the pattern does.
-fn visit(rw: &mut Rewriter<'_>, row: &Row, spelling: &Pat, end: NodeId, gone: &mut HashSet<NodeId>) -> Result<bool> {
+fn visit(rw: &mut Rewriter<'_>, row: &Pattern, spelling: &Pat, end: NodeId, gone: &mut HashSet<NodeId>) -> Result<bool> {
     if gone.contains(&end) || !rw.graph().contains(end) {
         return Ok(false);
     }
@@ -171,7 +171,7 @@ fn visit(rw: &mut Rewriter<'_>, row: &Row, spelling: &Pat, end: NodeId, gone: &m
     let old = (row.replaced)(&Site { graph: rw.graph(), dead: gone, found: &found });
     let why = Why::new(row.name).with("operators", found.nodes.len() as i64);
     rw.apply(old.node, None, why, |e| {
-        let new = (row.build)(&Place { dead: gone, found: &found }, e)?;
+        let new = (row.build)(&SiteInEdit { dead: gone, found: &found }, e)?;
         e.replace(old, new)?;
         remove_unread(e, old.node, gone)
     })?;
@@ -179,7 +179,14 @@ fn visit(rw: &mut Rewriter<'_>, row: &Row, spelling: &Pat, end: NodeId, gone: &m
 }
 
 /// The first way in which a spelling ends at an operator and its conditions hold.
-fn first_fitting(graph: &OpGraph, dead: &HashSet<NodeId>, matcher: &Matcher<'_>, row: &Row, spelling: &Pat, end: NodeId) -> Option<Found> {
+fn first_fitting(
+    graph: &OpGraph,
+    dead: &HashSet<NodeId>,
+    matcher: &Matcher<'_>,
+    row: &Pattern,
+    spelling: &Pat,
+    end: NodeId,
+) -> Option<Found> {
     let ways = matcher.all(spelling, Outlet { node: end, slot: 0 });
     ways.into_iter().find(|found| match failed(graph, dead, matcher, row, found) {
         Some(condition) => {
@@ -191,7 +198,7 @@ fn first_fitting(graph: &OpGraph, dead: &HashSet<NodeId>, matcher: &Matcher<'_>,
 }
 
 /// The condition that does not hold.
-fn failed(graph: &OpGraph, dead: &HashSet<NodeId>, matcher: &Matcher<'_>, row: &Row, found: &Found) -> Option<String> {
+fn failed(graph: &OpGraph, dead: &HashSet<NodeId>, matcher: &Matcher<'_>, row: &Pattern, found: &Found) -> Option<String> {
     let site = Site { graph, dead, found };
     if let Some((name, _)) = row.conditions.iter().find(|(_, holds)| !holds(&site)) {
         return Some((*name).into());
@@ -222,12 +229,13 @@ fn remove_unread(e: &mut Edit<'_>, first: NodeId, gone: &mut HashSet<NodeId>) ->
     Ok(())
 }
 
-/// Says of each anchor that is left which pattern came furthest, and what it lacked.
-fn explain(rw: &mut Rewriter<'_>, rows: &[(Row, Vec<Pat>)], gone: &HashSet<NodeId>) {
+/// For each operator that hints at a pattern and became part of none: declines with the pattern of which most
+/// matched, and the first thing that did not match.
+fn explain(rw: &mut Rewriter<'_>, rows: &[(Pattern, Vec<Pat>)], gone: &HashSet<NodeId>) {
     for id in rw.graph().nodes() {
         let Some(anchor) = anchor(rw.graph(), id).filter(|_| !gone.contains(&id)) else { continue };
         let graph = rw.graph();
-        let hinted: Vec<&(Row, Vec<Pat>)> = rows.iter().filter(|(row, _)| row.anchors.contains(&anchor)).collect();
+        let hinted: Vec<&(Pattern, Vec<Pat>)> = rows.iter().filter(|(row, _)| row.anchors.contains(&anchor)).collect();
         let furthest = hinted.iter().map(|(row, spellings)| (row.name, attempt(graph, gone, row, spellings, id)));
         let Some((name, furthest)) = furthest.reduce(|best, next| if next.1.reached > best.1.reached { next } else { best }) else {
             continue;
@@ -257,7 +265,7 @@ fn scaled(graph: &OpGraph, at: Outlet) -> bool {
 }
 
 /// How far a pattern comes at the operators that an anchor leads to.
-fn attempt(graph: &OpGraph, gone: &HashSet<NodeId>, row: &Row, spellings: &[Pat], id: NodeId) -> Furthest {
+fn attempt(graph: &OpGraph, gone: &HashSet<NodeId>, row: &Pattern, spellings: &[Pat], id: NodeId) -> Furthest {
     let matcher = Matcher::explaining(graph, gone, id);
     for end in ahead(graph, id) {
         for spelling in spellings.iter().filter(|s| s.roots().contains(&word(&graph.node(end).op))) {

@@ -26,7 +26,7 @@ use crate::hwdb::Machine;
 use crate::ir::verify;
 use crate::onnx;
 use crate::passes::Lowered;
-use crate::weights::Source;
+use crate::weights::ParamSource;
 use manifest::{EffectEntry, SessionEntry};
 use sha2::{Digest, Sha256};
 
@@ -49,7 +49,7 @@ pub struct Provenance {
 pub fn write(
     lowered: &Lowered,
     machine: &Machine,
-    source: &Source,
+    source: &ParamSource,
     provenance: Provenance,
     bundle: bool,
     folder: &Path,
@@ -69,7 +69,7 @@ pub fn write(
 fn write_files(
     lowered: &Lowered,
     machine: &Machine,
-    source: &Source,
+    source: &ParamSource,
     provenance: Provenance,
     bundle: bool,
     folder: &Path,

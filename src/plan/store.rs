@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::emit::Placed;
 use crate::diag::{Diagnostic, Result};
-use crate::weights::{DType, Narrowing, Source, TensorBytes, WeightExpr, WeightOp, evaluate, narrowing};
+use crate::weights::{DType, Narrowing, ParamSource, TensorBytes, WeightExpr, WeightOp, evaluate, narrowing};
 
 /// The plan's own file of derived weights.
 pub(super) const DERIVED: &str = "derived.bin";
@@ -35,7 +35,7 @@ pub struct WeightsEntry {
 
 /// Places the constants of one plan.
 pub struct Store<'a> {
-    source: &'a Source,
+    source: &'a ParamSource,
     derived: BufWriter<File>,
     derived_path: PathBuf,
     /// The name that the models use for the derived file.
@@ -52,7 +52,7 @@ impl<'a> Store<'a> {
     ///
     /// # Errors
     /// `io/unwritable`.
-    pub fn create(derived_path: PathBuf, own: &str, source: &'a Source, bundle: bool) -> Result<Self> {
+    pub fn create(derived_path: PathBuf, own: &str, source: &'a ParamSource, bundle: bool) -> Result<Self> {
         let file = File::create(&derived_path).map_err(|e| unwritable(&derived_path, &e))?;
         Ok(Self {
             source,
@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn a_weight_beyond_f16_is_not_written_as_infinite() {
         let folder = tempfile::tempdir().unwrap();
-        let source = Source::Files(BTreeMap::new());
+        let source = ParamSource::Files(BTreeMap::new());
         let mut store = Store::create(folder.path().join(DERIVED), DERIVED, &source, true).unwrap();
         let narrow = |values: &[f32]| WeightExpr::literal_f32(&[values.len() as u64], values).unwrap().cast(DType::F16).unwrap();
         assert_eq!(store.place(&narrow(&[1.0, -70_000.0])).unwrap_err().code, "weights/beyond-f16");

@@ -121,7 +121,7 @@ impl How {
 
 /// A library that can be loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Located {
+pub struct LocatedLibrary {
     /// Absolute path of the shared library.
     pub path: PathBuf,
     /// How it was found.
@@ -159,7 +159,7 @@ pub enum State {
 
 /// One place that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Candidate {
+pub struct LookedAt {
     /// Which place.
     pub how: How,
     /// The file there, if the place is set.
@@ -171,9 +171,9 @@ pub struct Candidate {
 
 /// What `vidc runtime status` shows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Status {
+pub struct RuntimeStatus {
     /// Every place in the order of the lookup; the first that is set or found is the one that is used.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<LookedAt>,
     /// The build that would be fetched here; `None` if vidc knows none for this platform.
     pub release: Option<Release>,
     /// The folder of vidc's own libraries.
@@ -200,7 +200,7 @@ pub struct Provision {
 ///
 /// # Errors
 /// `runtime/missing-library`, `runtime/wrong-version`, `runtime/hash-mismatch`, `runtime/no-python`, `runtime/pip-failed`.
-pub fn locate(explicit: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<Located> {
+pub fn locate(explicit: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<LocatedLibrary> {
     Provision::here(explicit)?.locate(notice)
 }
 
@@ -208,7 +208,7 @@ pub fn locate(explicit: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<L
 ///
 /// # Errors
 /// As [`locate`], and `runtime/bad-wheel`.
-pub fn install(from_wheel: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<Located> {
+pub fn install(from_wheel: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<LocatedLibrary> {
     Provision::here(None)?.install(from_wheel, notice)
 }
 
@@ -216,7 +216,7 @@ pub fn install(from_wheel: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Resul
 ///
 /// # Errors
 /// `runtime/missing-library` if this user has no cache folder.
-pub fn status(explicit: Option<&Path>) -> Result<Status> {
+pub fn status(explicit: Option<&Path>) -> Result<RuntimeStatus> {
     Ok(Provision::here(explicit)?.status())
 }
 
@@ -248,7 +248,7 @@ impl Provision {
     ///
     /// # Errors
     /// As [`locate`].
-    pub fn locate(&self, notice: &mut dyn FnMut(&str)) -> Result<Located> {
+    pub fn locate(&self, notice: &mut dyn FnMut(&str)) -> Result<LocatedLibrary> {
         if let Some((how, path)) = self.named.iter().find_map(|(how, path)| Some((*how, path.as_ref()?))) {
             return named(how, path);
         }
@@ -263,18 +263,18 @@ impl Provision {
     ///
     /// # Errors
     /// As [`install`].
-    pub fn install(&self, from_wheel: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<Located> {
+    pub fn install(&self, from_wheel: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<LocatedLibrary> {
         self.fetch(self.release()?, from_wheel, true, notice)
     }
 
     /// See [`status`].
-    pub fn status(&self) -> Status {
-        let mut candidates: Vec<Candidate> = self.named.iter().map(|(how, path)| named_candidate(*how, path.as_deref())).collect();
+    pub fn status(&self) -> RuntimeStatus {
+        let mut candidates: Vec<LookedAt> = self.named.iter().map(|(how, path)| named_candidate(*how, path.as_deref())).collect();
         if let Some(release) = &self.release {
             let path = self.library(release);
-            candidates.push(Candidate { how: How::Cache, state: cache_state(&path, release), path: Some(path) });
+            candidates.push(LookedAt { how: How::Cache, state: cache_state(&path, release), path: Some(path) });
         }
-        Status { candidates, release: self.release, cache: self.cache.clone() }
+        RuntimeStatus { candidates, release: self.release, cache: self.cache.clone() }
     }
 
     fn release(&self) -> Result<&Release> {
@@ -295,10 +295,10 @@ impl Provision {
     }
 
     /// The verified library of the cache; `None` if there is none yet.
-    fn cached(&self, release: &Release) -> Result<Option<Located>> {
+    fn cached(&self, release: &Release) -> Result<Option<LocatedLibrary>> {
         let path = self.library(release);
         match cache_state(&path, release) {
-            State::Verified => Ok(Some(Located { path, how: How::Cache, version: Some(VERSION.into()) })),
+            State::Verified => Ok(Some(LocatedLibrary { path, how: How::Cache, version: Some(VERSION.into()) })),
             State::HashMismatch { found } => {
                 Err(Diagnostic::new("runtime/hash-mismatch", format!("`{}` is not the published ONNX Runtime {VERSION}", path.display()))
                     .note(format!("expected sha256 {}", release.sha256))
@@ -312,7 +312,7 @@ impl Provision {
     }
 
     /// Fetches under the lock; with `replace` even if the cache is filled.
-    fn fetch(&self, release: &Release, wheel: Option<&Path>, replace: bool, notice: &mut dyn FnMut(&str)) -> Result<Located> {
+    fn fetch(&self, release: &Release, wheel: Option<&Path>, replace: bool, notice: &mut dyn FnMut(&str)) -> Result<LocatedLibrary> {
         fs::create_dir_all(&self.cache).map_err(|e| unwritable(&self.cache, &e))?;
         let _lock = lock(&self.cache, notice)?;
         // Whoever held the lock may have done the work.
@@ -329,7 +329,7 @@ impl Provision {
         unpack(&wheel, release, &staged.join(release.file_name()))?;
         let home = self.cache.join(release.folder());
         publish(&staged, &home, &temp.path().join("replaced")).map_err(|e| unwritable(&home, &e))?;
-        Ok(Located { path: self.library(release), how: How::Download, version: Some(VERSION.into()) })
+        Ok(LocatedLibrary { path: self.library(release), how: How::Download, version: Some(VERSION.into()) })
     }
 
     /// Lets pip fetch the wheel into `folder`; returns its path.
@@ -362,7 +362,7 @@ impl Provision {
 
 fn pip(python: &str, release: &Release, folder: &Path) -> Command {
     let mut command = Command::new(python);
-    // A fixed tag, whatever Python this is: the library inside does not depend on it.
+    // Always the same Python tag: the library in the wheel does not depend on the version of Python.
     command
         .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--no-input", "--progress-bar", "off"])
         .args(["--disable-pip-version-check", "--python-version", "3.12", "--implementation", "cp", "--abi", "cp312"])
@@ -448,13 +448,13 @@ fn lock(cache: &Path, notice: &mut dyn FnMut(&str)) -> Result<File> {
 }
 
 /// A library that the user named: must exist and be new enough.
-fn named(how: How, path: &Path) -> Result<Located> {
+fn named(how: How, path: &Path) -> Result<LocatedLibrary> {
     let file = library_at(path).map_err(|e| missing(how, path, &e.to_string()))?;
     let version = version_of(&file).map_err(|e| missing(how, &file, &e.to_string()))?;
     if version.as_deref().and_then(minor).is_some_and(|minor| minor < MINIMUM_MINOR) {
         return Err(wrong_version(&file, version.as_deref().unwrap_or("?"), how.label()).into());
     }
-    Ok(Located { path: file, how, version })
+    Ok(LocatedLibrary { path: file, how, version })
 }
 
 /// The diagnostic of a library that is too old.
@@ -483,14 +483,14 @@ fn is_library(path: &Path) -> bool {
     ["libonnxruntime.so", "libonnxruntime.1", "libonnxruntime.dylib", "onnxruntime.dll"].iter().any(|start| name.starts_with(start))
 }
 
-fn named_candidate(how: How, path: Option<&Path>) -> Candidate {
+fn named_candidate(how: How, path: Option<&Path>) -> LookedAt {
     let Some(path) = path else {
-        return Candidate { how, path: None, state: State::NotSet };
+        return LookedAt { how, path: None, state: State::NotSet };
     };
     match library_at(path).and_then(|file| Ok((version_of(&file)?, file))) {
-        Ok((version, file)) => Candidate { how, path: Some(file), state: State::Found { version } },
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Candidate { how, path: Some(path.into()), state: State::Missing },
-        Err(e) => Candidate { how, path: Some(path.into()), state: State::Unreadable { why: e.to_string() } },
+        Ok((version, file)) => LookedAt { how, path: Some(file), state: State::Found { version } },
+        Err(e) if e.kind() == io::ErrorKind::NotFound => LookedAt { how, path: Some(path.into()), state: State::Missing },
+        Err(e) => LookedAt { how, path: Some(path.into()), state: State::Unreadable { why: e.to_string() } },
     }
 }
 

@@ -10,7 +10,7 @@ use super::{Clip, Size, SplitMix64, render};
 
 /// What the camera does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum MoveKind {
     /// It rests.
     Still,
     /// It goes left or right.
@@ -23,7 +23,7 @@ pub enum Kind {
     Shake,
 }
 
-impl Kind {
+impl MoveKind {
     /// All of them.
     pub const ALL: [Self; 5] = [Self::Still, Self::Pan, Self::Tilt, Self::Zoom, Self::Shake];
 
@@ -76,7 +76,7 @@ impl Easing {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Move {
     /// What it is called.
-    pub kind: Kind,
+    pub kind: MoveKind,
     /// How it begins and ends.
     pub easing: Easing,
     /// The picture is seen with left and right exchanged.
@@ -99,7 +99,7 @@ pub struct Move {
 
 impl Move {
     /// A move of `kind` over a picture of `width` x `height`, whose views all lie inside of it. A picture too small for that is seen magnified.
-    pub fn draw(kind: Kind, random: &mut SplitMix64, (width, height): (usize, usize), size: Size) -> Self {
+    pub fn draw(kind: MoveKind, random: &mut SplitMix64, (width, height): (usize, usize), size: Size) -> Self {
         let gaps = size.frames.max(2) as f64 - 1.0;
         let (speed, sign) = (random.between(0.5, 4.0), if random.unit() < 0.5 { -1.0 } else { 1.0 });
         let ratio = random.between(1.1, 1.7);
@@ -110,10 +110,10 @@ impl Move {
             mirrored: random.unit() < 0.5,
             centre: [0.0; 2],
             scale: 1.0,
-            right: if kind == Kind::Pan { sign * speed * gaps } else { 0.0 },
-            down: if kind == Kind::Tilt { sign * speed * gaps } else { 0.0 },
-            zoom: if kind == Kind::Zoom { pow(ratio, sign) } else { 1.0 },
-            shake: if kind == Kind::Shake { shake } else { 0.0 },
+            right: if kind == MoveKind::Pan { sign * speed * gaps } else { 0.0 },
+            down: if kind == MoveKind::Tilt { sign * speed * gaps } else { 0.0 },
+            zoom: if kind == MoveKind::Zoom { pow(ratio, sign) } else { 1.0 },
+            shake: if kind == MoveKind::Shake { shake } else { 0.0 },
             phases: [random.unit(), random.unit(), random.unit(), random.unit()],
         };
         drawn.place(random, [width as f64, height as f64], [size.width as f64, size.height as f64]);

@@ -16,7 +16,7 @@ mod random;
 mod synthetic;
 mod texture;
 
-pub use camera::{Easing, Kind, Move};
+pub use camera::{Easing, Move, MoveKind};
 pub use random::SplitMix64;
 pub use synthetic::Scenario;
 pub use texture::Texture;

@@ -19,8 +19,8 @@ fn frames_are_the_same_everywhere() {
     let lines: Vec<String> = Scenario::ALL.iter().map(|s| format!("{:8} {}", s.name(), hash(&s.clip(7, SMALL)))).collect();
     insta::assert_snapshot!("scenarios", lines.join("\n"));
     let picture = ground(300, 200);
-    let film = |kind: Kind| Move::draw(kind, &mut SplitMix64::new(5), (300, 200), SMALL).film(picture.view(), SMALL);
-    let lines: Vec<String> = Kind::ALL.iter().map(|k| format!("{:8} {}", k.name(), hash(&film(*k)))).collect();
+    let film = |kind: MoveKind| Move::draw(kind, &mut SplitMix64::new(5), (300, 200), SMALL).film(picture.view(), SMALL);
+    let lines: Vec<String> = MoveKind::ALL.iter().map(|k| format!("{:8} {}", k.name(), hash(&film(*k)))).collect();
     insta::assert_snapshot!("camera", lines.join("\n"));
 }
 
@@ -73,7 +73,7 @@ fn colours(clip: &Clip, t: usize) -> [f64; 2] {
 fn moves_go_where_they_say_and_stay_inside() {
     let picture = compass();
     for seed in 0..40 {
-        for kind in Kind::ALL {
+        for kind in MoveKind::ALL {
             let way = Move::draw(kind, &mut SplitMix64::new(seed), (250, 250), SMALL);
             let clip = way.film(picture.view(), SMALL);
             let (first, last) = (colours(&clip, 0), colours(&clip, SMALL.frames - 1));
@@ -89,14 +89,14 @@ fn moves_go_where_they_say_and_stay_inside() {
             for t in [0, SMALL.frames - 1] {
                 assert!((spread(t) - scale(t)).abs() <= 0.05, "{way:?}: {} at {t}, not {}", spread(t), scale(t));
             }
-            assert_eq!(kind == Kind::Still, frame_difference(clip.view()) == 0.0, "{way:?}");
+            assert_eq!(kind == MoveKind::Still, frame_difference(clip.view()) == 0.0, "{way:?}");
         }
     }
 }
 
 #[test]
 fn a_zoom_ends_at_its_ratio() {
-    let way = Move::draw(Kind::Zoom, &mut SplitMix64::new(1), (250, 250), SMALL);
+    let way = Move::draw(MoveKind::Zoom, &mut SplitMix64::new(1), (250, 250), SMALL);
     let (first, last) = (way.view(0, SMALL.frames).1, way.view(SMALL.frames - 1, SMALL.frames).1);
     assert!((first / last - way.zoom).abs() < 1e-12);
 }
@@ -107,5 +107,5 @@ fn a_clip_of_one_frame_is_a_picture() {
     for scenario in Scenario::ALL {
         assert_eq!(scenario.clip(1, size), scenario.clip(1, SMALL).slice(s![..1, .., .., ..]), "{}", scenario.name());
     }
-    assert_eq!(Move::draw(Kind::Pan, &mut SplitMix64::new(1), (250, 250), size).film(compass().view(), size).dim(), (1, 48, 64, 3));
+    assert_eq!(Move::draw(MoveKind::Pan, &mut SplitMix64::new(1), (250, 250), size).film(compass().view(), size).dim(), (1, 48, 64, 3));
 }

@@ -34,7 +34,7 @@ pub use spanned::{Entries, Spanned};
 pub use write::write;
 pub use yaml::{Entry, Kind, MAX_BYTES, MAX_DEPTH, MAX_NODES, Node};
 
-use crate::diag::{Diagnostic, Diagnostics, Source, Span};
+use crate::diag::{Diagnostic, Diagnostics, SourceText, Span};
 use crate::files::output::folder_of;
 use decode::{Decode, choice, record, wrong_type};
 
@@ -293,7 +293,7 @@ record!(
 ///
 /// # Errors
 /// Every mistake of the file; what could be read is returned beside them only if the whole is complete.
-pub fn parse(source: &Arc<Source>) -> (Option<Spec>, Diagnostics) {
+pub fn parse(source: &Arc<SourceText>) -> (Option<Spec>, Diagnostics) {
     let (root, mut found) = yaml::read(source);
     let spec = root.and_then(|root| {
         version(&root, &mut found)?;

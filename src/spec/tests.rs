@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 
-fn source(text: &str) -> Arc<Source> {
-    Arc::new(Source { name: "test.yaml".into(), text: text.into() })
+fn source(text: &str) -> Arc<SourceText> {
+    Arc::new(SourceText { name: "test.yaml".into(), text: text.into() })
 }
 
 fn codes(text: &str) -> Vec<&'static str> {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde_saphyr::granit_parser::{Event, Options, Parser, ScalarStyle, Span as YamlSpan, StructureStyle, Tag};
 
 use super::Spanned;
-use crate::diag::{Diagnostic, Diagnostics, Result, Source, Span};
+use crate::diag::{Diagnostic, Diagnostics, Result, SourceText, Span};
 
 /// Largest file read, in bytes.
 pub const MAX_BYTES: usize = 4 << 20;
@@ -117,7 +117,7 @@ pub(super) fn plain_scalar(text: &str) -> serde_json::Value {
 ///
 /// # Errors
 /// Nothing is returned beside the mistakes when the text is not YAML or breaks a limit; a tree is returned beside duplicate keys.
-pub(super) fn read(source: &Arc<Source>) -> (Option<Node>, Diagnostics) {
+pub(super) fn read(source: &Arc<SourceText>) -> (Option<Node>, Diagnostics) {
     let mut reader = Reader::new(source);
     let root = match reader.document() {
         Ok(node) => Some(node),
@@ -130,14 +130,14 @@ pub(super) fn read(source: &Arc<Source>) -> (Option<Node>, Diagnostics) {
 }
 
 struct Reader<'s> {
-    source: &'s Arc<Source>,
+    source: &'s Arc<SourceText>,
     parser: Parser<'s, serde_saphyr::granit_parser::StrInput<'s>>,
     nodes: usize,
     found: Diagnostics,
 }
 
 impl<'s> Reader<'s> {
-    fn new(source: &'s Arc<Source>) -> Self {
+    fn new(source: &'s Arc<SourceText>) -> Self {
         let mut options = Options::default();
         options.disallow_directives = true;
         options.emit_comments = false;

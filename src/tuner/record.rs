@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Certificate, FrontPoint, Objective, Outcome, Request};
 use crate::cost::pipeline::Predicted;
-use crate::diag::{Diagnostic, Result, Source, Span};
+use crate::diag::{Diagnostic, Result, SourceText, Span};
 use crate::files::output::{Saved, folder_of, save};
 use crate::files::{open_regular, read_start};
 use crate::ir::text;
@@ -210,7 +210,7 @@ fn bad(name: &str, why: &str) -> Diagnostic {
 fn place(name: &str, text: &str, location: serde_saphyr::Location) -> Span {
     let span = location.span();
     let (start, len) = (span.byte_offset().unwrap_or(0) as usize, span.byte_len().unwrap_or(0) as usize);
-    Span { source: Arc::new(Source { name: name.into(), text: text.into() }), start: start.min(text.len()), len: len.max(1) }
+    Span { source: Arc::new(SourceText { name: name.into(), text: text.into() }), start: start.min(text.len()), len: len.max(1) }
 }
 
 /// The JSON Schema of a record, pretty-printed, as `schemas/tuning.schema.json` holds it.

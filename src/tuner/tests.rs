@@ -16,7 +16,7 @@ use crate::passes::{Answer, Effect, Figure, Leveled, Pass, PassCx, PassInfo, Pas
 use crate::spec;
 
 /// A pipeline in YAML with its models.
-fn loaded(source: &Arc<crate::diag::Source>) -> Program {
+fn loaded(source: &Arc<crate::diag::SourceText>) -> Program {
     let (parsed, found) = spec::parse(source);
     assert_eq!(found.0, []);
     let parsed = parsed.unwrap();
@@ -332,7 +332,7 @@ const CONFIG: &str = "{ block_out_channels: [32, 32], down_block_types: [DownEnc
                       in_channels: 3, out_channels: 3, latent_channels: 4, sample_size: 16, scaling_factor: 1.0, force_upcast: true }";
 
 fn turns(key: &str) -> Planned {
-    let source = crate::diag::Source { name: "turns.yaml".into(), text: TURNS.replace("CONFIG", CONFIG) };
+    let source = crate::diag::SourceText { name: "turns.yaml".into(), text: TURNS.replace("CONFIG", CONFIG) };
     let program = loaded(&Arc::new(source));
     Planned::with(with_test_passes(), &program, &hwdb::machine(key).unwrap(), &Debugging::default()).unwrap()
 }

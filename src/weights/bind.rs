@@ -7,7 +7,7 @@ use crate::diag::{Diagnostic, Result, suggest};
 
 /// Where parameters come from.
 #[derive(Clone, Debug)]
-pub enum Source {
+pub enum ParamSource {
     /// Files: by stage (`unet`, `vae`, `image_encoder`, …).
     Files(BTreeMap<String, Stored>),
     /// The seeded generator.
@@ -17,7 +17,7 @@ pub enum Source {
     },
 }
 
-impl Source {
+impl ParamSource {
     /// What a parameter is bound to: a stored tensor (cast if it is stored in another float type), or seeded values.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl WeightExpr {
     /// # Errors
     /// `weights/missing-model`, `weights/missing-tensor`, `weights/shape-mismatch`, `weights/dtype-mismatch`,
     /// `weights/unsupported-dtype`.
-    pub fn bind(&self, source: &Source) -> Result<Self> {
+    pub fn bind(&self, source: &ParamSource) -> Result<Self> {
         match self.op() {
             WeightOp::Param { stage, name } => source.resolve(self, stage, name),
             WeightOp::Stored(_) | WeightOp::Random { .. } | WeightOp::Literal(_) => Ok(self.clone()),

@@ -144,7 +144,7 @@ fn random_values_are_those_of_the_generator_in_any_type() {
 }
 
 /// A model of two tensors: `a` f32[4, 3] = 0, 1, … 11 and `b` f16[2] = 1, 2.
-fn model() -> (tempfile::TempDir, Source) {
+fn model() -> (tempfile::TempDir, ParamSource) {
     let dir = tempfile::tempdir().unwrap();
     let header = r#"{"a":{"dtype":"F32","shape":[4,3],"data_offsets":[0,48]},"b":{"dtype":"F16","shape":[2],"data_offsets":[48,52]}}"#;
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
@@ -153,7 +153,7 @@ fn model() -> (tempfile::TempDir, Source) {
     bytes.extend([0, 0x3c, 0, 0x40]);
     fs::write(dir.path().join("model.safetensors"), bytes).unwrap();
     let stored = open_folder(dir.path(), None).unwrap();
-    (dir, Source::Files(BTreeMap::from([("unet".into(), stored)])))
+    (dir, ParamSource::Files(BTreeMap::from([("unet".into(), stored)])))
 }
 
 fn param(name: &str, dtype: DType, shape: &[u64]) -> WeightExpr {
@@ -201,7 +201,7 @@ fn what_the_files_lack_is_named() {
 fn a_seed_binds_everything() {
     let e = param("conv_in.weight", DType::F16, &[4, 2]).transpose(&[1, 0]).unwrap();
     assert_eq!(evaluate(&e).unwrap_err().code, "weights/unbound");
-    let bound = e.bind(&Source::Random { seed: 3 }).unwrap();
+    let bound = e.bind(&ParamSource::Random { seed: 3 }).unwrap();
     assert_eq!(bound.to_string(), "transpose[1,0](random unet/conv_in.weight)");
     let WeightOp::Transpose { of, .. } = bound.op() else { panic!("{bound}") };
     let WeightOp::Random { spec, .. } = of.op() else { panic!("{bound}") };
@@ -296,8 +296,8 @@ fn fingerprints_tell_expressions_apart_and_ignore_the_folder() {
         square.transpose(&[1, 0]).unwrap(),
         square.matmul(&square).unwrap(),
         square.add(&square).unwrap(),
-        a.bind(&Source::Random { seed: 1 }).unwrap(),
-        a.bind(&Source::Random { seed: 2 }).unwrap(),
+        a.bind(&ParamSource::Random { seed: 1 }).unwrap(),
+        a.bind(&ParamSource::Random { seed: 2 }).unwrap(),
     ];
     let prints: std::collections::BTreeSet<_> = different.iter().map(print).collect();
     assert_eq!(prints.len(), different.len());

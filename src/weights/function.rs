@@ -29,10 +29,10 @@ pub enum Function {
 }
 
 /// (function, word, meaning)
-type Row = (Function, &'static str, fn(f64) -> f64);
+type FunctionRow = (Function, &'static str, fn(f64) -> f64);
 
 /// In the order of the enum. Words are the ONNX operator types in lower case where there is one.
-const FUNCTIONS: [Row; 17] = [
+const FUNCTIONS: [FunctionRow; 17] = [
     (Function::Sigmoid, "sigmoid", sigmoid),
     (Function::Tanh, "tanh", f64::tanh),
     (Function::Erf, "erf", libm::erf),
@@ -57,7 +57,7 @@ fn sigmoid(x: f64) -> f64 {
 }
 
 impl Function {
-    fn row(self) -> &'static Row {
+    fn row(self) -> &'static FunctionRow {
         &FUNCTIONS[self as usize]
     }
 

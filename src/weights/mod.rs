@@ -2,7 +2,7 @@
 //!
 //! [`open_folder`] and [`open_file`] read headers only and give a [`Stored`]: names to [`TensorRef`]s. A [`WeightExpr`] says
 //! how a tensor of a model is made from stored ones; its type and shape are known without reading anything. It begins as a
-//! parameter's name, [`WeightExpr::bind`] ties it to a [`Source`] (files, or a seed), and [`evaluate`] makes the bytes of one
+//! parameter's name, [`WeightExpr::bind`] ties it to a [`ParamSource`] (files, or a seed), and [`evaluate`] makes the bytes of one
 //! tensor at a time. An expression that is [`WeightExpr::bare`] needs no evaluation: its bytes are used where they lie.
 //!
 //! Pickled weights are never loaded.
@@ -22,7 +22,7 @@ mod safetensors;
 mod stored;
 mod uniform;
 
-pub use bind::Source;
+pub use bind::ParamSource;
 pub use dtype::DType;
 pub use evaluate::{TensorBytes, evaluate, evaluate_unrounded};
 pub use expr::{WeightExpr, WeightOp};

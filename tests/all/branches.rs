@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ndarray::{Array3, ArrayD, Axis};
-use vidc::diag::Source;
-use vidc::interp::{Value, run_pipeline};
+use vidc::diag::SourceText;
+use vidc::interp::run_pipeline;
 use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Planned, RESIDENCY};
 use vidc::plan::{self, Provenance};
@@ -23,7 +23,7 @@ use crate::reference::runtime;
 use crate::residency::head;
 
 fn planned(text: &str) -> Planned {
-    let source = Arc::new(Source { name: "branches.yaml".into(), text: text.into() });
+    let source = Arc::new(SourceText { name: "branches.yaml".into(), text: text.into() });
     let program = vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{:#?}\n{text}", d.0));
     Planned::of(&program, &hwdb::machine("cpu-avx2").unwrap(), &Debugging::default()).unwrap()
 }
@@ -33,7 +33,7 @@ fn write_plan(program: &Planned, residency: &str, folder: &Path) {
     choices.set(RESIDENCY, residency);
     let lowered = program.compile(&choices, Checks::Full).unwrap();
     let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None };
-    plan::write(&lowered, program.machine(), &weights::Source::Random { seed: 1 }, provenance, false, folder).unwrap();
+    plan::write(&lowered, program.machine(), &weights::ParamSource::Random { seed: 1 }, provenance, false, folder).unwrap();
 }
 
 fn execute(folder: &Path, runtime: &Runtime, request: &RunRequest) -> RunOutcome {

@@ -8,7 +8,7 @@ use vidc::runtime::ffi::MappedFile;
 use vidc::runtime::profile::profile_nodes;
 use vidc::runtime::session::{Session, SessionOptions, Weights};
 use vidc::runtime::tensor::Tensor;
-use vidc::weights::Source;
+use vidc::weights::ParamSource;
 
 /// The share of neighbouring pairs that ran in the planned order, over all sessions of the tiny pipeline.
 fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
@@ -19,7 +19,7 @@ fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("plan");
     let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };
-    let manifest = plan::write(&lowered, program.machine(), &Source::Random { seed: 4242 }, provenance, false, &dir).unwrap();
+    let manifest = plan::write(&lowered, program.machine(), &ParamSource::Random { seed: 4242 }, provenance, false, &dir).unwrap();
     let mut out = Vec::new();
     for entry in &manifest.sessions {
         let mut weights = Weights::none();

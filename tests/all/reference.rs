@@ -13,7 +13,7 @@ use vidc::passes::{Checks, Choices, Planned};
 use vidc::plan::{self, Provenance};
 use vidc::runtime::execute::{Executor, RunOutcome, RunRequest};
 use vidc::runtime::session::{Runtime, SessionOptions};
-use vidc::weights::Source;
+use vidc::weights::ParamSource;
 
 use crate::repo::knobs_of;
 use crate::source::root;
@@ -68,7 +68,7 @@ fn write_plan(choices: &Choices, folder: &Path) {
     let program = planned("svd-tiny");
     let lowered = program.compile(choices, Checks::Full).unwrap();
     let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };
-    plan::write(&lowered, program.machine(), &Source::Random { seed: 4242 }, provenance, false, folder).unwrap();
+    plan::write(&lowered, program.machine(), &ParamSource::Random { seed: 4242 }, provenance, false, folder).unwrap();
 }
 
 /// A plan from somebody else reads nothing outside its folder but weights that it names in full.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ndarray::Array3;
-use vidc::diag::Source;
+use vidc::diag::SourceText;
 use vidc::hwdb;
 use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Planned, RESIDENCY};
@@ -130,7 +130,7 @@ fn program(items: &[Item]) -> Planned {
     let mut text = head();
     let last = write(items, "frames", 2, &mut 0, &mut text);
     let _ = write!(text, "outputs:\n  video: {{ frames: {last}, fps: 7 }}\n");
-    let source = Arc::new(Source { name: "turns.yaml".into(), text });
+    let source = Arc::new(SourceText { name: "turns.yaml".into(), text });
     let program = vidc::models::load(&source, &[]).unwrap_or_else(|d| panic!("{:#?}\n{}", d.0, source.text));
     Planned::of(&program, &hwdb::machine("cpu-avx2").unwrap(), &Debugging::default()).unwrap()
 }
@@ -146,7 +146,7 @@ fn run(program: &Planned, runtime: &Runtime) -> (Loads, Loads, Loads, usize) {
     let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("plan");
-    let manifest = plan::write(&lowered, program.machine(), &weights::Source::Random { seed: 1 }, provenance, false, &folder).unwrap();
+    let manifest = plan::write(&lowered, program.machine(), &weights::ParamSource::Random { seed: 1 }, provenance, false, &folder).unwrap();
     let executor = Executor::open(&folder, runtime, SessionOptions::default(), Arc::default()).unwrap();
     let request = RunRequest { inputs: BTreeMap::from([("image".into(), Array3::from_elem((16, 16, 3), 90))]), ..RunRequest::default() };
     let mut loads = BTreeMap::new();

@@ -14,10 +14,10 @@ use vidc::diag::Diagnostic;
 use vidc::hwdb::detect::Host;
 use vidc::onnx;
 use vidc::onnx::proto::ModelProto;
-use vidc::optimize::candidate::{Candidate, Model, options_of, runtime_defaults, set_option};
+use vidc::optimize::candidate::{Candidate, ModelSource, options_of, runtime_defaults, set_option};
 use vidc::optimize::inputs::{Dims, TensorSpec, check_dims, input_specs, random_inputs, symbols};
 use vidc::optimize::measure::{self, ArenaBytes, Executed, ModelStatistics};
-use vidc::optimize::paired::{Effort, Paired, Row, paired};
+use vidc::optimize::paired::{CandidateTimes, Effort, Paired, paired};
 use vidc::optimize::peak::{self, Report};
 use vidc::optimize::rates::{self, Probe};
 use vidc::optimize::site::Budget;
@@ -166,9 +166,9 @@ fn model(args: &ModelArgs, out: &Out) -> Done {
     for (path, proto) in &forms {
         let options = bench.options(proto)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        candidates.push(Candidate::new(name.clone(), Model::File(path.into()), options.clone()));
+        candidates.push(Candidate::new(name.clone(), ModelSource::File(path.into()), options.clone()));
         if args.mapped {
-            candidates.push(Candidate::new(format!("{name}, mapped"), Model::mapped(path)?, options));
+            candidates.push(Candidate::new(format!("{name}, mapped"), ModelSource::mapped(path)?, options));
         }
     }
     say("comparing");
@@ -240,7 +240,7 @@ impl Bench<'_> {
         for (level, (how, dims)) in levels.iter().flat_map(|l| ways.iter().map(move |w| (l, w))) {
             let mut options = SessionOptions { dims: dims.clone(), ..self.defaults() };
             set_option(&mut options, "optimization", level)?;
-            let next = Candidate::new(format!("original, {level}, {how}"), Model::File(self.args.original.clone()), options);
+            let next = Candidate::new(format!("original, {level}, {how}"), ModelSource::File(self.args.original.clone()), options);
             say(&format!("trying {}", next.name));
             best = Some(match best {
                 None => next,
@@ -272,8 +272,8 @@ impl Bench<'_> {
 
     fn figures(&self, candidate: Candidate, compared: &Paired) -> Result<Figures, Failure> {
         let path = match &candidate.model {
-            Model::File(path) | Model::Mapped { path, .. } => path,
-            Model::Memory(_) => return Err(Diagnostic::new("internal/bug", "a candidate of `bench` is no file").into()),
+            ModelSource::File(path) | ModelSource::Mapped { path, .. } => path,
+            ModelSource::Memory(_) => return Err(Diagnostic::new("internal/bug", "a candidate of `bench` is no file").into()),
         };
         Ok(Figures {
             statistics: ModelStatistics::of(&onnx::read(path)?),
@@ -286,7 +286,7 @@ impl Bench<'_> {
     }
 
     fn peak(&self, candidate: &Candidate, outputs: &[TensorSpec]) -> Result<Report, Failure> {
-        let request = peak::Request {
+        let request = peak::PeakRequest {
             library: self.runtime.path().into(),
             candidate: candidate.clone(),
             inputs: self.specs.clone(),
@@ -320,10 +320,10 @@ impl Bench<'_> {
 }
 
 /// This program as the process that measures memory.
-fn host() -> Result<peak::Host, Failure> {
+fn host() -> Result<peak::ChildCommand, Failure> {
     let program = std::env::current_exe()
         .map_err(|e| Diagnostic::new("measure/child", "this program does not know where it lies").note(e.to_string()))?;
-    Ok(peak::Host { program, args: vec!["bench".into(), "peak".into()] })
+    Ok(peak::ChildCommand { program, args: vec!["bench".into(), "peak".into()] })
 }
 
 fn machine() -> Value {
@@ -337,7 +337,7 @@ fn command() -> String {
     format!("vidc {args}")
 }
 
-fn row_json(f: &Figures, row: &Row, compared: &Paired, index: usize) -> Value {
+fn row_json(f: &Figures, row: &CandidateTimes, compared: &Paired, index: usize) -> Value {
     json!({
         "name": row.name,
         "options": f.candidate.options,
@@ -375,15 +375,15 @@ fn text(compared: &Paired, figures: &[Figures], empty: Option<Report>) -> String
     out
 }
 
-fn seconds(row: &Row) -> String {
+fn seconds(row: &CandidateTimes) -> String {
     format!("{:.4} s", row.time_s.median)
 }
 
-fn ratio(row: &Row) -> String {
+fn ratio(row: &CandidateTimes) -> String {
     format!("{:.3} ({:.3} to {:.3})", row.ratio.median, row.ratio.low, row.ratio.high)
 }
 
-fn row_text(f: &Figures, row: &Row, first: &Figures) -> Vec<String> {
+fn row_text(f: &Figures, row: &CandidateTimes, first: &Figures) -> Vec<String> {
     let peak = f.peak.zip(first.peak).map(|(own, first)| (own.peak, own.peak.0 as f64 / first.peak.0.max(1) as f64));
     let words = |b: Option<Bytes>| b.map_or_else(|| "-".into(), |b| b.to_string());
     vec![

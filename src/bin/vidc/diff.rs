@@ -10,8 +10,8 @@ use crate::common::{Done, Failure, Out, target};
 use crate::inspect::known;
 use vidc::import::onnx::read_model;
 use vidc::ir::OpGraph;
-use vidc::optimize::diff::{Difference, Parting, Step, diff};
-use vidc::optimize::inspect::Figures;
+use vidc::optimize::diff::{Difference, OperatorStep, Parting, diff};
+use vidc::optimize::inspect::ModelFigures;
 use vidc::units::{Bytes, Flop};
 
 /// Arguments.
@@ -105,8 +105,8 @@ fn difference(d: &Difference) -> String {
     out + &d.parting.as_ref().map_or_else(String::new, parting)
 }
 
-fn figures(a: &Figures, b: &Figures) -> String {
-    let row = |what: &str, of: fn(&Figures) -> String| vec![what.to_owned(), of(a), of(b)];
+fn figures(a: &ModelFigures, b: &ModelFigures) -> String {
+    let row = |what: &str, of: fn(&ModelFigures) -> String| vec![what.to_owned(), of(a), of(b)];
     let rows = [
         row("operators", |f| f.nodes.to_string()),
         row("parameters", |f| grouped(f.parameters)),
@@ -119,7 +119,7 @@ fn figures(a: &Figures, b: &Figures) -> String {
 }
 
 fn parting(p: &Parting) -> String {
-    let row = |side: &str, s: &Step| vec![side.to_owned(), s.operator.clone(), s.types.join(", "), s.name.clone()];
+    let row = |side: &str, s: &OperatorStep| vec![side.to_owned(), s.operator.clone(), s.types.join(", "), s.name.clone()];
     let rows: Vec<Vec<String>> = p.a.iter().map(|s| row("A", s)).chain(p.b.iter().map(|s| row("B", s))).collect();
     format!("\nthe first {} operators are the same; then\n{}", p.same, table(&["", "operator", "type", "name"], &rows))
 }

@@ -12,12 +12,12 @@ use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
 use vidc::diag::Diagnostic;
 use vidc::files::output::folder_of;
-use vidc::hwdb::{Kind, Machine};
-use vidc::import::onnx::{Imported, read_model};
+use vidc::hwdb::{DeviceKind, Machine};
+use vidc::import::onnx::{ImportedModel, read_model};
 use vidc::onnx::Style;
 use vidc::optimize::answers::{answers, left_out};
 use vidc::optimize::candidate::metadata_of;
-use vidc::optimize::choose::{CONSTANT_FOLDING, Chosen, FORMS, Form, choose};
+use vidc::optimize::choose::{CONSTANT_FOLDING, ChosenForm, FORMS, Form, choose};
 use vidc::optimize::model::{Level, live, optimize};
 use vidc::optimize::paired::Effort;
 use vidc::optimize::write::{Written, outputs, write};
@@ -123,14 +123,14 @@ fn form(args: &Args, machine: &Machine) -> Form {
 
 /// How the model is written for its session: a runtime that does not fold constants needs to know no shapes, and then holds fewer
 /// buffers.
-fn style(model: &Imported, machine: &Machine, options: &SessionOptions) -> Style {
+fn style(model: &ImportedModel, machine: &Machine, options: &SessionOptions) -> Style {
     let folds = options.optimization != Optimization::Disable && !options.disabled_optimizers.iter().any(|n| n == CONSTANT_FOLDING);
-    let hides_shapes = machine.kind == Kind::Cpu && !folds;
+    let hides_shapes = machine.kind == DeviceKind::Cpu && !folds;
     Style { hides_shapes, ..model.style.clone() }
 }
 
 /// Writes every form into a folder of its own and measures them beside the original.
-fn measure(args: &Args, model: &Imported, machine: &Machine, choices: &Choices) -> Result<Chosen, Failure> {
+fn measure(args: &Args, model: &ImportedModel, machine: &Machine, choices: &Choices) -> Result<ChosenForm, Failure> {
     let folder = folder_of(&args.output);
     let unwritable = |e| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", folder.display()));
     let temporary = tempfile::Builder::new().prefix(".vidc-").tempdir_in(folder).map_err(unwritable)?;
@@ -151,14 +151,14 @@ fn measure(args: &Args, model: &Imported, machine: &Machine, choices: &Choices) 
 struct Optimized<'a> {
     before: usize,
     after: usize,
-    model: &'a Imported,
+    model: &'a ImportedModel,
     trace: &'a Trace,
     /// Session options that the model was made for, as they stand in its metadata.
     options: Vec<(String, String)>,
     written: &'a Written,
     /// Reading, passes, writing.
     seconds: [f64; 3],
-    chosen: Option<&'a Chosen>,
+    chosen: Option<&'a ChosenForm>,
 }
 
 impl Optimized<'_> {
@@ -206,8 +206,8 @@ impl Optimized<'_> {
     }
 }
 
-fn measured_text(chosen: &Chosen) -> String {
-    let row = |(i, r): (usize, &vidc::optimize::paired::Row)| {
+fn measured_text(chosen: &ChosenForm) -> String {
+    let row = |(i, r): (usize, &vidc::optimize::paired::CandidateTimes)| {
         let kept = if i == chosen.form + 1 { "kept" } else { "" };
         let ratio = format!("{:.3} ({:.3} to {:.3})", r.ratio.median, r.ratio.low, r.ratio.high);
         vec![r.name.clone(), format!("{:.4}", r.time_s.median), ratio, format!("{:.1e}", r.rel_l2), kept.into()]

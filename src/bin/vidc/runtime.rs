@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::common::table::table;
 use crate::common::{Done, Out, say};
-use vidc::runtime::provision::{self, Candidate, State, Status};
+use vidc::runtime::provision::{self, LookedAt, RuntimeStatus, State};
 
 /// What to do.
 #[derive(clap::Subcommand)]
@@ -42,12 +42,12 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
 }
 
 /// The places and what is there, and which one is used.
-pub(crate) fn status_text(status: &Status) -> String {
+pub(crate) fn status_text(status: &RuntimeStatus) -> String {
     let rows: Vec<Vec<String>> = status.candidates.iter().map(row).collect();
     let used = status.candidates.iter().find(|c| !matches!(c.state, State::NotSet));
     let conclusion = match used {
-        Some(Candidate { how, state: State::Found { .. } | State::Verified, .. }) => format!("used: {}\n", how.label()),
-        Some(Candidate { how: provision::How::Cache, state: State::Missing, .. }) | None => {
+        Some(LookedAt { how, state: State::Found { .. } | State::Verified, .. }) => format!("used: {}\n", how.label()),
+        Some(LookedAt { how: provision::How::Cache, state: State::Missing, .. }) | None => {
             format!("not here yet: `vidc run` and `vidc runtime install` fetch ONNX Runtime {}\n", provision::VERSION)
         }
         Some(bad) => format!("cannot be used: {}\n", bad.how.label()),
@@ -55,7 +55,7 @@ pub(crate) fn status_text(status: &Status) -> String {
     table(&["place", "state", "path"], &rows) + &conclusion
 }
 
-fn row(c: &Candidate) -> Vec<String> {
+fn row(c: &LookedAt) -> Vec<String> {
     let state = match &c.state {
         State::NotSet => "not set".into(),
         State::Missing => "missing".into(),

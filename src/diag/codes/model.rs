@@ -13,7 +13,7 @@ pub(super) const CODES: &[Code] = &[
     ),
     bug(
         "model/invalid",
-        "An operator graph breaks a rule that every graph keeps. If a pass made it, the pass is wrong; the notes list each broken rule.",
+        "An operator graph breaks a rule that every graph keeps. If a pass made it, the pass is wrong; the note shows the lines concerned, with each broken rule beneath its line.",
     ),
     bug(
         "model/unbound",

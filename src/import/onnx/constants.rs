@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::diag::{Diagnostic, Result};
 use crate::files;
-use crate::ir::standard::{Elements, Fact, ShapeValue};
+use crate::ir::standard::{Elements, ShapeValue, ValueInfo};
 use crate::onnx::proto::{SparseTensorProto, TensorProto};
 use crate::onnx::tensor;
 use crate::weights::{DType, TensorRef, WeightExpr, WeightsFile};
@@ -78,9 +78,9 @@ pub(super) fn sparse_name(t: &SparseTensorProto) -> &str {
 }
 
 /// A value of which every element is a number, as a literal.
-pub(super) fn literal(fact: &Fact) -> Option<WeightExpr> {
-    let dtype = DType::from_onnx(fact.ty.as_ref()?.dtype?).filter(|d| *d != DType::Opaque)?;
-    let value = fact.value.as_ref()?;
+pub(super) fn literal(info: &ValueInfo) -> Option<WeightExpr> {
+    let dtype = DType::from_onnx(info.ty.as_ref()?.dtype?).filter(|d| *d != DType::Opaque)?;
+    let value = info.value.as_ref()?;
     let shape: Vec<u64> = value.shape.iter().map(|n| *n as u64).collect();
     WeightExpr::literal(dtype, &shape, &bytes(dtype, value)?).ok()
 }
@@ -117,8 +117,8 @@ fn float(dtype: DType, x: f64) -> Vec<u8> {
 }
 
 /// A known truth value.
-pub(super) fn truth(fact: &Fact) -> Option<bool> {
-    match &fact.value.as_ref()?.elements {
+pub(super) fn truth(info: &ValueInfo) -> Option<bool> {
+    match &info.value.as_ref()?.elements {
         Elements::Dims(dims) => match &dims[..] {
             [one] => one.as_const().map(|n| n != 0),
             _ => None,

@@ -1,7 +1,7 @@
 //! What bodies are given and what operators with bodies yield.
 
 use super::Reader;
-use crate::ir::standard::{Fact, PartialType};
+use crate::ir::standard::{PartialType, ValueInfo};
 use crate::ir::{Dim, Outlet};
 use crate::onnx::proto::NodeProto;
 
@@ -9,11 +9,12 @@ const INT64: i32 = 7;
 const BOOL: i32 = 9;
 
 /// What is known of the formal inputs of a node's bodies. Extents of what a loop carries may change from turn to turn.
-pub(super) fn formal(r: &Reader<'_, '_>, node: &NodeProto, inputs: &[Option<Outlet>]) -> Vec<Fact> {
-    let carried = |from: usize| inputs.iter().skip(from).map(|o| o.map_or_else(Fact::default, |o| loose(r.fact(o)))).collect::<Vec<_>>();
+pub(super) fn formal(r: &Reader<'_, '_>, node: &NodeProto, inputs: &[Option<Outlet>]) -> Vec<ValueInfo> {
+    let carried =
+        |from: usize| inputs.iter().skip(from).map(|o| o.map_or_else(ValueInfo::default, |o| loose(r.info(o)))).collect::<Vec<_>>();
     match node.op_type.as_str() {
         "Loop" => {
-            let mut out = vec![Fact::tensor(INT64, vec![]), Fact::tensor(BOOL, vec![])];
+            let mut out = vec![ValueInfo::tensor(INT64, vec![]), ValueInfo::tensor(BOOL, vec![])];
             out.extend(carried(2));
             out
         }
@@ -22,20 +23,20 @@ pub(super) fn formal(r: &Reader<'_, '_>, node: &NodeProto, inputs: &[Option<Outl
 }
 
 /// Element type and rank alone.
-fn loose(fact: &Fact) -> Fact {
-    let ty = fact.ty.as_ref().map(|t| PartialType { dtype: t.dtype, shape: t.shape.as_ref().map(|s| vec![None; s.len()]) });
-    Fact { ty, value: None }
+fn loose(info: &ValueInfo) -> ValueInfo {
+    let ty = info.ty.as_ref().map(|t| PartialType { dtype: t.dtype, shape: t.shape.as_ref().map(|s| vec![None; s.len()]) });
+    ValueInfo { ty, value: None }
 }
 
 /// Adds what the bodies yield to what is known of the outputs.
-pub(super) fn yielded(r: &mut Reader<'_, '_>, node: &NodeProto, yields: &[Vec<Fact>], facts: &mut [Fact]) {
+pub(super) fn yielded(r: &mut Reader<'_, '_>, node: &NodeProto, yields: &[Vec<ValueInfo>], infos: &mut [ValueInfo]) {
     match (node.op_type.as_str(), yields) {
-        ("If", [a, b]) => facts.iter_mut().zip(a.iter().zip(b)).for_each(|(fact, (a, b))| super::fill(fact, &either(r, a, b))),
+        ("If", [a, b]) => infos.iter_mut().zip(a.iter().zip(b)).for_each(|(info, (a, b))| super::fill(info, &either(r, a, b))),
         ("Loop", [body]) => {
             let carried = node.input.len().saturating_sub(2);
-            for (i, (fact, given)) in facts.iter_mut().zip(body.iter().skip(1)).enumerate() {
+            for (i, (info, given)) in infos.iter_mut().zip(body.iter().skip(1)).enumerate() {
                 let known = if i < carried { loose(given) } else { stacked(given) };
-                super::fill(fact, &known);
+                super::fill(info, &known);
             }
         }
         _ => {}
@@ -43,10 +44,10 @@ pub(super) fn yielded(r: &mut Reader<'_, '_>, node: &NodeProto, yields: &[Vec<Fa
 }
 
 /// What holds whichever branch is taken.
-fn either(r: &Reader<'_, '_>, a: &Fact, b: &Fact) -> Fact {
-    let (Some(x), Some(y)) = (&a.ty, &b.ty) else { return Fact::default() };
+fn either(r: &Reader<'_, '_>, a: &ValueInfo, b: &ValueInfo) -> ValueInfo {
+    let (Some(x), Some(y)) = (&a.ty, &b.ty) else { return ValueInfo::default() };
     if x.dtype != y.dtype {
-        return Fact::default();
+        return ValueInfo::default();
     }
     let known = |d: &Option<Dim>| d.as_ref().is_some_and(|d| d.symbols().iter().all(|s| r.shared.computable.contains(s)));
     let shape = match (&x.shape, &y.shape) {
@@ -55,11 +56,11 @@ fn either(r: &Reader<'_, '_>, a: &Fact, b: &Fact) -> Fact {
         }
         _ => None,
     };
-    Fact { ty: Some(PartialType { dtype: x.dtype, shape }), value: None }
+    ValueInfo { ty: Some(PartialType { dtype: x.dtype, shape }), value: None }
 }
 
 /// One result a turn, stacked along a new first axis.
-fn stacked(fact: &Fact) -> Fact {
-    let ty = loose(fact).ty.map(|t| PartialType { dtype: t.dtype, shape: t.shape.map(|s| std::iter::once(None).chain(s).collect()) });
-    Fact { ty, value: None }
+fn stacked(info: &ValueInfo) -> ValueInfo {
+    let ty = loose(info).ty.map(|t| PartialType { dtype: t.dtype, shape: t.shape.map(|s| std::iter::once(None).chain(s).collect()) });
+    ValueInfo { ty, value: None }
 }

@@ -2,21 +2,21 @@
 //! an operator to run is equal.
 
 use crate::ir::Dim;
-use crate::ir::standard::{Call, Elements, Fact};
+use crate::ir::standard::{Elements, NodeInfo, ValueInfo};
 use crate::onnx::proto::NodeProto;
 
-/// Operators that read a shape from these inputs; what they make of known ones depends on nothing else.
+/// Operators whose output shape is decided by the values of these inputs.
 const SHAPED: &[(&str, &[usize])] =
     &[("Reshape", &[1]), ("Slice", &[1, 2, 3, 4]), ("Expand", &[1]), ("Tile", &[1]), ("Pad", &[1, 3]), ("Split", &[1])];
-/// Operators of which the shapes of the inputs say all.
+/// Operators whose output shape follows from the shapes of the inputs alone.
 const BROADCAST: &[&str] = &["Add", "Sub", "Mul", "Div", "Pow", "Where", "MatMul", "Equal", "Less", "Greater", "And", "Or"];
 /// Operators on elements of shapes.
 const ELEMENTS: &[&str] = &["Div", "Mod", "Min", "Max"];
 
 /// What the extents of a call's outputs follow from, as a text that is equal for equal ones; none if they depend on data.
-pub(super) fn origin(call: &Call<'_>) -> Option<String> {
+pub(super) fn origin(call: &NodeInfo<'_>) -> Option<String> {
     let known = |at: usize| input(call, at).is_none_or(|f| f.value.is_some());
-    let typed = |f: &Fact| shape(f).is_some_and(|s| s.iter().all(Option::is_some));
+    let typed = |f: &ValueInfo| shape(f).is_some_and(|s| s.iter().all(Option::is_some));
     if !call.domain.is_empty() || !call.inputs.iter().flatten().all(|f| typed(f)) {
         return None;
     }
@@ -30,7 +30,7 @@ pub(super) fn origin(call: &Call<'_>) -> Option<String> {
 }
 
 /// Extents of a slice's output that are an end or, if that is less, the whole axis of several elements: the symbol and the end.
-pub(super) fn cut(call: &Call<'_>, outputs: &[Fact]) -> Vec<(String, Dim)> {
+pub(super) fn cut(call: &NodeInfo<'_>, outputs: &[ValueInfo]) -> Vec<(String, Dim)> {
     let found = || {
         let (from, to) = (shape(input(call, 0)?)?, shape(outputs.first()?)?);
         let (starts, ends) = (dims(input(call, 1)?)?, dims(input(call, 2)?)?);
@@ -55,7 +55,7 @@ pub(super) fn cut(call: &Call<'_>, outputs: &[Fact]) -> Vec<(String, Dim)> {
 
 /// Extents that must be equal for the node to run. Those that broadcast need not be, except a cut table (`is_cut`) and the end that it is
 /// cut to: the table has several elements, so it fits only if it was long enough.
-pub(super) fn must_be_equal(node: &NodeProto, inputs: &[Option<&Fact>], is_cut: impl Fn(&Dim, &Dim) -> bool) -> Vec<(Dim, Dim)> {
+pub(super) fn must_be_equal(node: &NodeProto, inputs: &[Option<&ValueInfo>], is_cut: impl Fn(&Dim, &Dim) -> bool) -> Vec<(Dim, Dim)> {
     let shapes: Vec<&[Option<Dim>]> = inputs.iter().filter_map(|f| shape((*f)?)).collect();
     let [first, rest @ ..] = &shapes[..] else { return Vec::new() };
     let both = |a: &Option<Dim>, b: &Option<Dim>| Some((a.clone()?, b.clone()?)).filter(|(a, b)| a != b);
@@ -81,7 +81,7 @@ pub(super) fn must_be_equal(node: &NodeProto, inputs: &[Option<&Fact>], is_cut: 
     }
 }
 
-/// The symbol to replace and what by: an unknown that is one symbol, and does not stand in the other.
+/// Of two dims that must be equal: a symbol that stands for an unknown extent, and the other dim, which replaces it and does not contain it.
 pub(super) fn replaced((a, b): &(Dim, Dim)) -> Option<(String, Dim)> {
     let unknown = |d: &Dim, other: &Dim| {
         let symbol = d.as_symbol().filter(|_| !d.is_named())?;
@@ -91,24 +91,24 @@ pub(super) fn replaced((a, b): &(Dim, Dim)) -> Option<(String, Dim)> {
 }
 
 /// Replaces a symbol in what is known of a value.
-pub(super) fn equate(fact: &mut Fact, symbol: &str, dim: &Dim) {
-    let extents = fact.ty.iter_mut().filter_map(|t| t.shape.as_mut()).flatten().flatten();
+pub(super) fn equate(info: &mut ValueInfo, symbol: &str, dim: &Dim) {
+    let extents = info.ty.iter_mut().filter_map(|t| t.shape.as_mut()).flatten().flatten();
     extents.for_each(|d| *d = d.replace(symbol, dim));
-    if let Some(Elements::Dims(dims)) = fact.value.as_mut().map(|v| &mut v.elements) {
+    if let Some(Elements::Dims(dims)) = info.value.as_mut().map(|v| &mut v.elements) {
         dims.iter_mut().for_each(|d| *d = d.replace(symbol, dim));
     }
 }
 
-fn input<'a>(call: &Call<'a>, at: usize) -> Option<&'a Fact> {
+fn input<'a>(call: &NodeInfo<'a>, at: usize) -> Option<&'a ValueInfo> {
     call.inputs.get(at).copied().flatten()
 }
 
-fn shape(fact: &Fact) -> Option<&[Option<Dim>]> {
-    fact.ty.as_ref()?.shape.as_deref()
+fn shape(info: &ValueInfo) -> Option<&[Option<Dim>]> {
+    info.ty.as_ref()?.shape.as_deref()
 }
 
-fn dims(fact: &Fact) -> Option<&[Dim]> {
-    match &fact.value.as_ref()?.elements {
+fn dims(info: &ValueInfo) -> Option<&[Dim]> {
+    match &info.value.as_ref()?.elements {
         Elements::Dims(dims) => Some(dims),
         Elements::Numbers(_) => None,
     }

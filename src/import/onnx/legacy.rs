@@ -110,11 +110,11 @@ pub(super) fn modern(r: &mut Reader<'_, '_>, node: &NodeProto, version: i64, inp
 fn resize(r: &Reader<'_, '_>, node: &mut NodeProto, version: i64, inputs: &mut Vec<Option<Outlet>>) -> Result<()> {
     let scales = inputs.get(1).copied().flatten();
     let nearest = node.attribute.iter().find(|a| a.name == "mode").is_none_or(|a| a.s.as_deref() == Some(b"nearest"));
-    let grows = scales.is_some_and(|s| match r.fact(s).value.as_ref().map(|v| &v.elements) {
+    let grows = scales.is_some_and(|s| match r.info(s).value.as_ref().map(|v| &v.elements) {
         Some(Elements::Numbers(n)) => n.iter().all(|n| *n >= 1.0),
         _ => false,
     });
-    // Upsample is said to grow; what its scales are at run time is not known.
+    // The standard says that Upsample only enlarges; its scales at run time are not known here.
     if nearest && !grows && node.op_type == "Resize" {
         return Err(refused(node, version, "shrinks to the nearest, or by scales that are not known").into());
     }

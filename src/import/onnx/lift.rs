@@ -1,18 +1,18 @@
-//! Operators that the IR knows: one row a rule, each rule a few lines. A rule that does not hold for a site gives nothing and the
+//! Operators that the IR knows: one row a rule, each rule a few lines. A rule that does not hold for a node gives nothing and the
 //! node stays foreign; that is never wrong, it only leaves less to rewrite.
 
 mod compute;
 mod shape;
 
-use super::read::{Reader, Site};
+use super::read::{Reader, UpgradedNode};
 use crate::diag::Result;
 use crate::ir::standard::{Elements, PartialType};
 use crate::ir::{DType, Dim, Outlet};
 use crate::onnx::proto::AttributeProto;
 
-/// The outlets of a site's outputs; an output that the rule does not make is none.
+/// The outlets of a node's outputs; an output that the rule does not make is none.
 type Lifted = Option<Vec<Option<Outlet>>>;
-type Rule = fn(&mut Reader<'_, '_>, &Site<'_>) -> Lifted;
+type Rule = fn(&mut Reader<'_, '_>, &UpgradedNode<'_>) -> Lifted;
 
 /// (domain, operator, rule)
 const RULES: &[(&str, &str, Rule)] = &[
@@ -62,23 +62,23 @@ const RULES: &[(&str, &str, Rule)] = &[
     ("", "Resize", shape::resize),
 ];
 
-/// The typed form of a site, if there is one.
+/// The typed form of a node, if there is one.
 ///
 /// # Errors
 /// What stored tensors of attributes return.
-pub(super) fn lift(r: &mut Reader<'_, '_>, domain: &str, site: &Site<'_>) -> Result<Lifted> {
-    let rule = RULES.iter().find(|(d, op, _)| *d == domain && *op == site.op_type);
-    if let (Some(t), "Constant") = (site.attribute("value").and_then(|a| a.t.as_deref()), site.op_type) {
+pub(super) fn lift(r: &mut Reader<'_, '_>, domain: &str, node: &UpgradedNode<'_>) -> Result<Lifted> {
+    let rule = RULES.iter().find(|(d, op, _)| *d == domain && *op == node.op_type);
+    if let (Some(t), "Constant") = (node.attribute("value").and_then(|a| a.t.as_deref()), node.op_type) {
         return Ok(Some(vec![Some(r.stored(t)?)]));
     }
-    Ok(rule.and_then(|(_, _, rule)| rule(r, site)))
+    Ok(rule.and_then(|(_, _, rule)| rule(r, node)))
 }
 
 fn one(outlet: Outlet) -> Lifted {
     Some(vec![Some(outlet)])
 }
 
-impl Site<'_> {
+impl UpgradedNode<'_> {
     fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attributes.iter().find(|a| a.name == name)
     }
@@ -122,7 +122,7 @@ impl Site<'_> {
 
     /// The extents of an output, if something is known of all.
     fn known_extents(&self, at: usize) -> Option<Vec<Dim>> {
-        let PartialType { shape: Some(shape), .. } = self.facts.get(at)?.ty.as_ref()? else { return None };
+        let PartialType { shape: Some(shape), .. } = self.infos.get(at)?.ty.as_ref()? else { return None };
         shape.iter().cloned().collect()
     }
 }
@@ -148,7 +148,7 @@ impl Reader<'_, '_> {
 
     /// The known integers of a value.
     fn known_dims(&self, outlet: Outlet) -> Option<Vec<Dim>> {
-        match &self.fact(outlet).value.as_ref()?.elements {
+        match &self.info(outlet).value.as_ref()?.elements {
             Elements::Dims(dims) => Some(dims.clone()),
             Elements::Numbers(_) => None,
         }
@@ -160,7 +160,7 @@ impl Reader<'_, '_> {
     }
 
     fn known_numbers(&self, outlet: Outlet) -> Option<Vec<f64>> {
-        match &self.fact(outlet).value.as_ref()?.elements {
+        match &self.info(outlet).value.as_ref()?.elements {
             Elements::Numbers(numbers) => Some(numbers.clone()),
             Elements::Dims(_) => None,
         }

@@ -36,7 +36,7 @@ pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;
 
 /// A model as an operator graph, and what is needed to write it again.
 #[derive(Clone, Debug)]
-pub struct Imported {
+pub struct ImportedModel {
     /// The graph; its name is the file's.
     pub graph: OpGraph,
     /// How it is written: operator sets and the declarations of opaque inputs and outputs.
@@ -49,7 +49,7 @@ pub struct Imported {
     pub dims: BTreeMap<String, Option<i64>>,
 }
 
-impl Imported {
+impl ImportedModel {
     /// Names of dims that are not bound.
     pub fn open_dims(&self) -> Vec<String> {
         self.dims.iter().filter(|(_, n)| n.is_none()).map(|(name, _)| name.clone()).collect()
@@ -61,7 +61,7 @@ impl Imported {
 /// # Errors
 /// `onnx/…`: the file is not a model, lies about its tensors, contradicts the standard or uses an operator set that is not read;
 /// `onnx/unknown-dim` if a dim to bind is none of the model's.
-pub fn read_model(path: &Path, dims: &Bindings) -> Result<Imported> {
+pub fn read_model(path: &Path, dims: &Bindings) -> Result<ImportedModel> {
     let model = onnx::read(path)?;
     let dir = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     import(&model, dir, dims).map_err(|d| Box::new(d.note(format!("the file is {}", path.display()))))
@@ -71,7 +71,7 @@ pub fn read_model(path: &Path, dims: &Bindings) -> Result<Imported> {
 ///
 /// # Errors
 /// As [`read_model`].
-pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<Imported> {
+pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<ImportedModel> {
     let files = onnx::check_external_data(model, dir)?.into_iter().map(|t| t.path).collect();
     let proto = model.graph.as_ref().ok_or_else(|| Diagnostic::new("onnx/not-a-model", "the file holds no graph"))?;
     let functions = Functions::new(model);
@@ -94,7 +94,7 @@ pub fn import(model: &ModelProto, dir: &Path, dims: &Bindings) -> Result<Importe
         check_opset(opset.get("").copied().unwrap_or(style.opset))?;
     }
     let dims = shared.named.iter().map(|(name, dim)| (name.clone(), dim.as_const())).collect();
-    Ok(Imported { graph, style, opset, files, dims })
+    Ok(ImportedModel { graph, style, opset, files, dims })
 }
 
 fn check_opset(opset: i64) -> Result<()> {

@@ -30,12 +30,12 @@ fn literal(expr: &WeightExpr) -> Result<Placed> {
 
 /// Writing keeps what a graph is: the second round gives the text of the first. Graphs with open dims are written with arithmetic that
 /// the first did not have, and typed operators may be written as several.
-fn written_and_read_again(imported: &Imported) {
+fn written_and_read_again(imported: &ImportedModel) {
     let Ok(model) = emit(verify(&imported.graph).unwrap(), &Style { reversed: false, ..imported.style.clone() }, &mut literal) else {
         return;
     };
     let again = import(&model, Path::new("/nonexistent"), &Bindings::default()).unwrap();
-    let interface = |i: &Imported| canonical(&i.graph).lines().next().map(|l| l.split(" = ").next().map(str::to_owned)).unwrap();
+    let interface = |i: &ImportedModel| canonical(&i.graph).lines().next().map(|l| l.split(" = ").next().map(str::to_owned)).unwrap();
     assert_eq!(interface(&again), interface(imported));
     // Results of bodies are named by their place when they are written.
     let foreign_only = imported.graph.nodes().iter().all(|id| match &imported.graph.node(*id).op {

@@ -141,7 +141,7 @@ impl Dim {
         p.sum_of_lower_bounds(least, steps).or_else(|| self.lower_without_floor(p, least, steps))
     }
 
-    /// With one floor replaced by what it cannot be beyond: `x - d + 1 <= d*floor(x/d) <= x`.
+    /// With one floor replaced by a bound of it: `x - d + 1 <= d*floor(x/d) <= x`.
     fn lower_without_floor(&self, p: &Poly, least: i64, steps: &mut usize) -> Option<i64> {
         let (monomial, c, inner, d) = p.0.iter().find_map(|(m, c)| match &m[..] {
             [Atom::Floor(inner, d)] => Some((m, *c, inner, *d)),

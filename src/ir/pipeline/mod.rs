@@ -7,7 +7,7 @@
 //! `Argument` nodes mean the branch's inputs (what decides, then what either arm reads of the outside).
 //!
 //! ```text
-//! spec::Spec ─ resolve (names, parameters, types) ─► Pipeline ─ verify ─► Verified ─► passes, plan
+//! spec::Spec ─ resolve (names, parameters, types) ─► Pipeline ─ verify ─► passes, plan
 //!                                                       └─ text, fingerprint, to_dot
 //! ```
 //! Evaluation: nodes in any order that respects edges give the same values; [`PipeGraph::order`] is the one that everything
@@ -44,7 +44,7 @@ pub use names::{Located, Within};
 pub use params::parameters;
 pub use prim::{Prim, TypeError};
 pub use resolve::{Signatures, resolve};
-pub use verify::{Verified, verify};
+pub use verify::{BrokenPipeline, PipeInvariant, broken, verify};
 pub use walk::{Moment, Walk};
 
 use super::{DType, Signature};

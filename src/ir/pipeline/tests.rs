@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::diag::{Diagnostic, Diagnostics, Result, Source};
+use crate::diag::{Diagnostic, Diagnostics, Result, SourceText};
 use crate::ir::{Dim, Signature, TensorType};
 use crate::spec::{self, ModelDecl, Spec};
 
@@ -52,7 +52,7 @@ pub(crate) fn signatures(decl: &ModelDecl) -> Result<Signature> {
 }
 
 pub(crate) fn read(name: &str, text: &str) -> (Option<Spec>, Diagnostics) {
-    spec::parse(&Arc::new(Source { name: name.into(), text: text.into() }))
+    spec::parse(&Arc::new(SourceText { name: name.into(), text: text.into() }))
 }
 
 /// `svd-tiny` as written.

@@ -1,7 +1,7 @@
 //! Reading a call: its attributes, the types and elements of its inputs.
 
 use super::value::consistent;
-use super::{Call, Elements, Fact, MAX_RANK, PartialType, ShapeValue};
+use super::{Elements, MAX_RANK, NodeInfo, PartialType, ShapeValue, ValueInfo};
 use crate::ir::Dim;
 use crate::onnx::proto::{AttributeProto, TensorProto, attribute_type};
 
@@ -22,7 +22,7 @@ pub(super) fn numbers(extents: &[i64]) -> Option<Extents> {
     Some(extents.iter().map(|n| Some(Dim::Const(*n))).collect())
 }
 
-impl<'a> Call<'a> {
+impl<'a> NodeInfo<'a> {
     /// Whether the operator is ONNX's own.
     pub(super) fn is_standard(&self) -> bool {
         matches!(self.domain, "" | "ai.onnx")
@@ -68,7 +68,7 @@ impl<'a> Call<'a> {
         self.int(name).and_then(|n| i32::try_from(n).ok()).filter(|n| *n > 0)
     }
 
-    pub(super) fn input(&self, at: usize) -> Option<&'a Fact> {
+    pub(super) fn input(&self, at: usize) -> Option<&'a ValueInfo> {
         self.inputs.get(at).copied().flatten()
     }
 

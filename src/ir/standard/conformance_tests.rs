@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::notation::{Owned, attributes, fact, facts, render};
-use super::{Elements, Fact, PartialType, table};
+use super::notation::{Owned, attributes, info, infos, render};
+use super::{Elements, PartialType, ValueInfo, table};
 use crate::ir::{Bindings, Dim};
 
 /// Cases that do not agree, by operator and what must stand in the line, with the reason.
@@ -27,8 +27,8 @@ enum Verdict {
 
 struct Case {
     call: Owned,
-    onnx: Vec<Option<Fact>>,
-    run: Vec<Option<Fact>>,
+    onnx: Vec<Option<ValueInfo>>,
+    run: Vec<Option<ValueInfo>>,
 }
 
 fn parse(line: &str) -> Case {
@@ -40,10 +40,10 @@ fn parse(line: &str) -> Case {
         op_type: head[1].into(),
         version: head[2].parse().expect(line),
         attributes: attributes(attrs),
-        inputs: facts(inputs),
+        inputs: infos(inputs),
         outputs: head[3].parse().expect(line),
     };
-    let all = |text: &str| text.split(';').map(fact).collect();
+    let all = |text: &str| text.split(';').map(info).collect();
     Case { call, onnx: all(onnx), run: all(if run == "=" { onnx } else { run }) }
 }
 
@@ -61,7 +61,7 @@ fn compare_extent(ours: Option<&Dim>, onnx: Option<&Dim>) -> Verdict {
     }
 }
 
-fn compare(ours: &Fact, onnx: &Fact) -> Verdict {
+fn compare(ours: &ValueInfo, onnx: &ValueInfo) -> Verdict {
     let none = PartialType::default();
     let (a, b) = (ours.ty.as_ref().unwrap_or(&none), onnx.ty.as_ref().unwrap_or(&none));
     let dtype = match (a.dtype, b.dtype) {
@@ -86,7 +86,7 @@ fn bindings(dim: &Dim) -> Bindings {
 }
 
 /// What contradicts the tensor that the test expects.
-fn contradicts(ours: &Fact, run: &Fact) -> Option<String> {
+fn contradicts(ours: &ValueInfo, run: &ValueInfo) -> Option<String> {
     let (Some(ty), Some(real)) = (&ours.ty, &run.ty) else { return None };
     if ty.dtype.is_some() && ty.dtype != real.dtype {
         return Some("element type".into());
@@ -122,7 +122,7 @@ fn differs(ours: &Elements, real: &Elements) -> Option<String> {
 
 fn judge(case: &Case) -> (Verdict, String) {
     let ours = match case.call.infer() {
-        Ok(facts) => facts,
+        Ok(infos) => infos,
         Err(why) => return (Verdict::Wrong, why),
     };
     let text = ours.iter().map(render).collect::<Vec<_>>().join("; ");

@@ -3,11 +3,11 @@
 
 use super::call::{Extent, Extents, Outputs, axis_of, tensor};
 use super::extent::{add, broadcast_all, divide, mul, number};
-use super::{Call, Fresh, dtype};
+use super::{Fresh, NodeInfo, dtype};
 use crate::ir::Dim;
 
 /// `SkipLayerNormalization` and its like: the value, two statistics, and the sum before the norm.
-pub(super) fn skip_norm(call: &Call<'_>) -> Outputs {
+pub(super) fn skip_norm(call: &NodeInfo<'_>) -> Outputs {
     let statistics = call.extents(0).map(|mut s| {
         if let Some(last) = s.last_mut() {
             *last = number(1);
@@ -19,12 +19,12 @@ pub(super) fn skip_norm(call: &Call<'_>) -> Outputs {
 }
 
 /// `SkipGroupNorm`: the value, and the sum before the norm.
-pub(super) fn twice(call: &Call<'_>) -> Outputs {
+pub(super) fn twice(call: &NodeInfo<'_>) -> Outputs {
     Ok(vec![call.ty(0), call.ty(0)])
 }
 
 /// `BiasSplitGelu`: half as many channels.
-pub(super) fn halved(call: &Call<'_>) -> Outputs {
+pub(super) fn halved(call: &NodeInfo<'_>) -> Outputs {
     let shape = call.extents(0).map(|mut s| {
         if let Some(last) = s.last_mut() {
             *last = divide(last, 2);
@@ -35,7 +35,7 @@ pub(super) fn halved(call: &Call<'_>) -> Outputs {
 }
 
 /// `com.microsoft.Attention`, `QAttention`: query, key and value from one weight.
-pub(super) fn packed_attention(call: &Call<'_>, result: Option<i32>, past_at: usize) -> Outputs {
+pub(super) fn packed_attention(call: &NodeInfo<'_>, result: Option<i32>, past_at: usize) -> Outputs {
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(result, None)]) };
     let [batch, length, _] = shape else { return Err(format!("rank {} instead of 3", shape.len())) };
     let sizes = call.ints("qkv_hidden_sizes").filter(|v| v.len() == 3);
@@ -51,7 +51,7 @@ pub(super) fn packed_attention(call: &Call<'_>, result: Option<i32>, past_at: us
 }
 
 /// `MultiHeadAttention`: query `[batch, length, hidden]` or packed `[batch, length, heads, 3, size]`; key and value packed, separate, or a cache.
-pub(super) fn multi_head_attention(call: &Call<'_>) -> Outputs {
+pub(super) fn multi_head_attention(call: &NodeInfo<'_>) -> Outputs {
     let heads = call.int("num_heads").filter(|n| *n > 0);
     let scores_type = call.dtype(0);
     let unknown = || Ok(vec![tensor(scores_type, None); 3]);
@@ -82,7 +82,7 @@ pub(super) fn multi_head_attention(call: &Call<'_>) -> Outputs {
 }
 
 /// The width of the value: its own, that of its heads together, or that of the query.
-fn value_width(call: &Call<'_>, query: &Extent) -> Extent {
+fn value_width(call: &NodeInfo<'_>, query: &Extent) -> Extent {
     match call.shape(2) {
         Some([_, _, c]) => c.clone(),
         Some([_, h, _, d]) => mul(h, d),
@@ -93,7 +93,7 @@ fn value_width(call: &Call<'_>, query: &Extent) -> Extent {
 }
 
 /// `GroupQueryAttention`: like the query, and the cache.
-pub(super) fn group_query_attention(call: &Call<'_>) -> Outputs {
+pub(super) fn group_query_attention(call: &NodeInfo<'_>) -> Outputs {
     let heads = |name: &str| call.int(name).filter(|n| *n > 0);
     let shape = call.extents(0).filter(|s| s.len() == 3);
     let width = match (call.has(1), heads("num_heads"), heads("kv_num_heads")) {
@@ -112,7 +112,7 @@ pub(super) fn group_query_attention(call: &Call<'_>) -> Outputs {
 }
 
 /// `MatMulNBits`: weights of `N` rows of `K` packed numbers.
-pub(super) fn matmul_nbits(call: &Call<'_>) -> Outputs {
+pub(super) fn matmul_nbits(call: &NodeInfo<'_>) -> Outputs {
     let shape = call.extents(0).map(|mut s| {
         if let Some(last) = s.last_mut() {
             *last = call.int("N").map(Dim::Const);
@@ -123,7 +123,7 @@ pub(super) fn matmul_nbits(call: &Call<'_>) -> Outputs {
 }
 
 /// `FusedMatMul`: a product with transposed sides; a batch may be transposed too.
-pub(super) fn fused_matmul(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn fused_matmul(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     if call.flag("transBatchA", false) || call.flag("transBatchB", false) {
         let rank = call.rank(0).filter(|r| Some(*r) == call.rank(1));
         return Ok(vec![tensor(call.dtype(0), rank.map(|n| vec![None; n]))]);
@@ -133,17 +133,17 @@ pub(super) fn fused_matmul(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `QLinearAdd`, `QLinearMul`: each value is followed by its scale and zero point.
-pub(super) fn quantized_pair(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn quantized_pair(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     Ok(vec![tensor(call.dtype(0), broadcast_all([call.shape(0), call.shape(3)], fresh)?)])
 }
 
 /// `QLinearWhere`: the condition, then value, scale and zero point of both sides.
-pub(super) fn quantized_where(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn quantized_where(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     Ok(vec![tensor(call.dtype(1), broadcast_all([0, 1, 4].map(|i| call.shape(i)), fresh)?)])
 }
 
 /// `QLinearGlobalAveragePool`: channels may stand last.
-pub(super) fn quantized_global_pool(call: &Call<'_>) -> Outputs {
+pub(super) fn quantized_global_pool(call: &NodeInfo<'_>) -> Outputs {
     let last = call.flag("channels_last", false);
     let shape = call.shape(0).map(|s| {
         let channel = if last { s.len().saturating_sub(1) } else { 1 };
@@ -153,7 +153,7 @@ pub(super) fn quantized_global_pool(call: &Call<'_>) -> Outputs {
 }
 
 /// `EmbedLayerNormalization`: a row of the embedding for each token, and where the mask ends.
-pub(super) fn embed_layer_norm(call: &Call<'_>) -> Outputs {
+pub(super) fn embed_layer_norm(call: &NodeInfo<'_>) -> Outputs {
     let tokens = call.shape(0).filter(|s| s.len() == 2);
     let out = tokens.map(|s| vec![s[0].clone(), s[1].clone(), call.extent(2, 1)]);
     let element = call.dtype(2);
@@ -162,15 +162,15 @@ pub(super) fn embed_layer_norm(call: &Call<'_>) -> Outputs {
 }
 
 /// `NhwcConv`: pictures `[batch, height, width, channels]` and weights `[out, height, width, in]` with the arithmetic of `Conv`.
-pub(super) fn nhwc_conv(call: &Call<'_>) -> Outputs {
-    let turned = |at: usize| -> Option<super::Fact> {
+pub(super) fn nhwc_conv(call: &NodeInfo<'_>) -> Outputs {
+    let turned = |at: usize| -> Option<super::ValueInfo> {
         let s = call.shape(at).filter(|s| s.len() > 2)?;
         let shape: Extents = [&[s[0].clone(), s[s.len() - 1].clone()], &s[1..s.len() - 1]].concat();
-        Some(super::Fact { ty: Some(tensor(call.dtype(at), Some(shape))), value: None })
+        Some(super::ValueInfo { ty: Some(tensor(call.dtype(at), Some(shape))), value: None })
     };
     let (Some(x), Some(w)) = (turned(0), turned(1)) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let inputs = [Some(&x), Some(&w)];
-    let mut out = super::windows::conv(&Call { inputs: &inputs, ..*call }, 0, 1, call.dtype(0))?;
+    let mut out = super::windows::conv(&NodeInfo { inputs: &inputs, ..*call }, 0, 1, call.dtype(0))?;
     if let Some(shape) = out.first_mut().and_then(|t| t.shape.as_mut()) {
         shape[1..].rotate_left(1);
     }
@@ -178,7 +178,7 @@ pub(super) fn nhwc_conv(call: &Call<'_>) -> Outputs {
 }
 
 /// `ExpandDims`: a new axis.
-pub(super) fn expand_dims(call: &Call<'_>) -> Outputs {
+pub(super) fn expand_dims(call: &NodeInfo<'_>) -> Outputs {
     let Some(mut shape) = call.extents(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let Some(axis) = call.known_ints(1).and_then(|v| v.first().copied()) else {
         return Ok(vec![tensor(call.dtype(0), Some(vec![None; shape.len() + 1]))]);
@@ -188,7 +188,7 @@ pub(super) fn expand_dims(call: &Call<'_>) -> Outputs {
 }
 
 /// `SimplifiedLayerNormalization`: the value and one statistic.
-pub(super) fn simplified_norm(call: &Call<'_>) -> Outputs {
+pub(super) fn simplified_norm(call: &NodeInfo<'_>) -> Outputs {
     let all = super::elementwise::layer_norm(call)?;
     Ok(all[..2].to_vec())
 }

@@ -1,7 +1,7 @@
 //! Operators with bodies, and values that are no tensors.
 
 use super::call::{Outputs, tensor};
-use super::{Call, dtype};
+use super::{NodeInfo, dtype};
 
 /// Nothing can be said here: who holds the body, or the type of the sequence, knows.
 pub(super) fn unknown() -> Outputs {
@@ -14,7 +14,7 @@ pub(super) fn scalar(dtype: i32) -> Outputs {
 }
 
 /// `OptionalGetElement`: a tensor is its own element.
-pub(super) fn element(call: &Call<'_>) -> Outputs {
+pub(super) fn element(call: &NodeInfo<'_>) -> Outputs {
     Ok(vec![call.ty(0)])
 }
 
@@ -24,6 +24,6 @@ pub(super) fn open_tensor(dtype: Option<i32>) -> Outputs {
 }
 
 /// Strings that match: bools.
-pub(super) fn matches(call: &Call<'_>) -> Outputs {
+pub(super) fn matches(call: &NodeInfo<'_>) -> Outputs {
     super::elementwise::same_shape(call, dtype::BOOL)
 }

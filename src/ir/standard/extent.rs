@@ -41,13 +41,13 @@ pub(super) fn natural(extent: Extent) -> Result<Extent, String> {
     }
 }
 
-/// What is known of an extent of which two things are known.
+/// Combines two statements about one extent.
 pub(super) fn unify(a: &Extent, b: &Extent) -> Result<Extent, String> {
     match (a, b) {
         (Some(Dim::Const(x)), Some(Dim::Const(y))) if x != y => Err(format!("extents {x} and {y} must be equal")),
         (Some(Dim::Const(_)), _) | (_, None) => Ok(a.clone()),
         (_, Some(Dim::Const(_))) | (None, _) => Ok(b.clone()),
-        // Taken to be equal; what inputs say is better than what depends on data, and the shorter way to say it is the better one.
+        // The two are taken to be equal. A dim over symbols of inputs is preferred to one that depends on data, then the one with fewer symbols.
         (Some(x), Some(y)) => {
             let length = |d: &Dim| (!d.is_named(), d.symbols().len());
             Ok(Some(if length(y) < length(x) { y.clone() } else { x.clone() }))
@@ -62,7 +62,7 @@ pub(super) fn unify_all(a: &[Extent], b: &[Extent]) -> Result<Extents, String> {
     a.iter().zip(b).map(|(x, y)| unify(x, y)).collect()
 }
 
-/// Both, if both are known; what is known else.
+/// Combines two shapes, of which each may be unknown.
 pub(super) fn unify_shapes(a: Option<Extents>, b: Option<Extents>) -> Result<Option<Extents>, String> {
     match (a, b) {
         (Some(a), Some(b)) => unify_all(&a, &b).map(Some),

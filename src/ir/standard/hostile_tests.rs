@@ -1,9 +1,9 @@
-//! No attribute and no fact makes a rule panic, whatever a file says.
+//! No attribute and no known value makes a rule panic, whatever a file says.
 
 use proptest::prelude::*;
 
 use super::notation::Owned;
-use super::{Dim, Elements, Fact, PartialType, ShapeValue, table};
+use super::{Dim, Elements, PartialType, ShapeValue, ValueInfo, table};
 use crate::onnx::build::attr;
 use crate::onnx::proto::{AttributeProto, TensorProto};
 
@@ -105,21 +105,21 @@ fn value() -> impl Strategy<Value = ShapeValue> {
     })
 }
 
-fn fact() -> impl Strategy<Value = Option<Fact>> {
+fn info() -> impl Strategy<Value = Option<ValueInfo>> {
     let dtype = prop_oneof![4 => proptest::sample::select(&[1, 6, 7, 9, 10, 11, 16][..]), 1 => -2_i32..40];
     let shape = proptest::collection::vec(proptest::option::weighted(0.9, dim()), 0..6);
     let long = Just(vec![Some(Dim::Const(2)); 40]);
     let shape = prop_oneof![20 => shape, 1 => long];
     let ty = (proptest::option::weighted(0.9, dtype), proptest::option::weighted(0.9, shape));
     let ty = ty.prop_map(|(dtype, shape)| PartialType { dtype, shape });
-    let fact = (proptest::option::weighted(0.9, ty), proptest::option::of(value()), any::<bool>()).prop_map(|(ty, value, honest)| {
-        let mut fact = Fact { ty, value };
-        if let (true, Some(ty), Some(value)) = (honest, &mut fact.ty, &fact.value) {
+    let info = (proptest::option::weighted(0.9, ty), proptest::option::of(value()), any::<bool>()).prop_map(|(ty, value, honest)| {
+        let mut info = ValueInfo { ty, value };
+        if let (true, Some(ty), Some(value)) = (honest, &mut info.ty, &info.value) {
             ty.shape = Some(value.shape.iter().map(|n| Some(Dim::from(*n))).collect());
         }
-        fact
+        info
     });
-    proptest::option::weighted(0.9, fact)
+    proptest::option::weighted(0.9, info)
 }
 
 fn attribute() -> impl Strategy<Value = AttributeProto> {
@@ -142,7 +142,7 @@ fn call() -> impl Strategy<Value = Owned> {
         proptest::sample::select(operators),
         1_i64..30,
         proptest::collection::vec(attribute(), 0..6),
-        proptest::collection::vec(fact(), 0..6),
+        proptest::collection::vec(info(), 0..6),
         0_usize..5,
     );
     parts.prop_map(|((domain, op_type), version, attributes, inputs, outputs)| Owned {
@@ -160,12 +160,12 @@ proptest! {
 
     #[test]
     fn no_call_panics(call in call()) {
-        if let Ok(facts) = call.infer() {
-            prop_assert_eq!(facts.len(), call.outputs);
-            for fact in facts {
-                let value = fact.value.map_or(0, |v| v.elements.len());
+        if let Ok(infos) = call.infer() {
+            prop_assert_eq!(infos.len(), call.outputs);
+            for info in infos {
+                let value = info.value.map_or(0, |v| v.elements.len());
                 prop_assert!(value <= super::MAX_ELEMENTS);
-                prop_assert!(fact.ty.and_then(|t| t.shape).map_or(0, |s| s.len()) <= super::MAX_RANK);
+                prop_assert!(info.ty.and_then(|t| t.shape).map_or(0, |s| s.len()) <= super::MAX_RANK);
             }
         }
     }

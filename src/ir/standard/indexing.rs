@@ -2,11 +2,11 @@
 
 use super::call::{Extents, Outputs, axis_of, tensor};
 use super::extent::{fresh_extents, number, product};
-use super::{Call, Fresh, MAX_RANK, dtype};
+use super::{Fresh, MAX_RANK, NodeInfo, dtype};
 use crate::ir::Dim;
 
 /// `Gather`: the shape of the indices in place of the axis.
-pub(super) fn gather(call: &Call<'_>) -> Outputs {
+pub(super) fn gather(call: &NodeInfo<'_>) -> Outputs {
     let (Some(data), Some(indices)) = (call.shape(0), call.shape(1)) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let axis = axis_of(call.int_or("axis", 0), data.len())?;
     let shape = [&data[..axis], indices, &data[axis + 1..]].concat();
@@ -14,7 +14,7 @@ pub(super) fn gather(call: &Call<'_>) -> Outputs {
 }
 
 /// `GatherElements`: the shape of the indices.
-pub(super) fn gather_elements(call: &Call<'_>) -> Outputs {
+pub(super) fn gather_elements(call: &NodeInfo<'_>) -> Outputs {
     if let (Some(data), Some(indices)) = (call.rank(0), call.rank(1))
         && data != indices
     {
@@ -24,7 +24,7 @@ pub(super) fn gather_elements(call: &Call<'_>) -> Outputs {
 }
 
 /// `GatherND`: the last axis of the indices walks as many axes of the data.
-pub(super) fn gather_nd(call: &Call<'_>) -> Outputs {
+pub(super) fn gather_nd(call: &NodeInfo<'_>) -> Outputs {
     let unknown = || Ok(vec![tensor(call.dtype(0), None)]);
     let (Some(data), Some(indices)) = (call.shape(0), call.shape(1)) else { return unknown() };
     let Some((last, lead)) = indices.split_last() else { return Err("indices of rank 0".into()) };
@@ -36,7 +36,7 @@ pub(super) fn gather_nd(call: &Call<'_>) -> Outputs {
 }
 
 /// `Compress`: as many slices as the condition holds.
-pub(super) fn compress(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn compress(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let kept = call.known_ints(1).map(|c| Dim::Const(c.iter().filter(|v| **v != 0).count() as i64));
     let kept = Some(kept.unwrap_or_else(fresh));
     let Some(axis) = call.int("axis") else { return Ok(vec![tensor(call.dtype(0), Some(vec![kept]))]) };
@@ -47,7 +47,7 @@ pub(super) fn compress(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `TopK`: `k` elements along the axis, and where they were.
-pub(super) fn top_k(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn top_k(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let both = |shape: Option<Extents>| Ok(vec![tensor(call.dtype(0), shape.clone()), tensor(Some(dtype::INT64), shape)]);
     let Some(mut shape) = call.extents(0) else { return both(None) };
     let axis = axis_of(call.int_or("axis", -1), shape.len())?;
@@ -62,13 +62,13 @@ pub(super) fn top_k(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `NonZero`: an index for each axis of each element that is not 0.
-pub(super) fn non_zero(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn non_zero(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let rank = call.rank(0).map(|n| Dim::Const(n as i64));
     Ok(vec![tensor(Some(dtype::INT64), Some(vec![rank, Some(fresh())]))])
 }
 
 /// `Unique`: the distinct elements or slices, where each stands first, which of them each is, how often.
-pub(super) fn unique(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn unique(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let count = Some(fresh());
     let (mut distinct, mut inverse) = (Some(vec![count.clone()]), call.shape(0).map(|s| vec![product(s)]));
     if let Some(axis) = call.int("axis") {
@@ -86,7 +86,7 @@ pub(super) fn unique(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `OneHot`: a new axis as long as `depth`.
-pub(super) fn one_hot(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn one_hot(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let Some(mut shape) = call.extents(0) else { return Ok(vec![tensor(call.dtype(2), None)]) };
     if shape.len() >= MAX_RANK {
         return Ok(vec![tensor(call.dtype(2), None)]);
@@ -107,7 +107,7 @@ pub(super) fn non_max_suppression(fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `ArrayFeatureExtractor`: the named columns.
-pub(super) fn columns(call: &Call<'_>) -> Outputs {
+pub(super) fn columns(call: &NodeInfo<'_>) -> Outputs {
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let count = call.shape(1).and_then(product);
     let out = match shape {
@@ -118,13 +118,13 @@ pub(super) fn columns(call: &Call<'_>) -> Outputs {
 }
 
 /// `StringSplit`: a new axis of parts, and how many parts each has.
-pub(super) fn string_split(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn string_split(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let parts = call.extents(0).map(|s| [s, fresh_extents(1, fresh)].concat());
     Ok(vec![tensor(Some(dtype::STRING), parts), tensor(Some(dtype::INT64), call.extents(0))])
 }
 
 /// `StringNormalizer`: words of one row, less the stop words.
-pub(super) fn string_normalizer(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn string_normalizer(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let shape = match call.shape(0) {
         Some([_]) => Some(vec![Some(fresh())]),
         Some([_, _]) => Some(vec![number(1), Some(fresh())]),
@@ -135,7 +135,7 @@ pub(super) fn string_normalizer(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `TfIdfVectorizer`: a row of counts, as long as the largest index.
-pub(super) fn tf_idf(call: &Call<'_>) -> Outputs {
+pub(super) fn tf_idf(call: &NodeInfo<'_>) -> Outputs {
     let most = call.ints("ngram_indexes").and_then(|v| v.iter().max()).and_then(|n| n.checked_add(1));
     let shape = call.shape(0).map(|s| match s {
         [] | [_] => vec![most.map(Dim::Const)],

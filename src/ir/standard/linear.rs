@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use super::call::{Extent, Extents, Outputs, tensor};
 use super::extent::{add, broadcast, divide, mul, number, unify};
-use super::{Call, Fresh, MAX_RANK};
+use super::{Fresh, MAX_RANK, NodeInfo};
 
 /// `MatMul` of inputs `a` and `b`, each perhaps with its last two axes exchanged.
-pub(super) fn matmul(call: &Call<'_>, at: (usize, usize), trans: (bool, bool), result: Option<i32>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn matmul(call: &NodeInfo<'_>, at: (usize, usize), trans: (bool, bool), result: Option<i32>, fresh: Fresh<'_>) -> Outputs {
     let (Some(a), Some(b)) = (call.shape(at.0), call.shape(at.1)) else { return Ok(vec![tensor(result, None)]) };
     Ok(vec![tensor(result, Some(product_shape(a, b, trans, fresh)?))])
 }
@@ -35,7 +35,7 @@ fn exchanged(shape: &[Extent], exchange: bool) -> Extents {
 }
 
 /// `Gemm` of inputs `a` and `b`.
-pub(super) fn gemm(call: &Call<'_>, at: (usize, usize), result: Option<i32>) -> Outputs {
+pub(super) fn gemm(call: &NodeInfo<'_>, at: (usize, usize), result: Option<i32>) -> Outputs {
     let matrix = |at: usize, trans: &str| -> Result<(Extent, Extent), String> {
         match call.shape(at) {
             None => Ok((None, None)),
@@ -50,7 +50,7 @@ pub(super) fn gemm(call: &Call<'_>, at: (usize, usize), result: Option<i32>) -> 
 }
 
 /// `Einsum`: extents by the letters of the equation.
-pub(super) fn einsum(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn einsum(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let dtype = call.dtype(0);
     let equation: String = call.text("equation").unwrap_or_default().chars().filter(|c| !c.is_whitespace()).collect();
     let (left, right) = match equation.split_once("->") {
@@ -114,7 +114,7 @@ fn bind_letters(term: &str, shape: &[Extent], letters: &mut BTreeMap<char, Exten
 }
 
 /// `Attention` of ONNX (versions 23 on): the value, present key and value, and the scores.
-pub(super) fn attention(call: &Call<'_>) -> Outputs {
+pub(super) fn attention(call: &NodeInfo<'_>) -> Outputs {
     let (q, k, v) = (call.shape(0), call.shape(1), call.shape(2));
     let out_type = call.dtype(0);
     let unknown = || Ok(vec![tensor(out_type, None), tensor(call.dtype(1), None), tensor(call.dtype(2), None), tensor(out_type, None)]);
@@ -139,7 +139,7 @@ pub(super) fn attention(call: &Call<'_>) -> Outputs {
         _ if q.len() == 3 => vec![b.clone(), lq.clone(), mul(&hq, &dv)],
         _ => vec![b.clone(), hq.clone(), lq.clone(), dv.clone()],
     };
-    // What is kept has the heads and the size of the past.
+    // The outputs that keep keys and values have the number of heads and the head size of the past ones.
     let like_past = |at: usize, axis: usize, own: &Extent| if call.has(at) { unify(own, &call.extent(at, axis)) } else { Ok(own.clone()) };
     let present_key = vec![b.clone(), like_past(4, 1, &hk)?, total.clone(), like_past(4, 3, &dk)?];
     let present_value = vec![b.clone(), like_past(5, 1, &hv)?, add(&past, &lv), like_past(5, 3, &dv)?];

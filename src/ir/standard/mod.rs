@@ -72,7 +72,7 @@ pub const MAX_OUTPUTS: usize = 4096;
 
 /// What is known of a value while a model is read.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Fact {
+pub struct ValueInfo {
     /// Its type; none for what is no tensor, and for what nothing is known of.
     pub ty: Option<PartialType>,
     /// Its elements, if they are few and known.
@@ -108,7 +108,7 @@ pub enum Elements {
 
 /// One node, with what is known of its inputs.
 #[derive(Clone, Copy, Debug)]
-pub struct Call<'a> {
+pub struct NodeInfo<'a> {
     /// Domain; empty (or `ai.onnx`) for ONNX itself.
     pub domain: &'a str,
     /// Operator.
@@ -118,7 +118,7 @@ pub struct Call<'a> {
     /// Attributes.
     pub attributes: &'a [AttributeProto],
     /// One an input position; none for an absent input.
-    pub inputs: &'a [Option<&'a Fact>],
+    pub inputs: &'a [Option<&'a ValueInfo>],
     /// How many output positions the node has, absent ones included.
     pub outputs: usize,
 }
@@ -126,7 +126,7 @@ pub struct Call<'a> {
 /// Makes a new symbol for an extent that depends on data.
 pub type Fresh<'f> = &'f mut dyn FnMut() -> Dim;
 
-impl Fact {
+impl ValueInfo {
     /// A tensor of this type.
     pub fn tensor(dtype: i32, shape: Vec<Option<Dim>>) -> Self {
         Self { ty: Some(PartialType { dtype: Some(dtype), shape: Some(shape) }), value: None }
@@ -146,17 +146,17 @@ impl Fact {
     }
 }
 
-/// The facts of the outputs, one an output position; unknown where nothing can be said.
+/// What is known of the outputs, one an output position; unknown where nothing can be said.
 ///
 /// # Errors
 /// One sentence, if the inputs contradict the operator.
-pub fn infer(call: &Call<'_>, fresh: Fresh<'_>) -> Result<Vec<Fact>, String> {
-    let mut facts = vec![Fact::default(); call.outputs];
-    let Some(rule) = table::find(call.domain, call.op_type).filter(|_| call.outputs <= MAX_OUTPUTS) else { return Ok(facts) };
+pub fn infer(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Result<Vec<ValueInfo>, String> {
+    let mut infos = vec![ValueInfo::default(); call.outputs];
+    let Some(rule) = table::find(call.domain, call.op_type).filter(|_| call.outputs <= MAX_OUTPUTS) else { return Ok(infos) };
     let types = rule.types(call, fresh).map_err(|e| format!("{}: {e}", call.op_type))?;
-    for (fact, ty) in facts.iter_mut().zip(types) {
-        fact.ty = Some(ty).filter(|t| *t != PartialType::default());
+    for (info, ty) in infos.iter_mut().zip(types) {
+        info.ty = Some(ty).filter(|t| *t != PartialType::default());
     }
-    value::attach(call, &mut facts, fresh);
-    Ok(facts)
+    value::attach(call, &mut infos, fresh);
+    Ok(infos)
 }

@@ -1,10 +1,10 @@
-//! Calls and facts as text, for tests.
+//! Nodes and what is known of their values as text, for tests.
 //!
-//! A fact is `-` (absent), `?` (unknown), or an element type and extents: `f32[2,n,?]`, `i64[3]=1,n,8*u`, `f32*` where the rank is
+//! A value is `-` (absent), `?` (unknown), or an element type and extents: `f32[2,n,?]`, `i64[3]=1,n,8*u`, `f32*` where the rank is
 //! unknown. Element types are names or numbers. Attributes are `name=kind:value` with the kinds `i I f F s S t`. A call is
 //! `Op@version{attributes}(inputs)->outputs`, where version, attributes and outputs may be left out.
 
-use super::{Call, Elements, Fact, PartialType, ShapeValue, infer};
+use super::{Elements, NodeInfo, PartialType, ShapeValue, ValueInfo, infer};
 use crate::ir::Dim;
 use crate::onnx::build::attr;
 use crate::onnx::proto::{AttributeProto, TensorProto};
@@ -19,16 +19,16 @@ pub(super) struct Owned {
     pub op_type: String,
     pub version: i64,
     pub attributes: Vec<AttributeProto>,
-    pub inputs: Vec<Option<Fact>>,
+    pub inputs: Vec<Option<ValueInfo>>,
     pub outputs: usize,
 }
 
 impl Owned {
     /// Infers, with new symbols `_0`, `_1`, …
-    pub(super) fn infer(&self) -> Result<Vec<Fact>, String> {
-        let inputs: Vec<Option<&Fact>> = self.inputs.iter().map(Option::as_ref).collect();
+    pub(super) fn infer(&self) -> Result<Vec<ValueInfo>, String> {
+        let inputs: Vec<Option<&ValueInfo>> = self.inputs.iter().map(Option::as_ref).collect();
         let Self { domain, op_type, version, attributes, outputs, .. } = self;
-        let call = Call { domain, op_type, version: *version, attributes, inputs: &inputs, outputs: *outputs };
+        let call = NodeInfo { domain, op_type, version: *version, attributes, inputs: &inputs, outputs: *outputs };
         let mut made = 0;
         infer(&call, &mut || {
             made += 1;
@@ -52,24 +52,24 @@ pub(super) fn call(text: &str) -> Owned {
         op_type: op_type.into(),
         version: version.parse().expect("a version"),
         attributes: self::attributes(attributes),
-        inputs: facts(inputs),
+        inputs: infos(inputs),
         outputs: outputs.trim().parse().expect("a number of outputs"),
     }
 }
 
-/// Facts separated by `;`.
-pub(super) fn facts(text: &str) -> Vec<Option<Fact>> {
-    if text.trim().is_empty() { Vec::new() } else { text.split(';').map(|t| fact(t.trim())).collect() }
+/// Several of them, separated by `;`.
+pub(super) fn infos(text: &str) -> Vec<Option<ValueInfo>> {
+    if text.trim().is_empty() { Vec::new() } else { text.split(';').map(|t| info(t.trim())).collect() }
 }
 
-pub(super) fn fact(text: &str) -> Option<Fact> {
+pub(super) fn info(text: &str) -> Option<ValueInfo> {
     match text {
         "-" => return None,
-        "?" => return Some(Fact::default()),
+        "?" => return Some(ValueInfo::default()),
         _ => {}
     }
     if let Some(dtype) = text.strip_suffix('*') {
-        return Some(Fact { ty: Some(PartialType { dtype: Some(number(dtype)), shape: None }), value: None });
+        return Some(ValueInfo { ty: Some(PartialType { dtype: Some(number(dtype)), shape: None }), value: None });
     }
     let (ty, elements) = text.split_once('=').map_or((text, None), |(t, e)| (t, Some(e)));
     let (dtype, extents) = ty.strip_suffix(']').and_then(|t| t.split_once('[')).expect(text);
@@ -81,7 +81,7 @@ pub(super) fn fact(text: &str) -> Option<Fact> {
         let elements = if float { Elements::Numbers(list(e).map(float_of).collect()) } else { Elements::Dims(list(e).map(dim).collect()) };
         ShapeValue { shape: shape.iter().map(extent).collect(), elements }
     });
-    Some(Fact { ty: Some(PartialType { dtype: Some(dtype), shape: Some(shape) }), value })
+    Some(ValueInfo { ty: Some(PartialType { dtype: Some(dtype), shape: Some(shape) }), value })
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -116,14 +116,14 @@ fn attribute(text: &str) -> AttributeProto {
         "F" => attr::floats(name, &list(value).map(|f| f.parse().expect(text)).collect::<Vec<f32>>()),
         "s" => attr::string(name, value),
         "S" => attr::strings(name, &list(value).collect::<Vec<_>>()),
-        "t" => attr::tensor(name, stored(&fact(value).expect(text))),
+        "t" => attr::tensor(name, stored(&info(value).expect(text))),
         _ => panic!("{text}"),
     }
 }
 
 /// A tensor of a type whose values are all numbers.
-fn stored(fact: &Fact) -> TensorProto {
-    let (ty, value) = (fact.ty.as_ref().unwrap(), fact.value.as_ref().unwrap());
+fn stored(info: &ValueInfo) -> TensorProto {
+    let (ty, value) = (info.ty.as_ref().unwrap(), info.value.as_ref().unwrap());
     let dims = value.shape.iter().map(|n| *n as i64).collect();
     let mut tensor = TensorProto { dims, data_type: ty.dtype.unwrap(), ..TensorProto::default() };
     match &value.elements {
@@ -138,13 +138,13 @@ fn stored(fact: &Fact) -> TensorProto {
     tensor
 }
 
-/// A fact as text.
-pub(super) fn render(fact: &Fact) -> String {
-    let Some(ty) = &fact.ty else { return "?".into() };
+/// What is known of a value, as text.
+pub(super) fn render(info: &ValueInfo) -> String {
+    let Some(ty) = &info.ty else { return "?".into() };
     let dtype = ty.dtype.map_or("?".into(), |d| NAMES.iter().find(|(_, n)| *n == d).map_or_else(|| d.to_string(), |(n, _)| (*n).into()));
     let Some(shape) = &ty.shape else { return format!("{dtype}*") };
     let extents: Vec<String> = shape.iter().map(|e| e.as_ref().map_or("?".into(), ToString::to_string)).collect();
-    let elements = fact.value.as_ref().map(|v| match &v.elements {
+    let elements = info.value.as_ref().map(|v| match &v.elements {
         Elements::Dims(d) => d.iter().map(ToString::to_string).collect::<Vec<_>>(),
         Elements::Numbers(n) => n.iter().map(ToString::to_string).collect(),
     });
@@ -155,7 +155,7 @@ pub(super) fn render(fact: &Fact) -> String {
 /// The outputs of a call as text, or why there are none.
 pub(super) fn check(call: &str, expect: &str) {
     let got = match self::call(call).infer() {
-        Ok(facts) => facts.iter().map(render).collect::<Vec<_>>().join("; "),
+        Ok(infos) => infos.iter().map(render).collect::<Vec<_>>().join("; "),
         Err(why) => format!("error: {why}"),
     };
     assert_eq!(got, expect, "{call}");

@@ -1,12 +1,12 @@
 //! Recurrent layers.
 
-use super::Call;
+use super::NodeInfo;
 use super::call::{Extents, Outputs, tensor};
 use super::extent::number;
 use crate::ir::Dim;
 
 /// `RNN`, `GRU`, `LSTM`: all states and the last one; `LSTM` also the last cell. `gates` rows of the recurrence weight are one of the hidden size.
-pub(super) fn recurrent(call: &Call<'_>, cells: usize) -> Outputs {
+pub(super) fn recurrent(call: &NodeInfo<'_>, cells: usize) -> Outputs {
     let directions = match call.text("direction") {
         Some("bidirectional") => 2,
         _ => 1,

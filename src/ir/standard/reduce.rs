@@ -2,10 +2,10 @@
 
 use super::call::{Extents, Outputs, axes_of, axis_of, tensor};
 use super::extent::{fresh_extents, number};
-use super::{Call, Fresh, dtype};
+use super::{Fresh, NodeInfo, dtype};
 
 /// `ReduceSum` and its like: axes as an attribute or as an input; without axes all, unless `noop_with_empty_axes`.
-pub(super) fn reduce(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn reduce(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let keep = call.flag("keepdims", true);
     let Some(shape) = call.extents(0) else {
         let scalar = !keep && !call.has(1) && call.ints("axes").is_none() && !call.flag("noop_with_empty_axes", false);
@@ -21,7 +21,7 @@ pub(super) fn reduce(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// The axes that a reduction names; none if they depend on data.
-pub(super) fn reduced_axes(call: &Call<'_>, rank: usize) -> Result<Option<Vec<usize>>, String> {
+pub(super) fn reduced_axes(call: &NodeInfo<'_>, rank: usize) -> Result<Option<Vec<usize>>, String> {
     let axes = match call.axes(1) {
         Some(None) => return Ok(None),
         Some(Some(axes)) => axes_of(&axes, rank)?,
@@ -40,7 +40,7 @@ fn without(shape: Extents, axes: &[usize], keep: bool) -> Extents {
 }
 
 /// `ArgMax`, `ArgMin`: indices along one axis.
-pub(super) fn arg(call: &Call<'_>) -> Outputs {
+pub(super) fn arg(call: &NodeInfo<'_>) -> Outputs {
     let shape = match call.extents(0) {
         None => None,
         Some(shape) => {
@@ -52,14 +52,14 @@ pub(super) fn arg(call: &Call<'_>) -> Outputs {
 }
 
 /// `NegativeLogLikelihoodLoss`, `SoftmaxCrossEntropyLoss`: a loss an element, or one; then the log probabilities.
-pub(super) fn loss(call: &Call<'_>) -> Outputs {
+pub(super) fn loss(call: &NodeInfo<'_>) -> Outputs {
     let each = call.text("reduction") == Some("none");
     let shape = if each { call.extents(1) } else { Some(Vec::new()) };
     Ok(vec![tensor(call.dtype(0), shape), call.ty(0)])
 }
 
 /// `Det`: the last two axes go.
-pub(super) fn det(call: &Call<'_>) -> Outputs {
+pub(super) fn det(call: &NodeInfo<'_>) -> Outputs {
     let shape = match call.shape(0) {
         None => None,
         Some([lead @ .., a, b]) => {

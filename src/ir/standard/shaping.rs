@@ -2,11 +2,11 @@
 
 use super::call::{Extent, Extents, Outputs, axes_of, axis_of, numbers, tensor};
 use super::extent::{add, broadcast, divide, fresh_extents, mul, natural, number, product, sub, sum, unify};
-use super::{Call, Fresh, MAX_RANK, dtype};
+use super::{Fresh, MAX_RANK, NodeInfo, dtype};
 use crate::ir::Dim;
 
 /// The shape that an input states: its elements, else as many extents as it has elements.
-pub(super) fn stated_shape(call: &Call<'_>, at: usize, fresh: Fresh<'_>) -> Option<Extents> {
+pub(super) fn stated_shape(call: &NodeInfo<'_>, at: usize, fresh: Fresh<'_>) -> Option<Extents> {
     if let Some(dims) = call.dims(at) {
         return Some(dims.iter().cloned().map(Some).collect());
     }
@@ -15,7 +15,7 @@ pub(super) fn stated_shape(call: &Call<'_>, at: usize, fresh: Fresh<'_>) -> Opti
 }
 
 /// `Reshape`: 0 copies an extent (unless `allowzero`), -1 stands for what is left.
-pub(super) fn reshape(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn reshape(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let known: Option<Vec<Dim>> = match call.ints("shape").filter(|_| !call.has(1)) {
         Some(shape) => Some(shape.iter().map(|n| Dim::Const(*n)).collect()),
         None => call.dims(1).map(<[Dim]>::to_vec),
@@ -74,14 +74,14 @@ fn quotient(before: Extent, after: Extent) -> Result<Extent, String> {
 }
 
 /// `Transpose`.
-pub(super) fn transpose(call: &Call<'_>) -> Outputs {
+pub(super) fn transpose(call: &NodeInfo<'_>) -> Outputs {
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let perm = permutation(call, shape.len())?;
     Ok(vec![tensor(call.dtype(0), Some(perm.iter().map(|i| shape[*i].clone()).collect()))])
 }
 
 /// The attribute `perm`; by default all axes the other way round.
-pub(super) fn permutation(call: &Call<'_>, rank: usize) -> Result<Vec<usize>, String> {
+pub(super) fn permutation(call: &NodeInfo<'_>, rank: usize) -> Result<Vec<usize>, String> {
     let Some(perm) = call.ints("perm") else { return Ok((0..rank).rev().collect()) };
     if perm.len() != rank {
         return Err(format!("{} axes are permuted of a tensor of rank {rank}", perm.len()));
@@ -90,7 +90,7 @@ pub(super) fn permutation(call: &Call<'_>, rank: usize) -> Result<Vec<usize>, St
 }
 
 /// `Concat` along `axis`; other extents are equal.
-pub(super) fn concat(call: &Call<'_>, first: usize, step: usize) -> Outputs {
+pub(super) fn concat(call: &NodeInfo<'_>, first: usize, step: usize) -> Outputs {
     let shapes: Vec<Option<&[Extent]>> = (first..call.inputs.len()).step_by(step).map(|i| call.shape(i)).collect();
     let dtype = (first..call.inputs.len()).step_by(step).find_map(|i| call.dtype(i));
     let known: Vec<&[Extent]> = shapes.iter().copied().flatten().collect();
@@ -110,7 +110,7 @@ pub(super) fn concat(call: &Call<'_>, first: usize, step: usize) -> Outputs {
 }
 
 /// `Squeeze`: the named axes, else all of extent 1.
-pub(super) fn squeeze(call: &Call<'_>) -> Outputs {
+pub(super) fn squeeze(call: &NodeInfo<'_>) -> Outputs {
     let dtype = call.dtype(0);
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(dtype, None)]) };
     let dropped = match call.axes(1) {
@@ -135,7 +135,7 @@ fn ones(shape: &[Extent]) -> Option<Vec<usize>> {
 }
 
 /// `Unsqueeze`: axes of the result that are 1.
-pub(super) fn unsqueeze(call: &Call<'_>) -> Outputs {
+pub(super) fn unsqueeze(call: &NodeInfo<'_>) -> Outputs {
     let dtype = call.dtype(0);
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(dtype, None)]) };
     let Some(Some(axes)) = call.axes(1) else {
@@ -152,7 +152,7 @@ pub(super) fn unsqueeze(call: &Call<'_>) -> Outputs {
 }
 
 /// `Flatten` to a matrix before and from `axis`.
-pub(super) fn flatten(call: &Call<'_>) -> Outputs {
+pub(super) fn flatten(call: &NodeInfo<'_>) -> Outputs {
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(call.dtype(0), Some(vec![None, None]))]) };
     let axis = call.int_or("axis", 1);
     let axis = if axis == shape.len() as i64 { shape.len() } else { axis_of(axis, shape.len())? };
@@ -168,7 +168,7 @@ pub(super) struct Range {
 }
 
 /// The axes that a `Slice` names and the ranges along them; an inner none is a range that depends on data, none if even the axes do.
-pub(super) fn ranges(call: &Call<'_>, rank: usize) -> Result<Option<Vec<(usize, Option<Range>)>>, String> {
+pub(super) fn ranges(call: &NodeInfo<'_>, rank: usize) -> Result<Option<Vec<(usize, Option<Range>)>>, String> {
     let bounds = |name: &str, at: usize| -> Option<Vec<Dim>> {
         if call.version < 10 && call.is_standard() {
             return call.ints(name).map(|v| v.iter().map(|n| Dim::Const(*n)).collect());
@@ -200,7 +200,7 @@ pub(super) fn ranges(call: &Call<'_>, rank: usize) -> Result<Option<Vec<(usize, 
 }
 
 /// `Slice`.
-pub(super) fn slice(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn slice(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let Some(mut shape) = call.extents(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let Some(ranges) = ranges(call, shape.len())? else {
         let open = fresh_extents(shape.len(), fresh);
@@ -250,7 +250,7 @@ pub(super) fn clamped(bound: &Dim, of: &Dim, low: &Dim, high: &Dim) -> Option<Di
 }
 
 /// `Split`.
-pub(super) fn split(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn split(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let outputs = call.outputs;
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(call.dtype(0), None); outputs]) };
     let axis = axis_of(call.int_or("axis", 0), shape.len())?;
@@ -267,7 +267,7 @@ pub(super) fn split(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// The extents of the pieces along the axis; none if they depend on data.
-pub(super) fn pieces(call: &Call<'_>, along: &Extent) -> Result<Option<Extents>, String> {
+pub(super) fn pieces(call: &NodeInfo<'_>, along: &Extent) -> Result<Option<Extents>, String> {
     let stated: Option<Vec<Dim>> = call.ints("split").map(|v| v.iter().map(|n| Dim::Const(*n)).collect());
     let Some(stated) = stated.or_else(|| call.dims(1).map(<[Dim]>::to_vec)) else {
         return if call.has(1) { Ok(None) } else { Ok(Some(equal_pieces(call, along)?)) };
@@ -280,7 +280,7 @@ pub(super) fn pieces(call: &Call<'_>, along: &Extent) -> Result<Option<Extents>,
     stated.into_iter().map(|d| natural(Some(d))).collect::<Result<Extents, _>>().map(Some)
 }
 
-fn equal_pieces(call: &Call<'_>, along: &Extent) -> Result<Extents, String> {
+fn equal_pieces(call: &NodeInfo<'_>, along: &Extent) -> Result<Extents, String> {
     let outputs = call.outputs.max(1);
     let wanted = call.int_or("num_outputs", outputs as i64);
     if wanted != outputs as i64 {
@@ -303,7 +303,7 @@ fn equal_pieces(call: &Call<'_>, along: &Extent) -> Result<Extents, String> {
 }
 
 /// `Expand` to the broadcast of the shape and an input.
-pub(super) fn expand(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn expand(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let wanted = match (call.shape(0), call.dims(1)) {
         (Some(shape), Some(dims)) => {
             let dims: Extents = dims.iter().cloned().map(Some).collect();
@@ -326,7 +326,7 @@ fn expanded_to_unknown(shape: &[Extent], n: usize, fresh: Fresh<'_>) -> Extents 
 }
 
 /// `Tile`.
-pub(super) fn tile(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn tile(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let Some(repeats) = call.dims(1) else {
         let open = fresh_extents(shape.len(), fresh);
@@ -340,7 +340,7 @@ pub(super) fn tile(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `Pad`: begins of all axes, then ends; an attribute before version 11.
-pub(super) fn pad(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn pad(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let Some(mut shape) = call.extents(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let axes = match call.axes(3) {
         Some(Some(axes)) => axes_of(&axes, shape.len())?,
@@ -363,7 +363,7 @@ pub(super) fn pad(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `DepthToSpace` (`grow`) and `SpaceToDepth`.
-pub(super) fn depth_space(call: &Call<'_>, grow: bool) -> Outputs {
+pub(super) fn depth_space(call: &NodeInfo<'_>, grow: bool) -> Outputs {
     let Some(shape) = call.shape(0) else { return Ok(vec![tensor(call.dtype(0), Some(vec![None; 4]))]) };
     let [n, c, h, w] = shape else { return Err(format!("rank {} instead of 4", shape.len())) };
     let block = call.int_or("blocksize", 0);
@@ -390,7 +390,7 @@ fn divided(extent: &Extent, n: i64) -> Result<Extent, String> {
 }
 
 /// `CenterCropPad`: the named axes take the stated extents.
-pub(super) fn center_crop_pad(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn center_crop_pad(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let Some(mut shape) = call.extents(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let axes = match call.ints("axes") {
         Some(axes) => axes_of(axes, shape.len())?,
@@ -407,13 +407,13 @@ pub(super) fn center_crop_pad(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `Shape`: as many elements as the range of axes has.
-pub(super) fn shape(call: &Call<'_>) -> Outputs {
+pub(super) fn shape(call: &NodeInfo<'_>) -> Outputs {
     let count = call.rank(0).map(|rank| axis_range(call, rank).len() as i64);
     Ok(vec![tensor(Some(dtype::INT64), Some(vec![count.map(Dim::Const)]))])
 }
 
 /// The axes that `Shape` lists: `start` to `end`, clamped.
-pub(super) fn axis_range(call: &Call<'_>, rank: usize) -> std::ops::Range<usize> {
+pub(super) fn axis_range(call: &NodeInfo<'_>, rank: usize) -> std::ops::Range<usize> {
     let clamp = |n: i64| (if n < 0 { n.saturating_add(rank as i64) } else { n }).clamp(0, rank as i64) as usize;
     let start = clamp(call.int_or("start", 0));
     start..clamp(call.int_or("end", i64::MAX)).max(start)

@@ -4,7 +4,9 @@
 //! as far as files in use have them. What differs between versions of an operator is told apart inside of the rule.
 
 use super::call::Outputs;
-use super::{Call, Fresh, contrib, control, dtype, elementwise, generate, indexing, linear, quantize, recurrent, reduce, shaping, windows};
+use super::{
+    Fresh, NodeInfo, contrib, control, dtype, elementwise, generate, indexing, linear, quantize, recurrent, reduce, shaping, windows,
+};
 
 /// What gives the types of an operator's outputs.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,7 @@ pub(super) enum Rule {
     Det,
     Reshape,
     Transpose,
-    /// Along `axis`, from this input on, every so many inputs.
+    /// Joins along `axis` every n-th input, beginning with this one.
     Concat(usize, usize),
     Squeeze,
     Unsqueeze,
@@ -253,7 +255,7 @@ pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static str)> {
 
 impl Rule {
     /// The types of the outputs, as many as the rule knows.
-    pub(super) fn types(self, c: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+    pub(super) fn types(self, c: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
         match self {
             R::Same => elementwise::same_as(c, 0),
             R::Along(default) => elementwise::along_axis(c, default),
@@ -298,7 +300,7 @@ impl Rule {
         }
     }
 
-    fn types_of_shapes(self, c: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+    fn types_of_shapes(self, c: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
         match self {
             R::Reshape => shaping::reshape(c, fresh),
             R::Transpose => shaping::transpose(c),
@@ -334,7 +336,7 @@ impl Rule {
         }
     }
 
-    fn types_of_arithmetic(self, c: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+    fn types_of_arithmetic(self, c: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
         match self {
             R::Conv(x, w, result) => windows::conv(c, x, w, result.or(c.dtype(x))),
             R::ConvLike(x, w, like) => windows::conv(c, x, w, c.dtype(like)),
@@ -372,7 +374,7 @@ impl Rule {
             R::QuantizedPair => contrib::quantized_pair(c, fresh),
             R::QuantizedWhere => contrib::quantized_where(c, fresh),
             R::QuantizedGlobalPool => contrib::quantized_global_pool(c),
-            R::QuantizedReduce => reduce::reduce(&Call { inputs: &c.inputs[..c.inputs.len().min(1)], ..*c }, fresh),
+            R::QuantizedReduce => reduce::reduce(&NodeInfo { inputs: &c.inputs[..c.inputs.len().min(1)], ..*c }, fresh),
             R::EmbedLayerNorm => contrib::embed_layer_norm(c),
             R::ExpandDims => contrib::expand_dims(c),
             _ => control::unknown(),

@@ -3,7 +3,7 @@
 use super::call::{Extent, Extents, Outputs, axes_of, numbers, tensor};
 use super::extent::{add, fresh_extents, mul, natural, number, product, sub, unify};
 use super::shaping::stated_shape;
-use super::{Call, Fresh, MAX_RANK, dtype};
+use super::{Fresh, MAX_RANK, NodeInfo, dtype};
 use crate::ir::Dim;
 
 /// The window of a convolution or a pool, an entry a spatial axis.
@@ -25,7 +25,7 @@ enum Auto {
 }
 
 impl Window {
-    fn read(call: &Call<'_>, kernel: Vec<Extent>) -> Result<Self, String> {
+    fn read(call: &NodeInfo<'_>, kernel: Vec<Extent>) -> Result<Self, String> {
         let n = kernel.len();
         let list = |name: &str| -> Result<Vec<i64>, String> {
             match call.ints(name) {
@@ -91,7 +91,7 @@ impl Window {
 }
 
 /// The extents of a weight behind its first two, or the attribute `kernel_shape`.
-fn kernel_of(call: &Call<'_>, weight: Option<&[Extent]>, spatial: Option<usize>) -> Option<Vec<Extent>> {
+fn kernel_of(call: &NodeInfo<'_>, weight: Option<&[Extent]>, spatial: Option<usize>) -> Option<Vec<Extent>> {
     let stated = call.ints("kernel_shape").filter(|v| !v.is_empty()).and_then(numbers);
     let kernel = stated.or_else(|| Some(weight?.get(2..)?.to_vec())).or_else(|| Some(vec![None; spatial?]));
     kernel.filter(|k| k.len() <= MAX_RANK)
@@ -113,7 +113,7 @@ fn spatial_extents(x: Option<&[Extent]>, n: usize) -> Result<Extents, String> {
 }
 
 /// `Conv` and those computed like it: `x` and `weight` are input positions.
-pub(super) fn conv(call: &Call<'_>, x: usize, weight: usize, result: Option<i32>) -> Outputs {
+pub(super) fn conv(call: &NodeInfo<'_>, x: usize, weight: usize, result: Option<i32>) -> Outputs {
     let (xs, ws) = (call.shape(x), call.shape(weight));
     let unknown = || Ok(vec![tensor(result, None)]);
     let Some(kernel) = kernel_of(call, ws, spatial_rank(xs)?) else { return unknown() };
@@ -133,7 +133,7 @@ pub(super) fn conv(call: &Call<'_>, x: usize, weight: usize, result: Option<i32>
 }
 
 /// `ConvTranspose`: `stride * (n - 1) + covered + output padding - pads`, unless the extents are stated.
-pub(super) fn conv_transpose(call: &Call<'_>) -> Outputs {
+pub(super) fn conv_transpose(call: &NodeInfo<'_>) -> Outputs {
     let (xs, ws) = (call.shape(0), call.shape(1));
     let Some(kernel) = kernel_of(call, ws, spatial_rank(xs)?) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     if ws.is_some_and(|w| w.len() != kernel.len() + 2) {
@@ -165,7 +165,7 @@ fn transposed(window: &Window, i: usize, of: &Extent, more: i64) -> Result<Exten
 }
 
 /// Pools; `indices` adds where each largest element was.
-pub(super) fn pool(call: &Call<'_>, result: Option<i32>) -> Outputs {
+pub(super) fn pool(call: &NodeInfo<'_>, result: Option<i32>) -> Outputs {
     let xs = call.shape(0);
     let kernel = kernel_of(call, None, spatial_rank(xs)?);
     let both = |shape: Option<Extents>| Ok(vec![tensor(result, shape.clone()), tensor(Some(dtype::INT64), shape)]);
@@ -180,14 +180,14 @@ pub(super) fn pool(call: &Call<'_>, result: Option<i32>) -> Outputs {
 }
 
 /// `GlobalAveragePool` and its like: spatial extents become 1.
-pub(super) fn global_pool(call: &Call<'_>) -> Outputs {
+pub(super) fn global_pool(call: &NodeInfo<'_>) -> Outputs {
     spatial_rank(call.shape(0))?;
     let shape = call.shape(0).map(|s| s.iter().enumerate().map(|(i, e)| if i < 2 { e.clone() } else { number(1) }).collect());
     Ok(vec![tensor(call.dtype(0), shape)])
 }
 
 /// `MaxUnpool`: the inverse of a pool, or the stated shape.
-pub(super) fn max_unpool(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn max_unpool(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     if call.has(2) {
         return Ok(vec![tensor(call.dtype(0), stated_shape(call, 2, fresh))]);
     }
@@ -203,7 +203,7 @@ pub(super) fn max_unpool(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `MaxRoiPool`, `RoiAlign`: a picture of fixed size for each region.
-pub(super) fn regions(call: &Call<'_>, size: Option<(i64, i64)>) -> Outputs {
+pub(super) fn regions(call: &NodeInfo<'_>, size: Option<(i64, i64)>) -> Outputs {
     // `RoiAlign` names the picture of each region.
     let count = unify(&call.extent(1, 0), &call.extent(2, 0))?;
     let (h, w) = size.map_or((None, None), |(h, w)| (number(h), number(w)));
@@ -211,7 +211,7 @@ pub(super) fn regions(call: &Call<'_>, size: Option<(i64, i64)>) -> Outputs {
 }
 
 /// The output size of `MaxRoiPool`.
-pub(super) fn pooled_shape(call: &Call<'_>) -> Option<(i64, i64)> {
+pub(super) fn pooled_shape(call: &NodeInfo<'_>) -> Option<(i64, i64)> {
     match call.ints("pooled_shape")? {
         [h, w] => Some((*h, *w)),
         _ => None,
@@ -219,7 +219,7 @@ pub(super) fn pooled_shape(call: &Call<'_>) -> Option<(i64, i64)> {
 }
 
 /// `GridSample`: the grid's places for each channel.
-pub(super) fn grid_sample(call: &Call<'_>) -> Outputs {
+pub(super) fn grid_sample(call: &NodeInfo<'_>) -> Outputs {
     let (Some(x), Some(grid)) = (call.shape(0), call.shape(1)) else {
         let rank = call.rank(0).or(call.rank(1)).filter(|n| *n > 2);
         return Ok(vec![tensor(call.dtype(0), rank.map(|n| vec![None; n]))]);
@@ -233,7 +233,7 @@ pub(super) fn grid_sample(call: &Call<'_>) -> Outputs {
 }
 
 /// `AffineGrid`: a grid as large as the stated picture.
-pub(super) fn affine_grid(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn affine_grid(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let Some(size) = stated_shape(call, 1, fresh) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     let [n, _, space @ ..] = &size[..] else { return Err("a size of fewer than 2 axes".into()) };
     let shape = [std::slice::from_ref(n), space, &[number(space.len() as i64)]].concat();
@@ -241,7 +241,7 @@ pub(super) fn affine_grid(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `Col2Im`: columns back to a picture of the stated size.
-pub(super) fn col2im(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn col2im(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let block = call.dims(2).and_then(Dim::checked_product).and_then(|d| d.as_const());
     let columns = call.extent(0, 1);
     let channels = match (&columns, block) {
@@ -254,7 +254,7 @@ pub(super) fn col2im(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `Resize` (sizes or scales for all axes or the named ones) and `Upsample`.
-pub(super) fn resize(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn resize(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let old = call.version < 11 || call.op_type == "Upsample";
     let (scales_at, sizes_at) = if old { (1, usize::MAX) } else { (2, 3) };
     let attribute = call.attribute("scales").map(|a| a.floats.iter().map(|f| f64::from(*f)).collect::<Vec<_>>());
@@ -281,7 +281,7 @@ pub(super) fn resize(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// Stated sizes, or the largest (smallest) picture of the same aspect within (around) them.
-fn sized(call: &Call<'_>, shape: &[Extent], axes: &[usize], sizes: &[Dim]) -> Result<Extents, String> {
+fn sized(call: &NodeInfo<'_>, shape: &[Extent], axes: &[usize], sizes: &[Dim]) -> Result<Extents, String> {
     let policy = call.text("keep_aspect_ratio_policy").unwrap_or("stretch");
     if policy == "stretch" {
         return sizes.iter().map(|d| natural(Some(d.clone()))).collect();
@@ -311,13 +311,13 @@ fn scaled(extent: Option<&Dim>, scale: f64, fresh: Fresh<'_>) -> Extent {
 }
 
 /// `ImageDecoder`: height and width are in the picture's data.
-pub(super) fn image_decoder(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn image_decoder(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let channels = if call.text("pixel_format") == Some("Grayscale") { 1 } else { 3 };
     Ok(vec![tensor(Some(dtype::UINT8), Some(vec![Some(fresh()), Some(fresh()), number(channels)]))])
 }
 
 /// `STFT`: `[batch, frames, bins, 2]`.
-pub(super) fn stft(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn stft(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let scalar = |at: usize| call.dims(at).and_then(|d| d.first().cloned());
     let window = call.shape(2).and_then(product);
     let length = scalar(3).or(window);
@@ -334,7 +334,7 @@ pub(super) fn stft(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
 }
 
 /// `DFT`: complex along the axis; one-sided keeps half.
-pub(super) fn dft(call: &Call<'_>, fresh: Fresh<'_>) -> Outputs {
+pub(super) fn dft(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Outputs {
     let Some(mut shape) = call.extents(0) else { return Ok(vec![tensor(call.dtype(0), None)]) };
     // An attribute (default 1) before version 20, an input (default -2) since.
     let stated = if call.version < 20 { Some(call.int_or("axis", 1)) } else { None };

@@ -124,16 +124,17 @@ fn products(rw: &mut Rewriter<'_>, knob: &str, precision: Precision) -> Result<(
     })
 }
 
-/// What stays fp32, found on the model before anything of it changes.
+/// What the graph was before the pass changed it, for the parts that must not change: nodes that stay fp32, types that unknown
+/// operators read, types of outputs.
 struct Before {
-    /// What stays fp32: norms that have their island already, the casts to fp32 that lead into one or to an output and nowhere else,
-    /// and what does so by rule.
+    /// The nodes that stay fp32: norms that stand between casts already (an island), casts to fp32 whose every reader is such a norm or
+    /// which are outputs, and the nodes of `wide_nodes`.
     islands: BTreeSet<NodeId>,
-    /// What stays fp32 by rule.
+    /// The nodes that stay fp32 because a smaller type would spoil their result, each with its rule.
     wide_nodes: Wide,
-    /// The types that unknown operators read: what they do with others is not known.
+    /// The types that unknown operators read. They keep them, since nobody knows whether such an operator takes another type.
     foreign: BTreeMap<NodeId, Vec<DType>>,
-    /// The fp32 outputs by place.
+    /// The positions of the outputs of the graph that are fp32.
     wide: Vec<usize>,
 }
 
@@ -240,7 +241,8 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, before: &Before, knob: &str, id
     })
 }
 
-/// Lets a node read and write fp32: what it reads was narrowed, what others read of it is.
+/// Lets a node compute in fp32: inputs that were narrowed already are cast back, and readers that are
+/// to be narrow read its outputs through a cast.
 fn keep_wide(rw: &mut Rewriter<'_>, before: &Before, knob: &str, id: NodeId, rule: &'static str, ty: DType) -> Result<()> {
     rw.decline(id, Some(knob), Why::new(rule).with("operator", rw.graph().node(id).op.name()));
     let narrowed: Vec<(u16, Outlet)> = (0..).zip(rw.graph().inputs_of(id)).filter(|(_, input)| rw.graph().ty(*input).dtype == ty).collect();

@@ -81,7 +81,7 @@ impl Found<'_> {
         while let Some(outlet) = stack.pop() {
             let node = self.graph.node(outlet.node);
             let leads = self.graph.ty(outlet).dtype == DType::F32 && (is_elementwise(&node.op) || self.makes_positions(outlet.node));
-            // What goes into a softmax is a score like any other.
+            // The way back ends at a softmax: its inputs are ordinary scores.
             let ends = matches!(node.op, Op::Softmax { .. });
             if leads && self.insert(outlet.node, rule) && !ends {
                 stack.extend(self.graph.inputs_of(outlet.node));
@@ -140,7 +140,7 @@ impl Found<'_> {
         Ok(())
     }
 
-    /// What reads a number beyond the range, and what comes of it.
+    /// Keeps in f32 the reader of a constant that is too large for the type, and the elementwise operators that its result goes through.
     fn large(&mut self, reader: NodeId) {
         let mut stack = vec![reader];
         let mut seen = BTreeSet::new();
@@ -154,7 +154,7 @@ impl Found<'_> {
                 continue;
             }
             self.insert(id, "constant-beyond-the-range");
-            // Bounds and comparisons make nothing that is as large as they are.
+            // A constant that is a bound (of a clip, a minimum, a maximum) does not make the result as large as itself.
             let bounds = matches!(op, Op::Foreign(f) if ["Clip", "Min", "Max"].contains(&f.op_type.as_str()));
             let goes_on = is_elementwise(op) || id == reader || matches!(op, Op::Foreign(_));
             if goes_on && !bounds {
@@ -165,7 +165,8 @@ impl Found<'_> {
         }
     }
 
-    /// The way from a node to a division by what it makes, if there is one; the way stays f32.
+    /// Does a division by the result of a node (or a power, a logarithm of it) follow within so many steps? If so, the nodes on
+    /// the way stay f32.
     fn guarded(&mut self, from: NodeId, steps: usize) -> bool {
         let graph = self.graph;
         let mut divides = false;

@@ -107,7 +107,7 @@ impl Carrier {
         Ok(Ok(Params { weight: p.weight.clone(), bias: Some(bias) }))
     }
 
-    /// The parameters with which the unchanged input yields what the changed one did.
+    /// The parameters with which the operator gives the same output from `x` as it gave from the scaled or shifted `x`.
     pub(super) fn changed_in_front(&self, p: &Params, change: &Change) -> Result<std::result::Result<Params, &'static str>> {
         let Some((_, weight_in)) = self.input else { return Ok(Err("no-product")) };
         let one = change.by.elements() == 1;
@@ -173,7 +173,7 @@ pub(super) fn backward(graph: &OpGraph, id: NodeId, axis: Option<usize>, scales:
         (Op::Pad { before, after }, Some(a)) => (scales && before[a] == 0 && after[a] == 0).then_some((first, axis)),
         (Op::Transpose { .. } | Op::Reshape { .. } | Op::Slice { .. } | Op::Upsample { .. }, None) => Some((first, None)),
         (Op::Pad { .. } | Op::RotaryEmbedding { .. }, None) => scales.then_some((first, None)),
-        // The weights of a query's keys sum to 1, so that what all values have in common, the output has too.
+        // The weights of a query's keys sum to 1: a shift of all values is the same shift of the output.
         (Op::Attention(_), None) => Some((*inputs.get(2)?, None)),
         (Op::Attention(_), Some(2)) => {
             let v = *inputs.get(2)?;

@@ -281,7 +281,8 @@ fn readers(
     if found.is_empty() { Err("no-weight") } else { Ok(found) }
 }
 
-/// Where an axis lies after a reshape that keeps it and what stands before it apart.
+/// The position of an axis after a reshape: the axis of the same extent with as many elements before it; none if the
+/// reshape splits or joins it.
 fn same_axis(from: &[Dim], to: &[Dim], axis: usize) -> Option<usize> {
     let before = product(&from[..axis]);
     (0..to.len()).find(|i| to[*i] == from[axis] && product(&to[..*i]) == before)
@@ -298,7 +299,7 @@ fn set(e: &mut Edit<'_>, id: NodeId, new: &Params) -> Result<()> {
     e.rewire(id, &inputs)
 }
 
-/// Bytes of the weights that are used where they lie before and have to be stored after.
+/// Bytes of weights that were used directly from their file and that a change makes the plan store anew.
 fn stored(pairs: &[(&Params, &Params)]) -> Bytes {
     let untouched = |e: &WeightExpr| matches!(e.op(), WeightOp::Param { .. } | WeightOp::Stored(_) | WeightOp::Random { .. });
     let each = |(old, new): &(&Params, &Params)| if old.weight != new.weight && untouched(&old.weight) { new.weight.byte_len() } else { 0 };
@@ -390,7 +391,8 @@ fn scaled(graph: &OpGraph, x: Outlet) -> Option<(Outlet, Outlet)> {
     }
 }
 
-/// Do two constants sum to 1: is one written as what the other leaves of 1, or do their values, which were rounded once?
+/// Do two constants sum to 1? Either one is written as `1 - other`, or both are single numbers whose sum is 1 up to
+/// the rounding of one of them.
 fn complementary(a: &WeightExpr, b: &WeightExpr) -> bool {
     let rest = |whole: &WeightExpr, part: &WeightExpr| match whole.op() {
         WeightOp::Binary { function: Arithmetic::Sub, left, right } => left.splat() == Some(1.0) && right == part,

@@ -14,7 +14,7 @@ use crate::ir::op::{Binary, Unary};
 use crate::ir::{CallSite, DType, Dim, Outlet, TensorType};
 use crate::passes::trace::Status;
 use crate::passes::{Leveled, PassRecord, Passes, Planned, Remark};
-use crate::weights::{Source, WeightExpr, evaluate};
+use crate::weights::{ParamSource, WeightExpr, evaluate};
 
 fn program(graph: &str, set: &[(&str, &str)]) -> Program {
     let set: Vec<(String, String)> = set.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
@@ -54,7 +54,7 @@ fn numbers(dims: &[i64], seed: u64) -> ArrayD<f64> {
 
 fn run(graph: &OpGraph, inputs: &BTreeMap<String, ArrayD<f64>>) -> BTreeMap<String, ArrayD<f64>> {
     let mut weights = |expr: &WeightExpr| {
-        let values = evaluate(&expr.bind(&Source::Random { seed: 7 })?)?;
+        let values = evaluate(&expr.bind(&ParamSource::Random { seed: 7 })?)?;
         let shape: Vec<usize> = values.shape.iter().map(|d| *d as usize).collect();
         Ok(ArrayD::from_shape_vec(shape, values.to_f32().into_iter().map(f64::from).collect()).unwrap())
     };
@@ -166,7 +166,7 @@ fn results_that_outweigh_the_weights_stay() {
 /// The small pipeline whose denoiser stands in an arm.
 fn cached() -> Program {
     let text = include_str!("../../../tests/data/graphs/svd-tiny-cached.yaml");
-    let source = crate::diag::Source { name: "svd-tiny-cached.yaml".into(), text: text.into() };
+    let source = crate::diag::SourceText { name: "svd-tiny-cached.yaml".into(), text: text.into() };
     crate::models::load(&std::sync::Arc::new(source), &[]).unwrap_or_else(|d| panic!("{:?}", d.0))
 }
 
@@ -194,7 +194,7 @@ fn a_branch_beside_a_hoisted_call_reads_what_it_read() {
             gives: { guided: { then: conditional, else: far } }
 ";
     assert!(text.contains(guided));
-    let source = crate::diag::Source { name: "t.yaml".into(), text: text.replace(guided, branch) };
+    let source = crate::diag::SourceText { name: "t.yaml".into(), text: text.replace(guided, branch) };
     let before = crate::models::load(&std::sync::Arc::new(source), &[]).unwrap_or_else(|d| panic!("{:?}", d.0));
     let after = hoisted(&before).program;
     assert!(after.models.contains_key("unet.schedule"));

@@ -2,7 +2,7 @@
 
 use super::attention as heads;
 use super::matcher::uniform;
-use super::{Place, Site};
+use super::{Site, SiteInEdit};
 use crate::diag::Result;
 use crate::interp;
 use crate::ir::dim::product;
@@ -39,15 +39,15 @@ pub(super) fn same_type(site: &Site<'_>) -> bool {
     site.ty("x") == site.root()
 }
 
-pub(super) fn silu(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn silu(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     e.add(Op::Silu, &[at.found.get("x")], "silu")
 }
 
-pub(super) fn gelu_erf(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn gelu_erf(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     e.add(Op::Gelu { tanh: false }, &[at.found.get("x")], "gelu")
 }
 
-pub(super) fn gelu_tanh(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn gelu_tanh(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     e.add(Op::Gelu { tanh: true }, &[at.found.get("x")], "gelu")
 }
 
@@ -72,7 +72,7 @@ pub(super) fn curve_is_erf(site: &Site<'_>) -> bool {
     readers.iter().all(|(reader, _)| graph.node(*reader).op != Op::Gelu { tanh: true })
 }
 
-pub(super) fn geglu(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn geglu(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     e.add(Op::GeGlu, &[at.found.get("y")], "geglu")
 }
 
@@ -95,7 +95,7 @@ fn stored_by_row(site: &Site<'_>) -> bool {
     site.found.nodes.iter().any(|id| site.graph.node(*id).op == Op::Gemm { trans_b: true })
 }
 
-pub(super) fn linear(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn linear(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let stored = weight(e.graph(), at.found.get("w"))?;
     let w = if stored_by_row(&at.site(e)) { stored } else { stored.transpose(&[1, 0])? };
     let mut inputs = vec![at.found.get("x"), e.weight(w)];
@@ -104,11 +104,11 @@ pub(super) fn linear(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
 }
 
 /// The bias `[n]`, if there is one.
-fn bias(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Option<Outlet>> {
+fn bias(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Option<Outlet>> {
     at.found.find("b").map(|b| vector(e, b)).transpose()
 }
 
-pub(super) fn linear_bias(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn linear_bias(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let mut inputs = vec![at.found.get("x"), at.found.get("w")];
     inputs.extend(bias(at, e)?);
     e.add(Op::Linear, &inputs, "linear")
@@ -141,7 +141,7 @@ pub(super) fn over_frames(site: &Site<'_>) -> bool {
     k % 2 == 1 && k > 1 && c.groups == 1 && c.strides == [1; 3] && c.pads == [(k / 2, k / 2), (0, 0), (0, 0)]
 }
 
-pub(super) fn temporal_conv(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn temporal_conv(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let inputs = e.graph().inputs_of(at.found.root.node);
     e.add(Op::TemporalConv, &inputs, "temporal-conv")
 }
@@ -219,7 +219,7 @@ fn times_by_group(vector: &WeightExpr, numbers: &[f64]) -> Result<WeightExpr> {
     WeightExpr::concat(&numbers.iter().enumerate().map(part).collect::<Result<Vec<_>>>()?, 0)
 }
 
-pub(super) fn group_norm(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn group_norm(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let (scale, bias) = group_affine(at, e)?;
     let site = at.site(e);
     let op = Op::GroupNorm(GroupNorm { groups: groups(&site).unwrap_or(1), eps: site.eps(), silu: false });
@@ -229,8 +229,8 @@ pub(super) fn group_norm(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     e.add(op, &[x, scale, bias], "group-norm")
 }
 
-/// Scale and bias of the channels, with what the instance norm had in them.
-fn group_affine(at: &Place<'_>, e: &mut Edit<'_>) -> Result<(Outlet, Outlet)> {
+/// Scale and bias of the group norm, one a channel; those of the instance norm inside of it, one a group, are multiplied in.
+fn group_affine(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<(Outlet, Outlet)> {
     let gamma = affine(at, e, "gamma", ("o", 1), 1.0)?;
     let beta = affine(at, e, "beta", ("o", 1), 0.0)?;
     let Some((s, b)) = inner_values(&at.site(e)) else { return Ok((gamma, beta)) };
@@ -248,7 +248,7 @@ fn inner_values(site: &Site<'_>) -> Option<(Vec<f64>, Vec<f64>)> {
 }
 
 /// The tensor of a name as a vector, or this value for each element of an axis of another.
-fn affine(at: &Place<'_>, e: &mut Edit<'_>, name: &str, (of, axis): (&str, usize), otherwise: f64) -> Result<Outlet> {
+fn affine(at: &SiteInEdit<'_>, e: &mut Edit<'_>, name: &str, (of, axis): (&str, usize), otherwise: f64) -> Result<Outlet> {
     if let Some(t) = at.found.find(name) {
         return vector(e, t);
     }
@@ -268,13 +268,13 @@ pub(super) fn per_element(site: &Site<'_>) -> bool {
     ["gamma", "beta"].into_iter().all(|name| site.found.find(name).map_or(known, fits))
 }
 
-pub(super) fn layer_norm(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn layer_norm(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let (eps, last) = (at.site(e).eps(), at.site(e).ty("x").rank() - 1);
     let (scale, bias) = (affine(at, e, "gamma", ("x", last), 1.0)?, affine(at, e, "beta", ("x", last), 0.0)?);
     e.add(Op::LayerNorm { eps }, &[at.found.get("x"), scale, bias], "layer-norm")
 }
 
-pub(super) fn rms_norm(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn rms_norm(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let (eps, last) = (at.site(e).eps(), at.site(e).ty("x").rank() - 1);
     let scale = affine(at, e, "gamma", ("x", last), 1.0)?;
     e.add(Op::RmsNorm { eps }, &[at.found.get("x"), scale], "rms-norm")
@@ -284,7 +284,7 @@ pub(super) fn no_activation(site: &Site<'_>) -> bool {
     matches!(site.op("g"), Some(Op::GroupNorm(g)) if !g.silu)
 }
 
-pub(super) fn group_norm_silu(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn group_norm_silu(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let inputs = ["x", "s", "b"].map(|name| at.found.get(name));
     match at.site(e).op("g") {
         Some(Op::GroupNorm(g)) => {
@@ -307,7 +307,7 @@ pub(super) fn one_batch(site: &Site<'_>) -> bool {
     site.root().dtype.is_float() && q == lead("k") && q == lead("v") && site.ty("p").shape == site.ty("scores").shape && q == lead("p")
 }
 
-pub(super) fn attention(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn attention(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     match heads::plan(&at.site(e)) {
         Some(plan) => heads::build(e, &plan),
         None => Ok(at.found.root),
@@ -391,7 +391,7 @@ pub(super) fn heads_apart(site: &Site<'_>) -> bool {
     })
 }
 
-fn table(at: &Place<'_>, e: &mut Edit<'_>, name: &str) -> Result<Outlet> {
+fn table(at: &SiteInEdit<'_>, e: &mut Edit<'_>, name: &str) -> Result<Outlet> {
     match half(&at.site(e), name) {
         Some(Half::Literal(expr)) => Ok(e.weight(expr)),
         Some(Half::Of(f, angles)) => {
@@ -404,7 +404,7 @@ fn table(at: &Place<'_>, e: &mut Edit<'_>, name: &str) -> Result<Outlet> {
     }
 }
 
-pub(super) fn rotary(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn rotary(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let site = at.site(e);
     let (position, n) = rotary_heads(&site).unwrap_or((1, 1));
     let (tensor, x) = (at.found.get("x"), site.ty("x").shape.clone());
@@ -432,7 +432,7 @@ pub(super) fn swapped_parts(site: &Site<'_>) -> bool {
         && range(site, "low", *axis) == Some((&Dim::Const(0), cut))
 }
 
-pub(super) fn flip(at: &Place<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
+pub(super) fn flip(at: &SiteInEdit<'_>, e: &mut Edit<'_>) -> Result<Outlet> {
     let op = e.graph().node(at.found.root.node).op.clone();
     e.add(op, &[at.found.get("second"), at.found.get("first")], "flip")
 }

@@ -117,7 +117,7 @@ impl<'a> Matcher<'a> {
     }
 
     fn tensor(&self, pat: &Pat, outlet: Outlet, state: Found) -> Vec<Found> {
-        // What is passed on the way to an operator is covered with it; on the way to a name it is not.
+        // Nodes passed on the way to an operator belong to what is found; those passed on the way to a name do not.
         let mut covered = state.clone();
         let at = passed(self.graph, outlet, &mut covered.nodes);
         let found = match pat {
@@ -201,7 +201,7 @@ impl<'a> Matcher<'a> {
             };
             match fitting {
                 Some(state) => ways.extend(self.factors(wanted, &cut.factors, state)),
-                // What is wrong with the number is worth saying where all else fits.
+                // Report a number that does not match only where everything else does.
                 None if self.explained.is_some() => {
                     for state in self.factors(wanted, &cut.factors, state) {
                         self.fail(&state, 0, || format!("the factor {number} is {}", cut.number));

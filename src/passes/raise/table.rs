@@ -1,50 +1,50 @@
 //! The patterns: one row each.
 
-use super::{Row, attention, build};
+use super::{Pattern, attention, build};
 
 /// The patterns in the order in which they are tried; larger ones come before those that are a part of them.
-pub(super) fn rows() -> Vec<Row> {
+pub(super) fn rows() -> Vec<Pattern> {
     let mut rows = activations();
     rows.extend(norms_and_layers());
     rows
 }
 
 /// Functions of single elements and of the last axis.
-fn activations() -> Vec<Row> {
+fn activations() -> Vec<Pattern> {
     vec![
-        Row {
+        Pattern {
             name: "temporal-conv",
             anchors: &[],
             spellings: &["conv(x, #w, b)", "conv(x, #w)"],
             conditions: &[("a kernel over frames only, zeros that keep their number, one group", build::over_frames)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::temporal_conv,
         },
-        Row {
+        Pattern {
             name: "linear",
             anchors: &[],
             spellings: &["{add(matmul(x, #w), #b) | gemm(x, #w, #b) | add(gemm(x, #w), #b)}", "{matmul(x, #w) | gemm(x, #w)}"],
             conditions: &[("a matrix of weights", build::matrix), ("a bias for each output", build::bias_fits)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::linear,
         },
-        Row {
+        Pattern {
             name: "linear-bias",
             anchors: &[],
             spellings: &["add(l:linear(x, #w), #b)"],
             conditions: &[("a bias for each output", build::bias_fits)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::linear_bias,
         },
-        Row {
+        Pattern {
             name: "silu",
             anchors: &[],
             spellings: &["silu_of(x)"],
             conditions: &[("the type of x", build::same_type)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::silu,
         },
-        Row {
+        Pattern {
             name: "geglu",
             anchors: &["erf"],
             spellings: &[
@@ -54,32 +54,32 @@ fn activations() -> Vec<Row> {
                 ("the first half of the last axis times gelu of the second", build::halves),
                 ("gelu with erf", build::curve_is_erf),
             ],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::geglu,
         },
-        Row {
+        Pattern {
             name: "gelu",
             anchors: &["erf"],
             spellings: &["{prod(0.5, add(erf(prod(0.7071067811865476, x)), 1), x) | prod(phi(x), x)}"],
             conditions: &[("the type of x", build::same_type)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::gelu_erf,
         },
-        Row {
+        Pattern {
             name: "gelu-tanh",
             anchors: &["tanh"],
             spellings: &["{prod(0.5, add(curve(x), 1), x) | prod(add(prod(0.5, curve(x)), 0.5), x)}"],
             conditions: &[("the type of x", build::same_type)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::gelu_tanh,
         },
     ]
 }
 
 /// Norms, linear layers, convolutions, embeddings.
-fn norms_and_layers() -> Vec<Row> {
+fn norms_and_layers() -> Vec<Pattern> {
     vec![
-        Row {
+        Pattern {
             name: "group-norm",
             anchors: &["instance_norm", "mean"],
             spellings: &[
@@ -93,10 +93,10 @@ fn norms_and_layers() -> Vec<Row> {
                 ("a scale and a bias for each channel", build::per_channel),
                 ("constant scale and bias inside, or 1 and 0", build::inner_affine),
             ],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::group_norm,
         },
-        Row {
+        Pattern {
             name: "layer-norm",
             anchors: &["mean"],
             spellings: &[
@@ -109,10 +109,10 @@ fn norms_and_layers() -> Vec<Row> {
                 ("a scale and a bias for each element of the last axis", build::per_element),
                 ("the type of x", build::same_type),
             ],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::layer_norm,
         },
-        Row {
+        Pattern {
             name: "rms-norm",
             anchors: &["mean"],
             spellings: &[
@@ -124,10 +124,10 @@ fn norms_and_layers() -> Vec<Row> {
                 ("a scale for each element of the last axis", build::per_element),
                 ("the type of x", build::same_type),
             ],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::rms_norm,
         },
-        Row {
+        Pattern {
             name: "rotary-embedding",
             anchors: &[],
             spellings: &["add(prod(turned:concat({neg(high:slice(x)) | prod(-1, high:slice(x))}, low:slice(x)), sin), prod(x, cos))"],
@@ -136,10 +136,10 @@ fn norms_and_layers() -> Vec<Row> {
                 ("tables over positions whose halves are equal", build::tables),
                 ("heads beside tokens", build::heads_apart),
             ],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::rotary,
         },
-        Row {
+        Pattern {
             name: "attention",
             anchors: &["softmax"],
             spellings: &[
@@ -154,20 +154,20 @@ fn norms_and_layers() -> Vec<Row> {
             replaced: |site| attention::plan(site).map_or(site.found.root, |p| p.replaced),
             build: build::attention,
         },
-        Row {
+        Pattern {
             name: "group-norm-silu",
             anchors: &[],
             spellings: &["silu(g:group_norm(x, s, b))"],
             conditions: &[("no activation yet", build::no_activation)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::group_norm_silu,
         },
-        Row {
+        Pattern {
             name: "timestep-embedding",
             anchors: &[],
             spellings: &["c:concat(high:slice(y:concat(first, second)), low:slice(y:concat(first, second)))"],
             conditions: &[("the two parts swapped", build::swapped_parts)],
-            replaced: Row::root,
+            replaced: Pattern::root,
             build: build::flip,
         },
     ]

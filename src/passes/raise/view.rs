@@ -31,7 +31,7 @@ struct Atom {
     extent: Dim,
     /// The axis of the source that it is a piece of.
     axis: usize,
-    /// The one index that is seen of it.
+    /// The index, if the view shows one alone.
     at: Option<i64>,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct View {
     pub(super) source: Outlet,
     /// The factor on its values.
     pub(super) scale: f64,
-    /// Transpositions between the source and whatever the longest chain begins with: they stay.
+    /// Transpositions that stand before the source and are not part of the view; they stay in the graph.
     pub(super) transposes_before: usize,
     atoms: Vec<Atom>,
     /// Atoms in the order of the source.

@@ -16,7 +16,7 @@ use vidc::files::{word, write_atomic};
 use vidc::media::{npy, picture};
 use vidc::metrics::frame_difference;
 use vidc::plan::hex;
-use vidc::scenarios::{Clip, Kind, Move, Scenario, Size, SplitMix64, Texture};
+use vidc::scenarios::{Clip, Move, MoveKind, Scenario, Size, SplitMix64, Texture};
 
 /// Most pixels of a clip, which is held in memory: 768 MiB.
 const MOST_PIXELS: usize = 1 << 28;
@@ -25,8 +25,18 @@ const MOST_PIXELS: usize = 1 << 28;
 const GROUND: usize = 512;
 
 /// Kinds of camera moves, as often as they are drawn.
-const MIX: [Kind; 10] =
-    [Kind::Pan, Kind::Pan, Kind::Pan, Kind::Pan, Kind::Zoom, Kind::Zoom, Kind::Zoom, Kind::Tilt, Kind::Shake, Kind::Still];
+const MIX: [MoveKind; 10] = [
+    MoveKind::Pan,
+    MoveKind::Pan,
+    MoveKind::Pan,
+    MoveKind::Pan,
+    MoveKind::Zoom,
+    MoveKind::Zoom,
+    MoveKind::Zoom,
+    MoveKind::Tilt,
+    MoveKind::Shake,
+    MoveKind::Still,
+];
 
 /// One camera move in so many is over a texture.
 const TEXTURES: usize = 8;

@@ -20,7 +20,7 @@ use vidc::plan::{self, Manifest, Provenance, hex};
 use vidc::runtime::provision;
 use vidc::tuner::{self, Certificate, Estimate, Request};
 use vidc::units::{Bytes, Time};
-use vidc::weights::Source;
+use vidc::weights::ParamSource;
 
 /// Answers with their figures, and the program that has them.
 pub(crate) struct Chosen {
@@ -67,8 +67,8 @@ pub(crate) fn write(machine: &Machine, chosen: &Chosen, weights: &Weights, bundl
 }
 
 /// Bytes of weights that a plan surely writes: all of them where no file holds them or copies are wanted.
-fn written_bytes(program: &Program, source: &Source, bundle: bool) -> Bytes {
-    if !bundle && matches!(source, Source::Files(_)) {
+fn written_bytes(program: &Program, source: &ParamSource, bundle: bool) -> Bytes {
+    if !bundle && matches!(source, ParamSource::Files(_)) {
         return Bytes(0);
     }
     let bytes = |g: &vidc::ir::OpGraph| -> u64 {

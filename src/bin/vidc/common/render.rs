@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::table::table;
 use super::{Format, say, to_stdout, versioned};
 use vidc::diag::codes::find;
-use vidc::diag::{Class, Diagnostic, Diagnostics, Label, Source};
+use vidc::diag::{Class, Diagnostic, Diagnostics, Label, SourceText};
 use vidc::optimize::inspect::{Made, Peak};
 use vidc::units::Bytes;
 
@@ -101,7 +101,7 @@ fn labelled(label: &Label, primary: bool) -> LabeledSpan {
     if primary { LabeledSpan::new_primary_with_span(text, range) } else { LabeledSpan::new_with_span(text, range) }
 }
 
-fn named(source: &Source) -> NamedSource<String> {
+fn named(source: &SourceText) -> NamedSource<String> {
     NamedSource::new(plain(&source.name), plain(&source.text))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::args::{DimArgs, GraphArgs, Pair, settings};
 use super::{Failure, say};
-use vidc::diag::{Diagnostic, Source};
+use vidc::diag::{Diagnostic, SourceText};
 use vidc::files::{open_regular, read_start};
 use vidc::hwdb::{Database, Machine};
 use vidc::ir::Program;
@@ -16,7 +16,7 @@ use vidc::units::Bytes;
 /// A graph or a plan.
 pub(crate) enum Target {
     /// The text of a graph.
-    Graph(Arc<Source>),
+    Graph(Arc<SourceText>),
     /// A folder.
     Plan(PathBuf),
 }
@@ -45,7 +45,7 @@ pub(crate) fn target(name: &str) -> Result<Target, Failure> {
     Ok(Target::Graph(if path.exists() { read(path)? } else { vidc::spec::builtin(name)? }))
 }
 
-fn read(path: &Path) -> Result<Arc<Source>, Failure> {
+fn read(path: &Path) -> Result<Arc<SourceText>, Failure> {
     let (mut file, len) = open_regular(path)?;
     let name = path.display().to_string();
     if len > vidc::spec::MAX_BYTES as u64 {
@@ -56,7 +56,7 @@ fn read(path: &Path) -> Result<Arc<Source>, Failure> {
     let text = String::from_utf8(bytes).map_err(|_| {
         Diagnostic::new("spec/syntax", format!("`{name}` is not text in UTF-8, so it is no graph")).help("name a graph file in YAML")
     })?;
-    Ok(Arc::new(Source { name, text }))
+    Ok(Arc::new(SourceText { name, text }))
 }
 
 /// The program of a graph argument.
@@ -71,7 +71,7 @@ pub(crate) fn program(args: &GraphArgs) -> Result<Program, Failure> {
 }
 
 /// The program of a graph.
-pub(crate) fn load(source: &Arc<Source>, set: &[Pair]) -> Result<Program, Failure> {
+pub(crate) fn load(source: &Arc<SourceText>, set: &[Pair]) -> Result<Program, Failure> {
     Ok(vidc::models::load(source, &settings(set))?)
 }
 

@@ -9,12 +9,12 @@ use vidc::diag::{Diagnostic, Diagnostics};
 use vidc::ir::Program;
 use vidc::plan::hex;
 use vidc::spec::WeightsSource;
-use vidc::weights::{Source, Stored, open_folder};
+use vidc::weights::{ParamSource, Stored, open_folder};
 
 /// Weights that were found.
 pub(crate) struct Weights {
     /// Where each parameter comes from.
-    pub(crate) source: Source,
+    pub(crate) source: ParamSource,
     /// `random:SEED`, or the folder.
     pub(crate) words: String,
     /// Fields that change when the weights do.
@@ -25,8 +25,8 @@ impl Weights {
     /// The files that hold them.
     pub(crate) fn files(&self) -> Vec<&Path> {
         match &self.source {
-            Source::Random { .. } => Vec::new(),
-            Source::Files(stages) => stages.values().flat_map(Stored::files).map(|f| f.path()).collect(),
+            ParamSource::Random { .. } => Vec::new(),
+            ParamSource::Files(stages) => stages.values().flat_map(Stored::files).map(|f| f.path()).collect(),
         }
     }
 }
@@ -40,7 +40,7 @@ pub(crate) fn weights(args: &WeightsArgs, program: &Program) -> Result<Weights, 
     };
     match source {
         WeightsSource::Random(seed) => {
-            Ok(Weights { source: Source::Random { seed }, words: format!("random:{seed}"), identity: vec![format!("random:{seed}")] })
+            Ok(Weights { source: ParamSource::Random { seed }, words: format!("random:{seed}"), identity: vec![format!("random:{seed}")] })
         }
         WeightsSource::Folder(from) => {
             let variant = args.variant.as_deref().or(from.variant.as_deref());
@@ -81,5 +81,5 @@ fn folder_weights(folder: &Path, variant: Option<&str>, program: &Program) -> Re
             identity.push(file.header_sha256().map_or_else(String::new, |h| hex(&h)));
         }
     }
-    Ok(Weights { source: Source::Files(stages), words, identity })
+    Ok(Weights { source: ParamSource::Files(stages), words, identity })
 }

@@ -8,9 +8,9 @@ use crate::common::render::{open_dims, tensors};
 use crate::common::table::{grouped, table};
 use crate::common::{Done, Out};
 use vidc::hwdb::Machine;
-use vidc::import::onnx::{Imported, read_model};
+use vidc::import::onnx::{ImportedModel, read_model};
 use vidc::ir::Bindings;
-use vidc::optimize::inspect::{self, Figures, Made, Operators, Sites};
+use vidc::optimize::inspect::{self, Made, ModelFigures, Operators, RuleCount};
 use vidc::units::{Bytes, Flop};
 
 /// How many of the widest tensors are listed.
@@ -32,10 +32,10 @@ pub(super) fn run(path: &Path, dims: &Bindings, machine: &Machine, out: &Out) ->
 
 struct Shown<'a> {
     path: &'a Path,
-    model: &'a Imported,
-    figures: Figures,
+    model: &'a ImportedModel,
+    figures: ModelFigures,
     widest: Vec<Made>,
-    sites: Vec<Sites>,
+    sites: Vec<RuleCount>,
 }
 
 impl Shown<'_> {
@@ -78,7 +78,7 @@ pub(crate) fn known(figure: Option<impl ToString>) -> String {
     figure.map_or_else(|| "unknown".into(), |f| f.to_string())
 }
 
-fn interface(f: &Figures) -> String {
+fn interface(f: &ModelFigures) -> String {
     let row = |side: &str, v: &inspect::Value| vec![side.to_owned(), v.name.clone(), v.ty.clone()];
     let rows = f.inputs.iter().map(|v| row("input", v)).chain(f.outputs.iter().map(|v| row("output", v)));
     table(&["", "name", "type"], &rows.collect::<Vec<_>>())
@@ -98,8 +98,8 @@ fn widest(made: &[Made]) -> String {
     if made.is_empty() { String::new() } else { format!("widest tensors\n{}", tensors(made)) }
 }
 
-fn sites(all: &[Sites]) -> String {
-    let row = |s: &Sites| {
+fn sites(all: &[RuleCount]) -> String {
+    let row = |s: &RuleCount| {
         let done = if s.applied { "raised" } else { "declined" };
         vec![done.into(), s.count.to_string(), s.rule.clone(), s.first.clone(), s.failed.clone().unwrap_or_default()]
     };

@@ -13,7 +13,7 @@ use crate::common::target::{Target, load, machine, note_memory, planned, target}
 use crate::common::weights::weights;
 use crate::common::{Failure, say};
 use crate::runtime::status_text;
-use vidc::diag::{Diagnostic, Source};
+use vidc::diag::{Diagnostic, SourceText};
 use vidc::host::fit::{Fit, fit};
 use vidc::hwdb::Engine;
 use vidc::media::npy::read_npy;
@@ -23,7 +23,7 @@ use vidc::plan::Manifest;
 use vidc::plan::manifest::OutputEntry;
 use vidc::runtime::execute::{RunRequest, check_files};
 use vidc::runtime::progress::SavedLoop;
-use vidc::runtime::provision::Status;
+use vidc::runtime::provision::RuntimeStatus;
 use vidc::runtime::report::beside;
 use vidc::units::Bytes;
 
@@ -77,7 +77,7 @@ fn feeds(args: &Args) -> Result<BTreeMap<String, ArrayD<f32>>, Failure> {
 }
 
 /// The plan of a graph in the cache, made first if it is not there.
-fn of_graph(args: &Args, source: &std::sync::Arc<Source>) -> Result<PathBuf, Failure> {
+fn of_graph(args: &Args, source: &std::sync::Arc<SourceText>) -> Result<PathBuf, Failure> {
     let machine = machine(args.hw.as_deref().unwrap_or("cpu"))?;
     let program = load(source, &args.set)?;
     check_names(args, &program)?;
@@ -243,7 +243,7 @@ impl Ready {
     }
 
     /// What the check found, for people.
-    pub(super) fn text(&self, runtime: &Status) -> String {
+    pub(super) fn text(&self, runtime: &RuntimeStatus) -> String {
         let m = &self.manifest;
         let bytes = |b: Option<Bytes>| b.map_or_else(|| "not known".into(), |b| b.to_string());
         let seconds = m.predicted.as_ref().and_then(|p| p.get("latency_s")).and_then(Value::as_f64);
@@ -263,7 +263,7 @@ impl Ready {
     }
 
     /// What the check found, for programs.
-    pub(super) fn json(&self, runtime: &Status) -> Value {
+    pub(super) fn json(&self, runtime: &RuntimeStatus) -> Value {
         let m = &self.manifest;
         json!({
             "possible": true,

@@ -13,7 +13,7 @@ use vidc::host::convert::frames_to_pictures;
 use vidc::media::npy::write_npy;
 use vidc::media::video::write_files;
 use vidc::runtime::execute::RunOutcome;
-use vidc::runtime::provision::Located;
+use vidc::runtime::provision::LocatedLibrary;
 use vidc::runtime::report::{FileEntry, MeasuredReport, RunReport, RuntimeReport, peak_resident};
 use vidc::runtime::session::Runtime;
 
@@ -22,7 +22,7 @@ pub(super) fn outputs(
     args: &Args,
     ready: &Ready,
     outcome: &RunOutcome,
-    located: &Located,
+    located: &LocatedLibrary,
     runtime: &Runtime,
 ) -> Result<(RunReport, Vec<PathBuf>), Failure> {
     let kept = outputs::keep_all(args, ready)?;
@@ -35,7 +35,7 @@ pub(super) fn outputs(
     }
 }
 
-fn write(args: &Args, ready: &Ready, outcome: &RunOutcome, located: &Located, runtime: &Runtime) -> Result<RunReport, Failure> {
+fn write(args: &Args, ready: &Ready, outcome: &RunOutcome, located: &LocatedLibrary, runtime: &Runtime) -> Result<RunReport, Failure> {
     let written = videos(ready, outcome)?;
     let non_finite: u64 = outcome.outputs.iter().map(|(_, f)| f.iter().filter(|v| !v.is_finite()).count() as u64).sum();
     if non_finite > 0 {

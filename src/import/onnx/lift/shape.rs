@@ -1,41 +1,41 @@
 //! Operators that move elements.
 
 use super::{Lifted, computable, one};
-use crate::import::onnx::read::{Reader, Site};
+use crate::import::onnx::read::{Reader, UpgradedNode};
 use crate::ir::{DType, Dim, Op, Outlet};
 
 /// Ends of slices that mean "to the end".
 const FAR: i64 = 1 << 31;
 
-pub(super) fn same(_: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    one(site.input(0)?)
+pub(super) fn same(_: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    one(node.input(0)?)
 }
 
 /// Without training nothing is dropped.
-pub(super) fn dropout(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let training = match site.input(2) {
+pub(super) fn dropout(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let training = match node.input(2) {
         Some(flag) => r.known_integers(flag)? != [0],
         None => false,
     };
-    if training || !site.one_output() { None } else { one(site.input(0)?) }
+    if training || !node.one_output() { None } else { one(node.input(0)?) }
 }
 
 /// A constant that is not stored as a tensor and has no known elements (text) stays foreign.
-pub(super) fn constant(_: &mut Reader<'_, '_>, _: &Site<'_>) -> Lifted {
+pub(super) fn constant(_: &mut Reader<'_, '_>, _: &UpgradedNode<'_>) -> Lifted {
     None
 }
 
 /// `Reshape`, `Flatten`, `Squeeze`, `Unsqueeze`: the same elements in the inferred shape.
-pub(super) fn reshaped(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = known(r, site.input(0)?)?;
-    let shape = site.known_extents(0)?;
+pub(super) fn reshaped(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = known(r, node.input(0)?)?;
+    let shape = node.known_extents(0)?;
     // One extent may be what remains, so it is written without being known.
     let kept = |(i, d): (usize, &Dim)| d.as_const().is_some() || r.graph.ty(x).shape.get(i) == Some(d);
     let open = shape.iter().enumerate().filter(|e| !kept(*e)).count();
     if open > 1 && shape.iter().any(|d| !computable(r, d, x)) {
         return None;
     }
-    one(r.add(site, Op::Reshape { shape }, &[x])?)
+    one(r.add(node, Op::Reshape { shape }, &[x])?)
 }
 
 /// A tensor of a type that vidc knows.
@@ -43,30 +43,30 @@ fn known(r: &Reader<'_, '_>, outlet: Outlet) -> Option<Outlet> {
     (r.dtype(outlet) != DType::Opaque).then_some(outlet)
 }
 
-pub(super) fn transpose(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = known(r, site.input(0)?)?;
-    let perm = match site.ints("perm") {
+pub(super) fn transpose(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = known(r, node.input(0)?)?;
+    let perm = match node.ints("perm") {
         Some(perm) => perm.iter().map(|p| usize::try_from(*p).ok()).collect::<Option<_>>()?,
         None => (0..r.rank(x)).rev().collect(),
     };
-    one(r.add(site, Op::Transpose { perm }, &[x])?)
+    one(r.add(node, Op::Transpose { perm }, &[x])?)
 }
 
-pub(super) fn concat(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let parts: Vec<Outlet> = site.inputs.iter().map(|i| i.and_then(|o| known(r, o))).collect::<Option<_>>()?;
-    let axis = Site::axis(site.attribute("axis")?.i.unwrap_or(0), r.rank(*parts.first()?))?;
-    one(r.add(site, Op::Concat { axis }, &parts)?)
+pub(super) fn concat(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let parts: Vec<Outlet> = node.inputs.iter().map(|i| i.and_then(|o| known(r, o))).collect::<Option<_>>()?;
+    let axis = UpgradedNode::axis(node.attribute("axis")?.i.unwrap_or(0), r.rank(*parts.first()?))?;
+    one(r.add(node, Op::Concat { axis }, &parts)?)
 }
 
 /// One slice an axis; steps are 1 and bounds known.
-pub(super) fn slice(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let mut x = known(r, site.input(0)?)?;
-    let (starts, ends) = (r.known_dims(site.input(1)?)?, r.known_dims(site.input(2)?)?);
-    let axes = match site.input(3) {
+pub(super) fn slice(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let mut x = known(r, node.input(0)?)?;
+    let (starts, ends) = (r.known_dims(node.input(1)?)?, r.known_dims(node.input(2)?)?);
+    let axes = match node.input(3) {
         Some(axes) => r.known_integers(axes)?,
         None => (0..starts.len() as i64).collect(),
     };
-    if let Some(steps) = site.input(4)
+    if let Some(steps) = node.input(4)
         && r.known_integers(steps)?.iter().any(|s| *s != 1)
     {
         return None;
@@ -75,7 +75,7 @@ pub(super) fn slice(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
         return None;
     }
     for ((axis, start), end) in axes.iter().zip(&starts).zip(&ends) {
-        let axis = Site::axis(*axis, r.rank(x))?;
+        let axis = UpgradedNode::axis(*axis, r.rank(x))?;
         let extent = r.graph.ty(x).shape[axis].clone();
         let (start, end) = (bound(&extent, start)?, bound(&extent, end)?);
         // Bounds that cross are an empty slice, which is rare enough to stay foreign.
@@ -83,7 +83,7 @@ pub(super) fn slice(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
             return None;
         }
         if start != Dim::Const(0) || end != extent {
-            x = r.add(site, Op::Slice { axis, start, end }, &[x])?;
+            x = r.add(node, Op::Slice { axis, start, end }, &[x])?;
         }
     }
     one(x)
@@ -107,103 +107,103 @@ fn symbolic_part(extent: &Dim, at: &Dim) -> bool {
 }
 
 /// One slice an output.
-pub(super) fn split(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = known(r, site.input(0)?)?;
-    let axis = Site::axis(site.int("axis", 0), r.rank(x))?;
+pub(super) fn split(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = known(r, node.input(0)?)?;
+    let axis = UpgradedNode::axis(node.int("axis", 0), r.rank(x))?;
     let extent = r.graph.ty(x).shape[axis].clone();
-    let sizes: Vec<Dim> = if let Some(sizes) = site.input(1) {
+    let sizes: Vec<Dim> = if let Some(sizes) = node.input(1) {
         r.known_dims(sizes)?
     } else {
-        let parts = i64::try_from(site.outputs.len()).ok()?;
+        let parts = i64::try_from(node.outputs.len()).ok()?;
         match extent.div_exact(parts) {
-            Some(each) => vec![each; site.outputs.len()],
+            Some(each) => vec![each; node.outputs.len()],
             None => return None,
         }
     };
-    if sizes.len() != site.outputs.len() || sizes.iter().any(|s| !computable(r, s, x)) {
+    if sizes.len() != node.outputs.len() || sizes.iter().any(|s| !computable(r, s, x)) {
         return None;
     }
     let mut start = Dim::Const(0);
     let mut out = Vec::new();
     for size in sizes {
         let end = start.checked_add(&size)?;
-        out.push(Some(r.add(site, Op::Slice { axis, start, end: end.clone() }, &[x])?));
+        out.push(Some(r.add(node, Op::Slice { axis, start, end: end.clone() }, &[x])?));
         start = end;
     }
     (start == extent).then_some(out)
 }
 
 /// One index of an axis is a slice without the axis.
-pub(super) fn gather(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let (x, indices) = (known(r, site.input(0)?)?, site.input(1)?);
+pub(super) fn gather(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let (x, indices) = (known(r, node.input(0)?)?, node.input(1)?);
     let [at] = r.known_integers(indices)?[..] else { return None };
-    let axis = Site::axis(site.int("axis", 0), r.rank(x))?;
+    let axis = UpgradedNode::axis(node.int("axis", 0), r.rank(x))?;
     let extent = r.graph.ty(x).shape[axis].as_const()?;
     let at = if at < 0 { at.checked_add(extent)? } else { at };
     if !(0..extent).contains(&at) {
         return None;
     }
-    let shape = site.extents(r, 0, x)?;
-    let piece = r.add(site, Op::Slice { axis, start: Dim::Const(at), end: Dim::Const(at + 1) }, &[x])?;
-    one(r.add(site, Op::Reshape { shape }, &[piece])?)
+    let shape = node.extents(r, 0, x)?;
+    let piece = r.add(node, Op::Slice { axis, start: Dim::Const(at), end: Dim::Const(at + 1) }, &[x])?;
+    one(r.add(node, Op::Reshape { shape }, &[piece])?)
 }
 
-pub(super) fn expand(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = known(r, site.input(0)?)?;
-    let shape = site.extents(r, 0, x)?;
+pub(super) fn expand(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = known(r, node.input(0)?)?;
+    let shape = node.extents(r, 0, x)?;
     if r.graph.ty(x).shape == shape {
         return one(x);
     }
-    one(r.add(site, Op::Expand { shape }, &[x])?)
+    one(r.add(node, Op::Expand { shape }, &[x])?)
 }
 
 /// Copies along axes of one element.
-pub(super) fn tile(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = known(r, site.input(0)?)?;
-    let shape = site.extents(r, 0, x)?;
+pub(super) fn tile(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = known(r, node.input(0)?)?;
+    let shape = node.extents(r, 0, x)?;
     let from = &r.graph.ty(x).shape;
     if from.len() != shape.len() || from.iter().zip(&shape).any(|(a, b)| a != b && *a != Dim::Const(1)) {
         return None;
     }
-    one(r.add(site, Op::Expand { shape }, &[x])?)
+    one(r.add(node, Op::Expand { shape }, &[x])?)
 }
 
 /// `Where` with a known condition that is the same everywhere.
-pub(super) fn chosen(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let condition = r.known_integers(site.input(0)?)?;
+pub(super) fn chosen(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let condition = r.known_integers(node.input(0)?)?;
     let first = *condition.first()?;
     if condition.iter().any(|c| (*c != 0) != (first != 0)) {
         return None;
     }
-    let x = known(r, site.input(if first != 0 { 1 } else { 2 })?)?;
-    let shape = site.extents(r, 0, x)?;
+    let x = known(r, node.input(if first != 0 { 1 } else { 2 })?)?;
+    let shape = node.extents(r, 0, x)?;
     if r.graph.ty(x).shape == shape {
         return one(x);
     }
-    one(r.add(site, Op::Expand { shape }, &[x])?)
+    one(r.add(node, Op::Expand { shape }, &[x])?)
 }
 
-pub(super) fn cast(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = known(r, site.input(0)?)?;
-    let to = i32::try_from(site.attribute("to")?.i?).ok().and_then(DType::from_onnx).filter(|d| *d != DType::Opaque)?;
-    one(r.add(site, Op::Cast { to }, &[x])?)
+pub(super) fn cast(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = known(r, node.input(0)?)?;
+    let to = i32::try_from(node.attribute("to")?.i?).ok().and_then(DType::from_onnx).filter(|d| *d != DType::Opaque)?;
+    one(r.add(node, Op::Cast { to }, &[x])?)
 }
 
 /// Zeros around the edges.
-pub(super) fn pad(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = site.input(0).filter(|x| r.is_float(*x))?;
-    if !matches!(site.text("mode"), None | Some("constant")) {
+pub(super) fn pad(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = node.input(0).filter(|x| r.is_float(*x))?;
+    if !matches!(node.text("mode"), None | Some("constant")) {
         return None;
     }
-    if let Some(value) = site.input(2)
+    if let Some(value) = node.input(2)
         && r.known_numbers(value)? != [0.0]
     {
         return None;
     }
-    let given = r.known_integers(site.input(1)?)?;
+    let given = r.known_integers(node.input(1)?)?;
     let rank = r.rank(x);
-    let axes: Vec<usize> = match site.input(3) {
-        Some(axes) => r.known_integers(axes)?.iter().map(|a| Site::axis(*a, rank)).collect::<Option<_>>()?,
+    let axes: Vec<usize> = match node.input(3) {
+        Some(axes) => r.known_integers(axes)?.iter().map(|a| UpgradedNode::axis(*a, rank)).collect::<Option<_>>()?,
         None => (0..rank).collect(),
     };
     if given.len() != 2 * axes.len() || given.iter().any(|p| *p < 0) {
@@ -214,29 +214,29 @@ pub(super) fn pad(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
         before[*axis] = given[i];
         after[*axis] = given[i + axes.len()];
     }
-    one(r.add(site, Op::Pad { before, after }, &[x])?)
+    one(r.add(node, Op::Pad { before, after }, &[x])?)
 }
 
 /// Nearest neighbours with whole factors. Centres of pixels and corners agree there: the nearest of `(i + 0.5) / f - 0.5` is
 /// `floor(i / f)` for every whole `f`.
-pub(super) fn resize(r: &mut Reader<'_, '_>, site: &Site<'_>) -> Lifted {
-    let x = site.input(0).filter(|x| r.is_float(*x))?;
-    let place = site.text("coordinate_transformation_mode").unwrap_or("half_pixel");
-    let nearest = site.text("nearest_mode").unwrap_or("round_prefer_floor");
+pub(super) fn resize(r: &mut Reader<'_, '_>, node: &UpgradedNode<'_>) -> Lifted {
+    let x = node.input(0).filter(|x| r.is_float(*x))?;
+    let place = node.text("coordinate_transformation_mode").unwrap_or("half_pixel");
+    let nearest = node.text("nearest_mode").unwrap_or("round_prefer_floor");
     let copies = matches!((place, nearest), ("asymmetric", "floor") | ("half_pixel", "round_prefer_floor" | "round_prefer_ceil"));
-    if site.text("mode").unwrap_or("nearest") != "nearest" || !copies || site.attribute("axes").is_some() {
+    if node.text("mode").unwrap_or("nearest") != "nearest" || !copies || node.attribute("axes").is_some() {
         return None;
     }
-    let out = site.extents(r, 0, x)?;
+    let out = node.extents(r, 0, x)?;
     let shape = &r.graph.ty(x).shape;
     if out.len() != shape.len() {
         return None;
     }
-    let factors: Vec<i64> = match site.input(2).and_then(|s| r.known_numbers(s)).filter(|s| !s.is_empty()) {
+    let factors: Vec<i64> = match node.input(2).and_then(|s| r.known_numbers(s)).filter(|s| !s.is_empty()) {
         Some(scales) => scales.iter().map(|s| whole(*s)).collect::<Option<_>>()?,
         None => shape.iter().zip(&out).map(|(a, b)| ratio(a, b)).collect::<Option<_>>()?,
     };
-    one(r.add(site, Op::Upsample { factors }, &[x])?)
+    one(r.add(node, Op::Upsample { factors }, &[x])?)
 }
 
 fn whole(scale: f64) -> Option<i64> {

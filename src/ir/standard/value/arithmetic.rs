@@ -1,6 +1,6 @@
 //! Element by element: integers with symbols, and floats rounded as their type rounds.
 
-use super::super::{Call, Elements, Fresh, ShapeValue, dtype};
+use super::super::{Elements, Fresh, NodeInfo, ShapeValue, dtype};
 use super::{is_float, largest, layout, range_of};
 use crate::ir::Dim;
 
@@ -79,7 +79,7 @@ fn row<T: Copy>(table: &[(&str, T)], name: &str) -> Option<T> {
 }
 
 /// The value of an operator that computes element by element.
-pub(super) fn elementwise(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
+pub(super) fn elementwise(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     match call.op_type {
         "Cast" | "CastLike" => {
             let to = call.dtype_attribute("to").or_else(|| call.dtype(1))?;
@@ -194,7 +194,7 @@ fn unary_dim(op: &str, d: &Dim, float: bool, fresh: Fresh<'_>) -> Option<Dim> {
 }
 
 /// Two values broadcast and joined.
-fn pair(call: &Call<'_>, a: &ShapeValue, b: &ShapeValue, fresh: Fresh<'_>) -> Option<ShapeValue> {
+fn pair(call: &NodeInfo<'_>, a: &ShapeValue, b: &ShapeValue, fresh: Fresh<'_>) -> Option<ShapeValue> {
     let (shape, left, right) = aligned(&a.shape, &b.shape)?;
     let pairs = left.into_iter().zip(right);
     let float = call.dtype(0).is_some_and(is_float);
@@ -235,7 +235,7 @@ fn aligned(a: &[usize], b: &[usize]) -> Option<(Vec<usize>, Vec<usize>, Vec<usiz
 }
 
 /// Two integers; a result that cannot be expressed but is not negative becomes a new symbol.
-pub(super) fn binary_dim(call: &Call<'_>, op: &str, a: &Dim, b: &Dim, float: bool, fresh: Fresh<'_>) -> Option<Dim> {
+pub(super) fn binary_dim(call: &NodeInfo<'_>, op: &str, a: &Dim, b: &Dim, float: bool, fresh: Fresh<'_>) -> Option<Dim> {
     let natural = is_natural(a) && is_natural(b);
     let open = |fresh: Fresh<'_>| natural.then(fresh);
     match op {
@@ -332,7 +332,7 @@ fn less(a: &Dim, b: &Dim) -> Option<bool> {
 }
 
 /// `Where`: the side that each condition picks; a side of which nothing is known may be there if it is never picked.
-fn select(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
+fn select(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     let condition = call.value(0)?;
     let picks: Vec<Option<bool>> = call.dims(0)?.iter().map(truth).collect();
     let (x, y) = (call.value(1), call.value(2));
@@ -372,7 +372,7 @@ fn select(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
 }
 
 /// `Clip`: bounds as inputs, or as attributes in old versions; without one the bound is the last finite number of the type.
-fn clip(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
+fn clip(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     let value = call.value(0)?;
     let bound = |at: usize, name: &str| -> Option<Option<Elements>> {
         match (call.has(at), call.float(name)) {

@@ -1,17 +1,17 @@
 //! Values that come from attributes and shapes.
 
-use super::super::{Call, Elements, Fresh, MAX_ELEMENTS, ShapeValue, shaping};
+use super::super::{Elements, Fresh, MAX_ELEMENTS, NodeInfo, ShapeValue, shaping};
 use super::tensor;
 use crate::ir::Dim;
 use crate::onnx::proto::AttributeProto;
 
 /// `Shape`, `Size`, `Constant`, `ConstantOfShape`, `Range`, `NonZero`, `OneHot`.
-pub(super) fn make(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
+pub(super) fn make(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     match call.op_type {
         "Shape" => {
             let shape = call.shape(0)?;
             let range = shaping::axis_range(call, shape.len());
-            // An unknown extent is some number all the same.
+            // An unknown extent still is one number, so a symbol stands for it.
             Some(row(shape[range].iter().map(|e| e.clone().unwrap_or_else(&mut *fresh)).collect()))
         }
         "Size" => Some(scalar(super::super::extent::product(call.shape(0)?)?)),
@@ -25,7 +25,7 @@ pub(super) fn make(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
 }
 
 /// The new axis last: exporters write the repeats of `repeat_interleave` so, with an extent of the model as the value that is on.
-fn one_hot(call: &Call<'_>) -> Option<ShapeValue> {
+fn one_hot(call: &NodeInfo<'_>) -> Option<ShapeValue> {
     let indices = call.value(0)?;
     let rank = indices.shape.len() as i64;
     let [depth] = call.known_ints(1)?[..] else { return None };
@@ -69,7 +69,7 @@ fn stored(a: &AttributeProto) -> Option<ShapeValue> {
     }
 }
 
-fn constant_of_shape(call: &Call<'_>) -> Option<ShapeValue> {
+fn constant_of_shape(call: &NodeInfo<'_>) -> Option<ShapeValue> {
     let shape: Vec<usize> = call.known_ints(0)?.into_iter().map(|n| usize::try_from(n).ok()).collect::<Option<_>>()?;
     let count = shape.iter().try_fold(1_usize, |n, d| n.checked_mul(*d)).filter(|n| *n <= MAX_ELEMENTS)?;
     let elements = match call.stored("value") {
@@ -83,7 +83,7 @@ fn constant_of_shape(call: &Call<'_>) -> Option<ShapeValue> {
 }
 
 /// The number of elements of a `Range`: `max(ceil((limit - start) / delta), 0)`; none if it depends on data.
-pub(in crate::ir::standard) fn range_length(call: &Call<'_>) -> Result<Option<Dim>, String> {
+pub(in crate::ir::standard) fn range_length(call: &NodeInfo<'_>) -> Result<Option<Dim>, String> {
     let float = |at: usize| call.floats(at).and_then(|v| v.first().copied());
     if let (Some(start), Some(limit), Some(delta)) = (float(0), float(1), float(2)) {
         if delta == 0.0 {
@@ -107,7 +107,7 @@ fn int_range_length(start: &Dim, limit: &Dim, delta: i64) -> Option<Dim> {
     span.checked_div_ceil(delta.checked_abs()?)?.decided_max(&Dim::Const(0), 1).cloned()
 }
 
-fn range(call: &Call<'_>) -> Option<ShapeValue> {
+fn range(call: &NodeInfo<'_>) -> Option<ShapeValue> {
     let count = usize::try_from(range_length(call).ok()??.as_const()?).ok().filter(|n| *n <= MAX_ELEMENTS)?;
     if let (Some(start), Some(delta)) = (call.floats(0), call.floats(2)) {
         let (start, delta) = (*start.first()?, *delta.first()?);

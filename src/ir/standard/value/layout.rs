@@ -1,16 +1,16 @@
 //! Operators that only move elements: each element of an output is one of the inputs', so a list of places says all.
 
 use super::super::call::{Extent, axis_of};
-use super::super::{Call, Elements, Fact, MAX_ELEMENTS, ShapeValue, reduce, shaping};
+use super::super::{Elements, MAX_ELEMENTS, NodeInfo, ShapeValue, ValueInfo, reduce, shaping};
 use crate::ir::Dim;
 
 /// Where the elements of an output come from, and its shape.
 type Places = (Vec<usize>, Vec<usize>);
 
 /// The outputs, if the inputs that are moved and the indices are known.
-pub(super) fn moved(call: &Call<'_>, facts: &[Fact]) -> Option<Vec<ShapeValue>> {
+pub(super) fn moved(call: &NodeInfo<'_>, infos: &[ValueInfo]) -> Option<Vec<ShapeValue>> {
     let data = call.value(0)?;
-    let shape = |at: usize| facts.get(at).and_then(|f| known_shape(f.ty.as_ref()?.shape.as_deref()?));
+    let shape = |at: usize| infos.get(at).and_then(|f| known_shape(f.ty.as_ref()?.shape.as_deref()?));
     let all: Vec<usize> = (0..data.elements.len()).collect();
     let places: Option<Places> = match call.op_type {
         "Identity" => Some((data.shape.clone(), all)),
@@ -66,7 +66,7 @@ fn take(elements: &Elements, (shape, from): Places) -> Option<ShapeValue> {
     Some(ShapeValue { shape, elements })
 }
 
-fn transposed(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
+fn transposed(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Places> {
     let perm = shaping::permutation(call, data.shape.len()).ok()?;
     let from = strides(&data.shape);
     let shape: Vec<usize> = perm.iter().map(|i| data.shape[*i]).collect();
@@ -85,7 +85,7 @@ fn repeated(from: &[usize], shape: Vec<usize>) -> Option<Places> {
     Some((shape, places))
 }
 
-fn sliced(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
+fn sliced(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Places> {
     let (mut shape, own) = (data.shape.clone(), strides(&data.shape));
     let mut walk: Vec<(i64, i64)> = vec![(0, 1); shape.len()];
     for (axis, range) in shaping::ranges(call, shape.len()).ok()?? {
@@ -110,7 +110,7 @@ fn index(at: &Dim, extent: usize) -> Option<usize> {
     axis_of(at, extent).ok()
 }
 
-fn gathered(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
+fn gathered(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Places> {
     let axis = axis_of(call.int_or("axis", 0), data.shape.len()).ok()?;
     let indices: Vec<usize> = call.dims(1)?.iter().map(|i| index(i, data.shape[axis])).collect::<Option<_>>()?;
     let index_shape = &call.value(1)?.shape;
@@ -122,7 +122,7 @@ fn gathered(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
 }
 
 /// The place that each index along `axis` names, at the index's own coordinates elsewhere.
-fn along_axis(call: &Call<'_>, data: &ShapeValue) -> Option<Vec<usize>> {
+fn along_axis(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Vec<usize>> {
     let axis = axis_of(call.int_or("axis", 0), data.shape.len()).ok()?;
     let (indices, shape) = (call.dims(1)?, &call.value(1)?.shape);
     if shape.len() != data.shape.len() {
@@ -137,12 +137,12 @@ fn along_axis(call: &Call<'_>, data: &ShapeValue) -> Option<Vec<usize>> {
     elsewhere.iter().zip(indices).map(|(place, i)| Some(place + index(i, data.shape[axis])? * own[axis])).collect()
 }
 
-fn gathered_elements(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
+fn gathered_elements(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Places> {
     Some((call.value(1)?.shape.clone(), along_axis(call, data)?))
 }
 
 /// The first places of the slices that rows of indices name, and the shape of a slice. Without batch axes.
-fn slices(call: &Call<'_>, data: &ShapeValue) -> Option<(Vec<usize>, Vec<usize>)> {
+fn slices(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<(Vec<usize>, Vec<usize>)> {
     let (indices, shape) = (call.dims(1)?, &call.value(1)?.shape);
     let walked = *shape.last()?;
     if walked > data.shape.len() || call.int_or("batch_dims", 0) != 0 {
@@ -154,7 +154,7 @@ fn slices(call: &Call<'_>, data: &ShapeValue) -> Option<(Vec<usize>, Vec<usize>)
     Some(((0..rows).map(place).collect::<Option<_>>()?, data.shape[walked..].to_vec()))
 }
 
-fn gathered_nd(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
+fn gathered_nd(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Places> {
     let (first, slice) = slices(call, data)?;
     let (length, lead) = (count(&slice)?, call.value(1)?.shape.split_last()?.1.to_vec());
     count(&[first.len(), length])?;
@@ -162,7 +162,7 @@ fn gathered_nd(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
     Some(([lead, slice].concat(), places))
 }
 
-fn compressed(call: &Call<'_>, data: &ShapeValue) -> Option<Places> {
+fn compressed(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Places> {
     let kept: Vec<usize> = call.known_ints(1)?.iter().enumerate().filter(|(_, c)| **c != 0).map(|(i, _)| i).collect();
     let Some(axis) = call.int("axis") else { return Some((vec![kept.len()], kept)) };
     let axis = axis_of(axis, data.shape.len()).ok()?;
@@ -196,7 +196,7 @@ fn joined<'a>(parts: impl IntoIterator<Item = &'a Elements>) -> Option<Elements>
     Some(all)
 }
 
-fn concatenated(call: &Call<'_>) -> Option<ShapeValue> {
+fn concatenated(call: &NodeInfo<'_>) -> Option<ShapeValue> {
     let parts: Vec<&ShapeValue> = (0..call.inputs.len()).map(|i| call.value(i)).collect::<Option<_>>()?;
     let mut shape = parts.first()?.shape.clone();
     let axis = axis_of(call.int_or("axis", 1), shape.len()).ok()?;
@@ -219,7 +219,7 @@ fn concatenated(call: &Call<'_>) -> Option<ShapeValue> {
     take(&all, (shape, from))
 }
 
-fn split(call: &Call<'_>, data: &ShapeValue) -> Option<Vec<ShapeValue>> {
+fn split(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<Vec<ShapeValue>> {
     let axis = axis_of(call.int_or("axis", 0), data.shape.len()).ok()?;
     let pieces = shaping::pieces(call, &Some(Dim::from(data.shape[axis]))).ok()??;
     let own = strides(&data.shape);
@@ -236,7 +236,7 @@ fn split(call: &Call<'_>, data: &ShapeValue) -> Option<Vec<ShapeValue>> {
 }
 
 /// `Pad` with a constant: the places outside are that of the constant, which stands behind the data.
-fn padded(call: &Call<'_>, data: &ShapeValue, shape: Vec<usize>) -> Option<ShapeValue> {
+fn padded(call: &NodeInfo<'_>, data: &ShapeValue, shape: Vec<usize>) -> Option<ShapeValue> {
     if call.has(3) || call.text("mode").is_some_and(|m| m != "constant") {
         return None;
     }
@@ -263,7 +263,7 @@ fn padded(call: &Call<'_>, data: &ShapeValue, shape: Vec<usize>) -> Option<Shape
     take(&all, (shape, from))
 }
 
-fn scattered(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
+fn scattered(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<ShapeValue> {
     if call.text("reduction").is_some_and(|r| r != "none") {
         return None;
     }
@@ -288,7 +288,7 @@ fn scattered(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
 }
 
 /// The elements of each group that a reduction joins, in order, and the shape of the result.
-pub(super) fn groups(call: &Call<'_>, data: &ShapeValue, axes: Option<Vec<usize>>) -> Option<(Vec<usize>, Vec<Vec<usize>>)> {
+pub(super) fn groups(call: &NodeInfo<'_>, data: &ShapeValue, axes: Option<Vec<usize>>) -> Option<(Vec<usize>, Vec<Vec<usize>>)> {
     let rank = data.shape.len();
     let axes = match axes {
         Some(axes) => axes,

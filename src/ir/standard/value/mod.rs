@@ -11,17 +11,17 @@ pub(super) mod layout;
 pub(super) mod reduction;
 pub(super) mod tensor;
 
-use super::{Call, Elements, Fact, Fresh, MAX_ELEMENTS, MAX_RANK, ShapeValue, dtype};
+use super::{Elements, Fresh, MAX_ELEMENTS, MAX_RANK, NodeInfo, ShapeValue, ValueInfo, dtype};
 use crate::ir::{DType, Dim};
 
-/// Adds the elements of the outputs, where they can be computed, to facts that have their types.
-pub(super) fn attach(call: &Call<'_>, facts: &mut [Fact], fresh: Fresh<'_>) {
-    if !call.is_standard() || facts.is_empty() {
+/// Adds the elements of the outputs, where they can be computed; the types are there already.
+pub(super) fn attach(call: &NodeInfo<'_>, infos: &mut [ValueInfo], fresh: Fresh<'_>) {
+    if !call.is_standard() || infos.is_empty() {
         return;
     }
-    let Some(values) = evaluate(call, facts, fresh) else { return };
-    for (fact, value) in facts.iter_mut().zip(values) {
-        let Some(ty) = &mut fact.ty else { continue };
+    let Some(values) = evaluate(call, infos, fresh) else { return };
+    for (info, value) in infos.iter_mut().zip(values) {
+        let Some(ty) = &mut info.ty else { continue };
         let Some(value) = ty.dtype.and_then(|d| normal(value, d)) else { continue };
         let agrees = |shape: &Vec<Option<Dim>>| {
             let known = |e: &Option<Dim>| e.as_ref().and_then(Dim::as_const);
@@ -29,17 +29,17 @@ pub(super) fn attach(call: &Call<'_>, facts: &mut [Fact], fresh: Fresh<'_>) {
         };
         if ty.shape.as_ref().is_none_or(agrees) {
             ty.shape = Some(value.shape.iter().map(|n| Some(Dim::from(*n))).collect());
-            fact.value = Some(value);
+            info.value = Some(value);
         }
     }
 }
 
-fn evaluate(call: &Call<'_>, facts: &[Fact], fresh: Fresh<'_>) -> Option<Vec<ShapeValue>> {
+fn evaluate(call: &NodeInfo<'_>, infos: &[ValueInfo], fresh: Fresh<'_>) -> Option<Vec<ShapeValue>> {
     match call.op_type {
         "Shape" | "Size" | "Constant" | "ConstantOfShape" | "Range" | "NonZero" | "OneHot" => Some(vec![constant::make(call, fresh)?]),
         "Identity" | "Reshape" | "Squeeze" | "Unsqueeze" | "Flatten" | "Transpose" | "Concat" | "Slice" | "Split" | "Expand" | "Tile"
         | "Gather" | "GatherElements" | "GatherND" | "Compress" | "ScatterND" | "ScatterElements" | "Scatter" | "Pad" => {
-            layout::moved(call, facts)
+            layout::moved(call, infos)
         }
         "ReduceSum" | "ReduceProd" | "ReduceMax" | "ReduceMin" | "ReduceMean" | "CumSum" | "ArgMax" | "ArgMin" => {
             Some(vec![reduction::reduce(call, fresh)?])

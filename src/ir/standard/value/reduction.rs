@@ -1,12 +1,12 @@
 //! Sums, products, extremes and their places along axes.
 
 use super::super::call::axis_of;
-use super::super::{Call, Elements, Fresh, ShapeValue, dtype};
+use super::super::{Elements, Fresh, NodeInfo, ShapeValue, dtype};
 use super::{arithmetic, is_float, layout, rounded};
 use crate::ir::Dim;
 
 /// `ReduceSum`, `ReduceProd`, `ReduceMax`, `ReduceMin`, `ReduceMean`, `CumSum`, `ArgMax`, `ArgMin`.
-pub(super) fn reduce(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
+pub(super) fn reduce(call: &NodeInfo<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
     let data = call.value(0)?;
     match call.op_type {
         "CumSum" => running_sum(call, data),
@@ -24,7 +24,7 @@ pub(super) fn reduce(call: &Call<'_>, fresh: Fresh<'_>) -> Option<ShapeValue> {
 }
 
 /// Rounded after each step, as the type rounds; nothing joins to the neutral element, if the type has one.
-fn joined(call: &Call<'_>, op: &str, group: &[usize], n: &[f64]) -> Option<f64> {
+fn joined(call: &NodeInfo<'_>, op: &str, group: &[usize], n: &[f64]) -> Option<f64> {
     let round = |x: f64| rounded(x, call.dtype(0).unwrap_or(dtype::DOUBLE));
     let numbers = group.iter().map(|i| n[*i]);
     match op {
@@ -36,7 +36,7 @@ fn joined(call: &Call<'_>, op: &str, group: &[usize], n: &[f64]) -> Option<f64> 
     }
 }
 
-fn joined_dims(call: &Call<'_>, op: &str, group: &[usize], d: &[Dim], fresh: Fresh<'_>) -> Option<Dim> {
+fn joined_dims(call: &NodeInfo<'_>, op: &str, group: &[usize], d: &[Dim], fresh: Fresh<'_>) -> Option<Dim> {
     let (pairwise, neutral) = match op {
         "ReduceSum" => ("Add", Some(Dim::Const(0))),
         "ReduceProd" => ("Mul", Some(Dim::Const(1))),
@@ -49,14 +49,14 @@ fn joined_dims(call: &Call<'_>, op: &str, group: &[usize], d: &[Dim], fresh: Fre
     rest.try_fold(first, |a, b| arithmetic::binary_dim(call, pairwise, &a, &b, false, fresh))
 }
 
-fn mean(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
+fn mean(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<ShapeValue> {
     let Elements::Numbers(n) = &data.elements else { return None };
     let (shape, groups) = layout::groups(call, data, None)?;
     let numbers = groups.iter().map(|g| Some(joined(call, "ReduceSum", g, n)? / g.len() as f64)).collect::<Option<_>>()?;
     Some(ShapeValue { shape, elements: Elements::Numbers(numbers) })
 }
 
-fn running_sum(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
+fn running_sum(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<ShapeValue> {
     if call.flag("exclusive", false) || call.flag("reverse", false) {
         return None;
     }
@@ -82,11 +82,11 @@ fn running_sum(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
 }
 
 /// The place of the first (or last) extreme.
-fn arg(call: &Call<'_>, data: &ShapeValue) -> Option<ShapeValue> {
+fn arg(call: &NodeInfo<'_>, data: &ShapeValue) -> Option<ShapeValue> {
     let axis = axis_of(call.int_or("axis", 0), data.shape.len()).ok()?;
     let keys: Vec<f64> = match &data.elements {
         Elements::Numbers(n) => n.clone(),
-        // Integers beyond 2^53 would tie where they do not.
+        // As floats, different integers beyond 2^53 would compare equal.
         Elements::Dims(d) => {
             d.iter().map(|d| d.as_const().filter(|n| n.unsigned_abs() < 1 << 53).map(|n| n as f64)).collect::<Option<_>>()?
         }
