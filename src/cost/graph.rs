@@ -14,10 +14,7 @@ use super::operator;
 use crate::diag::Result;
 use crate::ir::{NodeId, Op, OpGraph, Outlet, Schedule, schedule};
 use crate::units::{Bytes, Flop, Time};
-
-/// Constants below this size are not counted as weights: they are less than one allocation unit of any arena and are part
-/// of the machine's overhead. (The factor of a tiled attention is one number; it must not make the weights depend on tiles.)
-pub const LEAST_WEIGHT: u64 = 256;
+use crate::weights::LEAST_WEIGHT;
 
 /// One step of a lowered graph.
 #[derive(Clone, Copy, Debug)]

@@ -174,6 +174,7 @@ impl<'a> Reader<'a> {
         while c.eat(", ") {
             types.push(c.ty()?);
         }
+        let knob = if c.eat(" @") { Some(c.name()?) } else { None };
         let (name, group) = comment(c, number)?;
         match &mut op {
             Op::Foreign(f) => {
@@ -191,6 +192,7 @@ impl<'a> Reader<'a> {
                 scope.graph.node(outlet.node).outs.iter().map(ToString::to_string).collect::<Vec<_>>()
             ));
         }
+        scope.graph.node_mut(outlet.node).knob = knob.map(Into::into);
         scope.nodes.push(outlet);
         Ok(())
     }

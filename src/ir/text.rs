@@ -3,7 +3,7 @@
 //!
 //! The text shows everything that decides what a graph computes: two graphs with the same text are equal. Constants carry the
 //! types of their leaves, and literals their values: one value where all are equal, a list of up to [`MOST_VALUES`], else a
-//! digest. Names and groups of nodes are not part of it ([`annotated`] adds them as comments), nor are constants that no
+//! digest. Names, groups and knobs of nodes are not part of it ([`tagged`] and [`annotated`] add them), nor are constants that no
 //! operator reads. Names that are not plain words stand in quotes.
 
 use std::collections::BTreeMap;
@@ -26,9 +26,14 @@ pub fn canonical(graph: &OpGraph) -> String {
     Printer::default().print(graph)
 }
 
-/// The canonical text with the name of each node behind it.
+/// The canonical text with the knob that governs each node, if one does: ` @KNOB` behind its types.
+pub fn tagged(graph: &OpGraph) -> String {
+    Printer { knobs: true, ..Printer::default() }.print(graph)
+}
+
+/// The tagged text with the name of each node behind it.
 pub fn annotated(graph: &OpGraph) -> String {
-    Printer { names: true, ..Printer::default() }.print(graph)
+    Printer { names: true, knobs: true, ..Printer::default() }.print(graph)
 }
 
 /// The annotated text, cut into its lines; [`listing`](super::listing) writes between them.
@@ -91,6 +96,8 @@ struct Printer {
     out: String,
     /// Put names of nodes behind the lines?
     names: bool,
+    /// Put the knobs that govern nodes behind their types?
+    knobs: bool,
     /// Where lines begin, if somebody wants to know.
     starts: Option<Vec<Start>>,
     /// The bodies around the line being written.
@@ -132,6 +139,9 @@ impl Printer {
         let args = list(graph.inputs_of(id).iter().map(|o| reference(graph, number, *o)));
         let out = &mut self.out;
         write!(out, "{indent}  %{} = {}{}({args}) : {}", number[&id], word(&node.op), attributes(&node.op), list(&node.outs))?;
+        if let Some(knob) = node.knob.as_ref().filter(|_| self.knobs) {
+            write!(out, " @{}", quoted(knob))?;
+        }
         if self.names {
             write!(out, "    # {}{}", node.name, if node.group.is_empty() { String::new() } else { format!(" [{}]", node.group) })?;
         }

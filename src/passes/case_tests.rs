@@ -2,7 +2,8 @@
 //!
 //! Every pass carries one as its example; more lie in `tests/cases/passes/PASS/NAME.txt`. A case is a few lines of steering and
 //! two graphs: `choose: KNOB=ANSWER, …`, `hw: KEY` (the CPU of the embedded profiles without it), `remark: RULE × COUNT` and
-//! `declined: RULE × COUNT` for what the pass must say, then `before:` and `after:` with a graph each. `after: same` is a graph
+//! `declined: RULE × COUNT` for what the pass must say, then `before:` and `after:` with a graph each. Behind a node that a knob governs
+//! stands ` @KNOB`, so that a pass which loses the knob of a site fails its cases. `after: same` is a graph
 //! that stays as it is, `error: CODE` a pass that fails. Nodes whose line names no group are in the group `l`. Every case is run
 //! twice, and the second run must change nothing; `interp` computes the same before and after. `VIDC_UPDATE=1` writes what came out into the files; read the difference.
 
@@ -107,13 +108,13 @@ fn outcome(pass: &dyn Pass, case: &Case<'_>) -> (String, String, String) {
     case.choices.check(&knobs).unwrap_or_else(|d| panic!("{}: {:?}; on offer: {knobs:?}", d.message, d.help));
     let remarks = match run(pass, &mut graph, case) {
         Ok(remarks) => remarks,
-        Err(d) => return (text::canonical(&graph), String::new(), d.code.into()),
+        Err(d) => return (text::tagged(&graph), String::new(), d.code.into()),
     };
     verify(&graph).unwrap_or_else(|d| panic!("{:?}\n{}", d.notes, text::canonical(&graph)));
     means_the_same(pass, &graph_of(&case.before), &graph);
-    let once = text::canonical(&graph);
+    let once = text::tagged(&graph);
     let again = run(pass, &mut graph, case).unwrap();
-    assert_eq!(text::canonical(&graph), once, "a second run changes the graph");
+    assert_eq!(text::tagged(&graph), once, "a second run changes the graph");
     assert_eq!(again.iter().find(|r| r.applied), None, "a second run says that it changed something");
     (once, said(&remarks), String::new())
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use ndarray::{Array3, ArrayD, ArrayViewD, Axis, IxDyn, Slice};
 
+use super::external::weight_bytes;
 use super::ffi::MappedFile;
 use super::progress::SavedLoop;
 use super::session::{Runtime, Session, SessionOptions, Weights};
@@ -48,6 +49,8 @@ pub enum Event {
     Loading(String),
     /// A model starts to run, outside of any loop.
     Stage(String),
+    /// A session is called: its name, the sessions that are loaded meanwhile by name, and the bytes of their weights.
+    Call(String, Vec<String>, u64),
     /// A loop has finished a step: its name, steps done, steps in all.
     Step(String, usize, usize),
 }
@@ -115,6 +118,7 @@ impl<'a> Executor<'a> {
             values: vec![None; self.manifest.values.len()],
             loops: 0,
             sessions: self.manifest.sessions.iter().map(|_| None).collect(),
+            weight_bytes: vec![0; self.manifest.sessions.len()],
             out: RunOutcome::default(),
             events,
         };
@@ -238,6 +242,8 @@ struct State<'a, 'b> {
     /// Loops around the current step.
     loops: usize,
     sessions: Vec<Option<Session>>,
+    /// Of each session that was loaded.
+    weight_bytes: Vec<u64>,
     out: RunOutcome,
     events: &'b mut dyn FnMut(Event),
 }
@@ -348,7 +354,9 @@ impl State<'_, '_> {
         let entry = &self.plan.manifest.sessions[index];
         (self.events)(Event::Loading(entry.name.clone()));
         let start = Instant::now();
-        self.sessions[index] = Some(self.plan.session(entry)?);
+        let (session, bytes) = self.plan.session(entry)?;
+        self.sessions[index] = Some(session);
+        self.weight_bytes[index] = bytes;
         self.out.measured.entry(entry.name.clone()).or_default().load_s += start.elapsed().as_secs_f64();
         Ok(())
     }
@@ -370,6 +378,7 @@ impl State<'_, '_> {
         if outputs.iter().all(|(_, v)| self.plan.manifest.values[*v].loops == 0) {
             (self.events)(Event::Stage(name.clone()));
         }
+        self.tell_call(&name);
         let start = Instant::now();
         let mut pieces: Vec<Vec<ArrayD<f32>>> = vec![Vec::new(); outputs.len()];
         for range in ranges {
@@ -382,6 +391,13 @@ impl State<'_, '_> {
             self.set(*value, Value::Tensor(joined(parts)?), iteration)?;
         }
         Ok(())
+    }
+
+    fn tell_call(&mut self, name: &str) {
+        let loaded = || self.sessions.iter().enumerate().filter(|(_, s)| s.is_some()).map(|(i, _)| i);
+        let names = loaded().map(|i| self.plan.manifest.sessions[i].name.clone()).collect();
+        let bytes = loaded().map(|i| self.weight_bytes[i]).sum();
+        (self.events)(Event::Call(name.into(), names, bytes));
     }
 
     fn note_run(&mut self, name: &str, elapsed: Duration, runs: usize) {
@@ -422,7 +438,8 @@ impl State<'_, '_> {
 }
 
 impl Executor<'_> {
-    fn session(&self, entry: &SessionEntry) -> Result<Session> {
+    /// Makes a session, with the bytes of its weights.
+    fn session(&self, entry: &SessionEntry) -> Result<(Session, u64)> {
         let path = self.folder.join(&entry.file);
         let model = std::fs::read(&path).map_err(|e| Diagnostic::new("io/unreadable", format!("`{}`: {e}", path.display())))?;
         let mut weights = Weights::none();
@@ -433,7 +450,7 @@ impl Executor<'_> {
             })?;
             weights = weights.with(location.clone(), Arc::new(MappedFile::open(&Manifest::weights_path(&self.folder, file))?));
         }
-        Session::load(self.runtime, &model, &weights, &self.options)
+        Ok((Session::load(self.runtime, &model, &weights, &self.options)?, weight_bytes(&model)?))
     }
 }
 

@@ -1,12 +1,13 @@
 //! Which initializers of a model lie outside of it: reads only that part of the protobuf, skipping everything else.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use super::tensor::byte_len;
 use crate::diag::{Diagnostic, Result};
 use crate::onnx;
 use crate::onnx::proto::TensorProto;
-use crate::weights::DType;
+use crate::weights::{DType, LEAST_WEIGHT};
 
 /// An initializer of the main graph whose bytes lie in another file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +35,23 @@ pub(super) fn entries(model: &[u8]) -> Result<Vec<External>> {
     let model = onnx::decode(model.to_vec().into())?;
     let initializers = model.graph.unwrap_or_default().initializer;
     initializers.into_iter().filter(|i| i.data_location == Some(EXTERNAL)).map(entry).collect()
+}
+
+/// Bytes of the initializers of a model's main graph, those in other files and its own; a range of a file that several name counts
+/// once, and those below [`LEAST_WEIGHT`] bytes are not counted, as the cost model does not count them.
+///
+/// # Errors
+/// As [`entries`].
+pub(super) fn weight_bytes(model: &[u8]) -> Result<u64> {
+    let decoded = onnx::decode(model.to_vec().into())?;
+    let own = decoded.graph.unwrap_or_default().initializer.into_iter().filter(|i| i.data_location != Some(EXTERNAL));
+    let own = own.filter_map(|i| {
+        let shape: Option<Vec<usize>> = i.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
+        byte_len(DType::from_onnx(i.data_type)?, &shape?)
+    });
+    let outside: HashSet<(String, Range<usize>)> = entries(model)?.into_iter().map(|e| (e.location, e.range)).collect();
+    let all = own.chain(outside.into_iter().map(|(_, range)| range.len()));
+    Ok(all.map(|bytes| bytes as u64).filter(|bytes| *bytes >= LEAST_WEIGHT).sum())
 }
 
 fn entry(initializer: TensorProto) -> Result<External> {

@@ -28,6 +28,7 @@ impl Progress {
     pub(crate) fn event(&mut self, event: Event) {
         match event {
             Event::Loading(model) => self.line(format!("loading {model}")),
+            Event::Call(..) => {}
             Event::Stage(model) => self.line(format!("running {model}")),
             Event::Step(name, done, of) => self.step(&name, done, of),
         }
