@@ -38,7 +38,7 @@ impl Run<'_> {
         for node in graph.order() {
             let inputs: Vec<Value> = graph.inputs(node).iter().map(|v| values[v].clone()).collect();
             let op = &graph.node(node).op;
-            let outputs = self.node(&graph.node(node).name, op, inputs, arguments)?;
+            let outputs = self.node(&graph.node(node).name, op, &inputs, arguments)?;
             for (slot, value) in outputs.into_iter().enumerate() {
                 let id = ValueId { node, slot };
                 if !matches!(op, PipeOp::Argument { .. } | PipeOp::Loop(_)) {
@@ -50,19 +50,19 @@ impl Run<'_> {
         Ok(graph.results.iter().map(|v| values[v].clone()).collect())
     }
 
-    fn node(&mut self, name: &str, op: &PipeOp, inputs: Vec<Value>, arguments: &[Value]) -> Result<Vec<Value>> {
+    fn node(&mut self, name: &str, op: &PipeOp, inputs: &[Value], arguments: &[Value]) -> Result<Vec<Value>> {
         let given: Vec<&Value> = inputs.iter().collect();
         match op {
             PipeOp::Input { .. } => Ok(vec![self.inputs.get(name).cloned().ok_or_else(|| missing(name))?]),
             PipeOp::Argument { index } => Ok(vec![arguments.get(*index).cloned().ok_or_else(|| missing(name))?]),
             PipeOp::Prim(prim) => Ok(vec![eval_prim(prim, &given)?]),
             PipeOp::Call(call) => (self.call)(call, &given),
-            PipeOp::Loop(l) => self.looped(l, &inputs),
+            PipeOp::Loop(l) => self.looped(l, inputs),
             // What is in a device's memory changes no value.
             PipeOp::Load(_) | PipeOp::Unload(_) => Ok(Vec::new()),
             PipeOp::Branch(b) => {
                 let number = inputs[0].tensor()?.first().copied().ok_or_else(|| missing(name))?;
-                self.graph(if Branch::takes_then(number, b.below) { &b.then } else { &b.otherwise }, &inputs)
+                self.graph(if Branch::takes_then(number, b.below) { &b.then } else { &b.otherwise }, inputs)
             }
         }
     }

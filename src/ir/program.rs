@@ -170,19 +170,3 @@ impl OpGraph {
         }
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use crate::diag::SourceText;
-
-    #[test]
-    fn a_call_in_an_arm_may_never_run() {
-        let text = include_str!("../../tests/data/graphs/svd-tiny-cached.yaml").into();
-        let program = crate::models::load(&Arc::new(SourceText { name: "t.yaml".into(), text }), &[]).unwrap_or_else(|d| panic!("{:?}", d.0));
-        let runs: Vec<_> = program.calls().into_iter().map(|c| (c.model, c.least, c.times)).collect();
-        let want = [("image_encoder", 1, 1), ("vae_encoder", 1, 1), ("unet", 0, 3), ("vae_decoder", 1, 1)];
-        assert_eq!(runs, want.map(|(m, least, most)| (m.to_owned(), least, most)));
-    }
-}

@@ -71,11 +71,11 @@ enum Item {
 }
 
 fn items(random: &mut SplitMix64, depth: usize) -> Vec<Item> {
-    let count = random.below(3) as usize + usize::from(depth == 0);
+    let count = random.below(3) + usize::from(depth == 0);
     let item = |random: &mut SplitMix64| match random.below(if depth < 3 { 4 } else { 1 }) {
-        0 => Item::Scale([0.5, 1.25, -1.0][random.below(3) as usize]),
+        0 => Item::Scale([0.5, 1.25, -1.0][random.below(3)]),
         1 => Item::Loop(1 + random.below(3) as u64, items(random, depth + 1)),
-        _ => Item::If([0.0, 0.3, 0.8, 2.0][random.below(4) as usize], items(random, depth + 1), items(random, depth + 1)),
+        _ => Item::If([0.0, 0.3, 0.8, 2.0][random.below(4)], items(random, depth + 1), items(random, depth + 1)),
     };
     (0..count).map(|_| item(random)).collect()
 }
@@ -326,4 +326,14 @@ fn a_stopped_loop_in_a_loop_goes_on() {
     assert_eq!(saved.name, "loop1");
     let got = execute(&plan, &runtime, &RunRequest { resume: Some(saved), ..request });
     assert_eq!(bits(&got.outputs[0].1), bits(&want.outputs[0].1));
+}
+
+#[test]
+fn a_call_in_an_arm_may_never_run() {
+    let text = include_str!("../data/graphs/svd-tiny-cached.yaml").into();
+    let program = vidc::models::load(&Arc::new(Source { name: "t.yaml".into(), text }), &[]).unwrap_or_else(|d| panic!("{:?}", d.0));
+    let runs: Vec<_> = program.calls().into_iter().map(|c| (c.model, c.least, c.times)).collect();
+    let want = [("image_encoder", 1, 1), ("vae_encoder", 1, 1), ("unet", 0, 3), ("vae_decoder", 1, 1)];
+    assert_eq!(runs, want.map(|(m, least, most)| (m.to_owned(), least, most)));
+    assert_eq!(program.loads(), [1, 1, 1, 1], "a branch with one model is one stay, and so is the loop around it");
 }
