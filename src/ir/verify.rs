@@ -11,7 +11,7 @@
 //!
 //! Not checked here: that a rewrite kept the meaning (that is what `interp` is for), and foreign operators' types.
 //!
-//! A broken invariant is a value with a place, [`Broken`]; [`listing`](super::listing) prints it beneath the line it belongs to.
+//! A broken invariant is a value with a place, [`Broken`]; [`listing`] prints it beneath the line it belongs to.
 
 use std::collections::BTreeSet;
 use std::fmt;

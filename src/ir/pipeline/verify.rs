@@ -162,7 +162,7 @@ fn types(types: &[ValueType]) -> String {
     format!("({})", types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))
 }
 
-type Checked<T = ()> = std::result::Result<T, BrokenPipeline>;
+type Checked<T = ()> = std::result::Result<T, Box<BrokenPipeline>>;
 
 /// Checks the invariants.
 ///
@@ -174,7 +174,7 @@ pub fn verify(pipeline: &Pipeline) -> Result<()> {
 
 /// The first invariant that does not hold.
 pub fn broken(pipeline: &Pipeline) -> Option<BrokenPipeline> {
-    check(pipeline).err()
+    check(pipeline).err().map(|b| *b)
 }
 
 fn check(pipeline: &Pipeline) -> Checked {
@@ -274,7 +274,7 @@ fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: PipeId, l: &Loop, inputs: &[
     }
     let arguments: Vec<ValueType> =
         inputs.iter().enumerate().map(|(i, t)| if (carry..carry + each).contains(&i) { one_step(t) } else { t.clone() }).collect();
-    verify_graph(p, &l.body, Some(&arguments)).map_err(|b| b.inside(id))?;
+    verify_graph(p, &l.body, Some(&arguments)).map_err(|b| Box::new(b.inside(id)))?;
     let (results, outputs) = (l.body.results.len(), node.outputs.len());
     ensure(results == carry && outputs == carry, at, || PipeInvariant::Carried { carry, results, outputs })?;
     for ((result, output), init) in l.body.results.iter().zip(&node.outputs).zip(inputs) {
@@ -369,14 +369,18 @@ fn loaded_where_called<'p>(graph: &'p PipeGraph, loaded: &mut BTreeSet<&'p str>)
 
 fn input_types(graph: &PipeGraph, id: PipeId) -> Checked<Vec<ValueType>> {
     let types: Option<Vec<ValueType>> = graph.inputs(id).into_iter().map(|v| graph.value_type(v).cloned()).collect();
-    types.ok_or_else(|| BrokenPipeline { loops: Vec::new(), node: Some(id), invariant: PipeInvariant::Reads })
+    types.ok_or_else(|| BrokenPipeline::at(Some(id), PipeInvariant::Reads))
 }
 
 fn ensure(holds: bool, node: Option<PipeId>, broken: impl FnOnce() -> PipeInvariant) -> Checked {
-    if holds { Ok(()) } else { Err(BrokenPipeline { loops: Vec::new(), node, invariant: broken() }) }
+    if holds { Ok(()) } else { Err(BrokenPipeline::at(node, broken())) }
 }
 
 impl BrokenPipeline {
+    fn at(node: Option<PipeId>, invariant: PipeInvariant) -> Box<Self> {
+        Box::new(Self { loops: Vec::new(), node, invariant })
+    }
+
     /// The same, seen from around a loop.
     fn inside(mut self, outer: PipeId) -> Self {
         self.loops.insert(0, outer);
@@ -389,7 +393,7 @@ fn diagnostic(pipeline: &Pipeline, broken: &BrokenPipeline) -> Diagnostic {
     let mut inside = String::new();
     for id in &broken.loops {
         let Some(node) = graph.get(*id) else { break };
-        inside.push_str(&format!("the loop `{}`: ", node.name));
+        inside.extend(["the loop `", &node.name, "`: "]);
         if let PipeOp::Loop(l) = &node.op {
             graph = &l.body;
         }
