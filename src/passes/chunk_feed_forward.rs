@@ -34,7 +34,7 @@ model m(x: f32[4, 5, 2]) -> y: f32[4, 5, 2] = %2
   %2 = Linear(%1, {param m/down: f32[2, 4]}) : f32[4, 5, 2]
 after:
 model m(x: f32[4, 5, 2]) -> y: f32[4, 5, 2] = %0
-  %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 2), (2, 4)]}(%x) : f32[4, 5, 2]
+  %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 2), (2, 4)]}(%x) : f32[4, 5, 2] @m.l.feed-forward
     2: model m.body(in0: f32[2, 5, 2]) -> out0: f32[2, 5, 2] = %2
       %0 = Linear(%in0, {param m/up: f32[8, 2]}) : f32[2, 5, 8]
       %1 = GeGlu(%0) : f32[2, 5, 4]

@@ -34,7 +34,7 @@ model m(x: f32[3, 32, 2, 2]) -> y: f32[3, 32, 4, 4] = %1
   %1 = Resize{factors=[1, 1, 2, 2]}(%0) : f32[3, 32, 4, 4]
 after:
 model m(x: f32[3, 32, 2, 2]) -> y: f32[3, 32, 4, 4] = %0
-  %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 1), (1, 3)]}(%x) : f32[3, 32, 4, 4]
+  %0 = ForChunks{sliced=[0] joined=[0] ranges=[(0, 1), (1, 3)]}(%x) : f32[3, 32, 4, 4] @m.l.frames
     1: model m.body(in0: f32[1, 32, 2, 2]) -> out0: f32[1, 32, 4, 4] = %1
       %0 = GroupNorm{groups=32 eps=0.000001 silu}(%in0, {param m/scale: f32[32]}, {param m/bias: f32[32]}) : f32[1, 32, 2, 2]
       %1 = Resize{factors=[1, 1, 2, 2]}(%0) : f32[1, 32, 4, 4]

@@ -35,11 +35,11 @@ model m(x: f32[1, 32, 4]) -> y: f32[1, 32, 4] = %0
   %0 = Attention{heads=2 scale=0.5}(%x, %x, %x) : f32[1, 32, 4]
 after:
 model m(x: f32[1, 32, 4]) -> y: f32[1, 32, 4] = %4
-  %0 = Reshape{shape=[1, 32, 2, 2]}(%x) : f32[1, 32, 2, 2]
-  %1 = Transpose{perm=[0, 2, 3, 1]}(%0) : f32[1, 2, 2, 32]
-  %2 = Reshape{shape=[1, 32, 2, 2]}(%x) : f32[1, 32, 2, 2]
-  %3 = Transpose{perm=[0, 2, 1, 3]}(%2) : f32[1, 2, 32, 2]
-  %4 = ForChunks{sliced=[1, -, -] joined=[1] ranges=[(0, 16), (16, 32)]}(%x, %1, %3) : f32[1, 32, 4]
+  %0 = Reshape{shape=[1, 32, 2, 2]}(%x) : f32[1, 32, 2, 2] @m.l.attention
+  %1 = Transpose{perm=[0, 2, 3, 1]}(%0) : f32[1, 2, 2, 32] @m.l.attention
+  %2 = Reshape{shape=[1, 32, 2, 2]}(%x) : f32[1, 32, 2, 2] @m.l.attention
+  %3 = Transpose{perm=[0, 2, 1, 3]}(%2) : f32[1, 2, 32, 2] @m.l.attention
+  %4 = ForChunks{sliced=[1, -, -] joined=[1] ranges=[(0, 16), (16, 32)]}(%x, %1, %3) : f32[1, 32, 4] @m.l.attention
     16: model m.body(q: f32[1, 16, 4], k: f32[1, 2, 2, 32], v: f32[1, 2, 32, 2]) -> out: f32[1, 16, 4] = %7
       %0 = Mul(%q, {literal f32[1] = 0.5}) : f32[1, 16, 4]
       %1 = Reshape{shape=[1, 16, 2, 2]}(%0) : f32[1, 16, 2, 2]

@@ -15,7 +15,7 @@ use vidc::files::output::{check_new_folder, put};
 use vidc::files::{open_regular, read_start, word};
 use vidc::hwdb::Machine;
 use vidc::import::onnx::read_model;
-use vidc::ir::{OpGraph, text};
+use vidc::ir::{OpGraph, Program, text};
 use vidc::optimize::answers::{answers, knobs, left_out};
 use vidc::optimize::inspect::{Peak, peak};
 use vidc::optimize::model::{Level, live_part, optimize};
@@ -47,7 +47,7 @@ pub(crate) struct Args {
     /// Leave a pass out.
     #[arg(long, value_name = "ID", value_parser = any_pass)]
     disable: Vec<String>,
-    /// Write the text of each model before the passes and after each pass that changed it.
+    /// Write the text of the pipeline and of each model before the passes and after each pass that changed it.
     #[arg(long, value_name = "DIR")]
     dump_dir: Option<PathBuf>,
     /// The rules of every pass with how often they applied.
@@ -88,9 +88,11 @@ struct Explained {
 
 fn of_graph(args: &Args, machine: &Machine) -> Result<Explained, Failure> {
     let choices = args.choose.choices();
-    let planned = Planned::of(&target::program(&args.graph)?, machine, &debugging(args))?;
+    let written = target::program(&args.graph)?;
+    let planned = Planned::of(&written, machine, &debugging(args))?;
     let knobs = Space::of(&planned, Wanted { fixed: &choices, unmeasured: true })?.knobs;
     if let Some(folder) = &args.dump_dir {
+        dump_pipeline(written, &planned.cx(&choices), folder)?;
         for (name, graph) in planned.arranged(&choices, Checks::Fast)?.sessions()? {
             dump(&name, graph, &planned.cx(&choices), folder)?;
         }
@@ -283,29 +285,57 @@ fn dumped(path: &Path) -> Result<(), String> {
 
 /// Writes `NAME/00-bound.txt` and `NAME/NN-PASS.txt` for each pass that changed the model.
 fn dump(name: &str, mut graph: OpGraph, cx: &PassCx<'_>, folder: &Path) -> Result<(), Failure> {
-    let home = folder.join(word(name));
-    let unwritable = |e: std::io::Error| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", home.display()));
-    std::fs::create_dir_all(&home).map_err(unwritable)?;
-    let write = |name: &str, graph: &OpGraph| -> Result<(), Failure> {
-        let kept = put(&home.join(name), &dumped, |w| write!(w, "{HEADER}\n{}", text::annotated(graph)))?;
-        kept.iter().for_each(|old| say(&format!("note: kept what was there as {}", old.display())));
-        Ok(())
-    };
-    write("00-bound.txt", &graph)?;
+    let home = new_home(folder, name)?;
+    write_dump(&home, "00-bound.txt", &text::annotated(&graph))?;
     let bound = is_bound(&graph);
     for (i, pass) in operators().into_iter().enumerate() {
         let info = pass.info();
-        if cx.debugging.disable.iter().any(|d| d == info.id) || (!bound && info.requires.contains(&Property::Bound)) {
+        if is_disabled(cx, info.id) || (!bound && info.requires.contains(&Property::Bound)) {
             continue;
         }
         let mut rw = Rewriter::new(name, &mut graph);
         pass.run(&mut rw, cx)?;
         if rw.finish().iter().any(|r| r.applied) {
-            write(&format!("{:02}-{}.txt", i + 1, info.id), &graph)?;
+            write_dump(&home, &format!("{:02}-{}.txt", i + 1, info.id), &text::annotated(&graph))?;
         }
         if cx.debugging.stop_after.as_deref() == Some(info.id) {
             break;
         }
     }
+    Ok(())
+}
+
+/// Writes `pipeline/00-written.txt` and `pipeline/NN-PASS.txt` for each pass that changed the program.
+fn dump_pipeline(mut program: Program, cx: &PassCx<'_>, folder: &Path) -> Result<(), Failure> {
+    let home = new_home(folder, "pipeline")?;
+    write_dump(&home, "00-written.txt", &program.pipeline.to_string())?;
+    let name = program.pipeline.name.clone();
+    for (i, pass) in order().into_iter().enumerate() {
+        let Leveled::Pipeline(pass) = pass else { continue };
+        if is_disabled(cx, pass.info().id) {
+            continue;
+        }
+        let mut rw = Rewriter::new(&name, &mut program);
+        pass.run(&mut rw, cx)?;
+        if rw.finish().iter().any(|r| r.applied) {
+            write_dump(&home, &format!("{:02}-{}.txt", i + 1, pass.info().id), &program.pipeline.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+fn is_disabled(cx: &PassCx<'_>, id: &str) -> bool {
+    cx.debugging.disable.iter().any(|d| d == id)
+}
+
+fn new_home(folder: &Path, name: &str) -> Result<PathBuf, Failure> {
+    let home = folder.join(word(name));
+    std::fs::create_dir_all(&home).map_err(|e| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", home.display())))?;
+    Ok(home)
+}
+
+fn write_dump(home: &Path, name: &str, text: &str) -> Result<(), Failure> {
+    let kept = put(&home.join(name), &dumped, |w| write!(w, "{HEADER}\n{text}"))?;
+    kept.iter().for_each(|old| say(&format!("note: kept what was there as {}", old.display())));
     Ok(())
 }
