@@ -12,9 +12,8 @@ use serde::Serialize;
 use super::latency::Machine;
 use super::operator;
 use crate::diag::Result;
-use crate::ir::{NodeId, Op, OpGraph, Outlet, Schedule, schedule};
+use crate::ir::{LEAST_WEIGHT, NodeId, Op, OpGraph, Outlet, Schedule, schedule};
 use crate::units::{Bytes, Flop, Time};
-use crate::weights::LEAST_WEIGHT;
 
 /// One step of a lowered graph.
 #[derive(Clone, Copy, Debug)]

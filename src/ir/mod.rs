@@ -102,3 +102,7 @@ pub use schedule::{Schedule, schedule};
 pub use signature::{Mismatch, Signature};
 pub use types::{DType, TensorType};
 pub use verify::{Broken, Verified, broken, verify};
+
+/// Constants below this size are not counted as weights: they are less than one allocation unit of any arena and are part
+/// of the machine's overhead. (The factor of a tiled attention is one number; it must not make the weights depend on tiles.)
+pub const LEAST_WEIGHT: u64 = 256;

@@ -19,9 +19,11 @@ static INFO: PassInfo = PassInfo {
     requires: &[],
     establishes: &[],
     example: "\
-%a = call unet(sample=%x)
-becomes
-%a = call unet(sample=%x) {session=unet, device=rtx3090}
+graph: svd-tiny
+before:
+  %image_embeds = call image_encoder(pixel_values=%clip_pixel_values) : f32[batch=1, 64]
+after:
+  %image_embeds = call image_encoder(pixel_values=%clip_pixel_values) {session=image_encoder, device=rtx3090} : f32[batch=1, 64]
 ",
 };
 

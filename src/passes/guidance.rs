@@ -20,10 +20,12 @@ static INFO: PassInfo = PassInfo {
     requires: &[],
     establishes: &[],
     example: "\
+graph: svd-tiny
 choose: unet.guidance=serial
-%noise = call unet(sample=%twice) {session=unet, device=rtx3090}
-becomes
-%noise = call unet(sample=%twice) {session=unet, device=rtx3090, pieces=2}
+before:
+    %unet_out = call unet(sample=%unet_sample, …) {session=unet, device=rtx3090} : …
+after:
+    %unet_out = call unet(sample=%unet_sample, …) {session=unet, device=rtx3090, pieces=2} : …
 ",
 };
 

@@ -32,6 +32,9 @@ mod place_views;
 mod program;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
+mod program_tests;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod property_tests;
 mod raise;
 mod regions;

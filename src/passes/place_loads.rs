@@ -26,18 +26,22 @@ static INFO: PassInfo = PassInfo {
     requires: &[],
     establishes: &[],
     example: "\
+graph: svd-tiny
 choose: pipeline.residency=stage
-%a = call A(x=%x) {session=A, device=rtx3090}
-%b = loop denoise(b=%a) {steps=25}
-  %c = call B(x=%b) {session=B, device=rtx3090}
-becomes
-load A
-%a = call A(x=%x) {session=A, device=rtx3090}
-unload A
-load B
-%b = loop denoise(b=%a) {steps=25}
-  %c = call B(x=%b) {session=B, device=rtx3090}
-unload B
+before:
+  %latents = loop denoise(…
+    %unet_out = call unet(…
+    yield %latents
+  %frames = call vae_decoder(…
+after:
+  load unet
+  %latents = loop denoise(…
+    %unet_out = call unet(…
+    yield %latents
+  unload unet
+  load vae_decoder
+  %frames = call vae_decoder(…
+  unload vae_decoder
 ",
 };
 

@@ -57,6 +57,25 @@ pub struct Manifest {
     pub outputs: Vec<OutputEntry>,
 }
 
+/// What a plan was made of, for reports of its runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct MadeOf {
+    /// Name of the graph.
+    pub graph: String,
+    /// Fingerprint of the pipeline.
+    pub fingerprint: String,
+    /// Parameters, the seed among them.
+    pub parameters: BTreeMap<String, Number>,
+    /// The hardware profile that the plan was made for.
+    pub hardware: String,
+    /// The answers.
+    pub choices: Choices,
+    /// Answers that are not exact.
+    pub effects: Vec<EffectEntry>,
+    /// What the cost model said, seconds and bytes by stage.
+    pub predicted: Option<serde_json::Value>,
+}
+
 /// An answer that changes results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -295,6 +314,19 @@ impl Manifest {
     /// The file that an entry names.
     pub fn weights_path(folder: &Path, entry: &WeightsEntry) -> PathBuf {
         if entry.path.is_absolute() { entry.path.clone() } else { folder.join(&entry.path) }
+    }
+
+    /// What the plan was made of.
+    pub fn made_of(&self) -> MadeOf {
+        MadeOf {
+            graph: self.graph.clone(),
+            fingerprint: self.fingerprint.clone(),
+            parameters: self.parameters.clone(),
+            hardware: self.hardware.clone(),
+            choices: self.choices.clone(),
+            effects: self.effects.clone(),
+            predicted: self.predicted.clone(),
+        }
     }
 
     /// Does any weight come from a generator?

@@ -5,9 +5,10 @@ use std::ops::Range;
 
 use super::tensor::byte_len;
 use crate::diag::{Diagnostic, Result};
+use crate::ir::LEAST_WEIGHT;
 use crate::onnx;
 use crate::onnx::proto::TensorProto;
-use crate::weights::{DType, LEAST_WEIGHT};
+use crate::weights::DType;
 
 /// An initializer of the main graph whose bytes lie in another file.
 #[derive(Clone, Debug, PartialEq, Eq)]

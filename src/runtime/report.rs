@@ -13,10 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::execute::Measured;
 use crate::diag::{Diagnostic, Result};
-use crate::passes::Choices;
-use crate::plan::manifest::EffectEntry;
+use crate::plan::manifest::MadeOf;
 use crate::plan::{Manifest, WeightsEntry, hex};
-use crate::spec::Number;
 
 /// Version of the format.
 pub const VERSION: u32 = 1;
@@ -101,18 +99,9 @@ pub struct RunReport {
     pub version: u32,
     /// Version of vidc.
     pub vidc: String,
-    /// Name of the graph.
-    pub graph: String,
-    /// Fingerprint of the pipeline.
-    pub fingerprint: String,
-    /// Parameters, the seed among them.
-    pub parameters: BTreeMap<String, Number>,
-    /// The hardware profile that the plan was made for.
-    pub hardware: String,
-    /// The answers.
-    pub choices: Choices,
-    /// Answers that are not exact.
-    pub effects: Vec<EffectEntry>,
+    /// What the plan was made of.
+    #[serde(flatten)]
+    pub made_of: MadeOf,
     /// Weights.
     pub weights: WeightsReport,
     /// SHA-256 of each session's model.
@@ -127,8 +116,6 @@ pub struct RunReport {
     pub non_finite: u64,
     /// Finished steps of the saved progress that the run went on from.
     pub resumed_at: Option<usize>,
-    /// What the cost model said, seconds and bytes by stage.
-    pub predicted: Option<Value>,
     /// What it took.
     pub measured: MeasuredReport,
 }
@@ -140,12 +127,7 @@ impl RunReport {
         Self {
             version: VERSION,
             vidc: env!("CARGO_PKG_VERSION").into(),
-            graph: manifest.graph.clone(),
-            fingerprint: manifest.fingerprint.clone(),
-            parameters: manifest.parameters.clone(),
-            hardware: manifest.hardware.clone(),
-            choices: manifest.choices.clone(),
-            effects: manifest.effects.clone(),
+            made_of: manifest.made_of(),
             weights,
             sessions: manifest.sessions.iter().map(|s| (s.name.clone(), s.sha256.clone())).collect(),
             runtime,
@@ -153,7 +135,6 @@ impl RunReport {
             outputs: Vec::new(),
             non_finite: 0,
             resumed_at: None,
-            predicted: manifest.predicted.clone(),
             measured,
         }
     }

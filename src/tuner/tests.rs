@@ -357,7 +357,7 @@ fn the_search_agrees_with_brute_force_where_models_take_turns() {
         "enc.level0.frames",
         "dec.guidance",
         "dec.precision",
-        "dec.mid.rounding",
+        "dec.level1.temporal-conv",
         "dec.level0.temporal-conv",
         "dec.level0.frames",
     ];

@@ -34,10 +34,6 @@ pub use random::{RandomSpec, fill, random_spec};
 pub use safetensors::open_file;
 pub use stored::{Region, Stored, TensorRef};
 
-/// Constants below this size are not counted as weights: they are less than one allocation unit of any arena and are part
-/// of the machine's overhead. (The factor of a tiled attention is one number; it must not make the weights depend on tiles.)
-pub const LEAST_WEIGHT: u64 = 256;
-
 #[cfg(test)]
 mod expr_tests;
 #[cfg(test)]

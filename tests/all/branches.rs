@@ -185,7 +185,7 @@ fn the_executor_runs_what_the_evaluator_runs() {
         }
     }
     // Both arms of one branch in different steps.
-    assert!(gaps > 100 && whole > 100, "{gaps} values were made in some steps, {whole} in all");
+    assert!(gaps > 20 && whole > 100, "{gaps} values were made in some steps, {whole} in all");
 }
 
 /// A picture brighter from step to step; frames are encoded and decoded where they changed by a tenth since that was last done.

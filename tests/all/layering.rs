@@ -1,8 +1,8 @@
 //! A module uses only modules of a lower layer. The table is the design's; the sources are held to it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::source::{SourceFile, sources};
+use crate::source::{SourceFile, root, sources};
 
 /// Every module of the library with its layer, bottom first.
 const LAYERS: &[(u8, &[&str])] = &[
@@ -85,6 +85,43 @@ fn modules_use_only_lower_layers() {
         }
     }
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+/// For each module of the library the modules that it uses, tests aside.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let layers = layers();
+    let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for file in sources().iter().filter(|f| !f.is_test && !f.path.starts_with("src/bin/") && f.path != "src/lib.rs") {
+        let own = file.module()[0].to_owned();
+        let used = uses(file).into_iter().map(|(_, used)| used).filter(|used| layers.contains_key(used.as_str()) && *used != own);
+        arrows.entry(own.clone()).or_default().extend(used);
+    }
+    arrows
+}
+
+/// `docs/modules.md` says which module uses which. `VIDC_UPDATE=1` rewrites it.
+#[test]
+fn the_page_of_modules_is_fresh() {
+    let (layers, arrows) = (layers(), arrows());
+    let total: usize = arrows.values().map(BTreeSet::len).sum();
+    let mut page = format!(
+        "# Which module uses which\n\nGenerated from the sources: `VIDC_UPDATE=1 cargo test` rewrites this page. Tests and the binary aside; \
+         {total} arrows.\n\n| layer | module | uses | used by |\n| --- | --- | --- | --- |\n"
+    );
+    let list = |names: Vec<&str>| if names.is_empty() { "–".to_owned() } else { names.join(", ") };
+    let mut modules: Vec<(&str, u8)> = layers.into_iter().collect();
+    modules.sort_by_key(|(name, layer)| (*layer, *name));
+    for (name, layer) in modules {
+        let uses = arrows.get(name).into_iter().flatten().map(String::as_str).collect();
+        let used_by = arrows.iter().filter(|(_, uses)| uses.contains(name)).map(|(user, _)| user.as_str()).collect();
+        page += &format!("| {layer} | `{name}` | {} | {} |\n", list(uses), list(used_by));
+    }
+    let path = root().join("docs/modules.md");
+    if std::env::var_os("VIDC_UPDATE").is_some() {
+        std::fs::write(&path, &page).unwrap();
+    }
+    let on_disk = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(on_disk == page, "docs/modules.md is stale; VIDC_UPDATE=1 cargo test rewrites it");
 }
 
 #[test]

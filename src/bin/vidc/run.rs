@@ -114,9 +114,9 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
                 "report": ready.report_path(),
                 "kept": kept,
                 "weights": { "source": report.weights.source, "random": report.weights.random },
-                "choices": report.choices,
-                "effects": report.effects,
-                "predicted": report.predicted,
+                "choices": report.made_of.choices,
+                "effects": report.made_of.effects,
+                "predicted": report.made_of.predicted,
                 "measured": report.measured,
             })
         },

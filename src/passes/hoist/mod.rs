@@ -51,11 +51,15 @@ static INFO: PassInfo = PassInfo {
     requires: &[],
     establishes: &[],
     example: "\
-in every step   noise = unet(sample, timestep, encoder_hidden_states, added_time_ids)
-becomes
-before the loop conditioning = unet.once(encoder_hidden_states, added_time_ids)
-                embeddings   = unet.schedule(all timesteps, added_time_ids)
-in every step   noise = unet(sample, conditioning, its step's embeddings)
+graph: svd-tiny
+before:
+  %latents = loop denoise(latents=%latents_init; each sigma=%sigmas, sigma_next=%next_sigmas, timestep=%timesteps; …
+    %unet_out = call unet(sample=%unet_sample, timestep=%timestep, encoder_hidden_states=%context, added_time_ids=%added_time_ids) : …
+after:
+  %unet_out.once.once_0, … = call unet.once(encoder_hidden_states=%context) : …
+  %unet_out.schedule.schedule_0, … = call unet.schedule(timestep=%unet_out.schedule.timestep, added_time_ids=%added_time_ids) : …
+  %latents = loop denoise(latents=%latents_init; … unet_out.schedule_0.step=%unet_out.schedule.schedule_0, …
+    %unet_out = call unet(sample=%unet_sample, once_0=%unet_out.once.once_0, … schedule_0=%unet_out.schedule_0, …
 ",
 };
 
