@@ -258,34 +258,52 @@ mod tests {
     use crate::cost::graph::Figures;
     use crate::cost::quality::Noise;
     use crate::hwdb;
-    use crate::ir::pipeline::{Call, Loop, PipeGraph, PipeNode, PipeOp, Placement};
+    use crate::ir::pipeline::{Branch, Call, Loop, PipeGraph, PipeNode, PipeOp, Placement};
     use crate::units::Flop;
+
+    fn call(session: &str) -> PipeOp {
+        let placement = Some(Placement { session: session.into(), pieces: 1, device: "d".into() });
+        PipeOp::Call(Call { model: session.into(), ports: Vec::new(), outputs: Vec::new(), placement })
+    }
+
+    fn load(session: &str) -> PipeOp {
+        PipeOp::Load(session.into())
+    }
+
+    fn unload(session: &str) -> PipeOp {
+        PipeOp::Unload(session.into())
+    }
+
+    /// Nodes in this order.
+    fn graph(ops: Vec<PipeOp>) -> PipeGraph {
+        let node = |op| PipeNode { name: String::new(), op, outputs: Vec::new(), span: None };
+        let mut graph = PipeGraph::default();
+        let order = ops.into_iter().map(|op| graph.add(node(op), &[])).collect();
+        graph.fix_order(order);
+        graph
+    }
+
+    fn pipeline(ops: Vec<PipeOp>) -> Pipeline {
+        let mut p = crate::ir::pipeline::tests::resolved(&[]);
+        p.graph = graph(ops);
+        p
+    }
+
+    fn looped(steps: i64, body: Vec<PipeOp>) -> PipeOp {
+        let body = graph(body);
+        PipeOp::Loop(Box::new(Loop { steps, carry: Vec::new(), each: Vec::new(), captures: Vec::new(), body }))
+    }
 
     /// A lowered pipeline in which a model is called, another 25 times in a loop, then the first again; `stage`: each is loaded for its
     /// stays alone.
     fn turns(stage: bool) -> Pipeline {
-        let mut p = crate::ir::pipeline::tests::resolved(&[]);
-        let call = |session: &str| {
-            let placement = Some(Placement { session: session.into(), pieces: 1, device: "d".into() });
-            PipeOp::Call(Call { model: session.into(), ports: Vec::new(), outputs: Vec::new(), placement })
-        };
-        let node = |op| PipeNode { name: String::new(), op, outputs: Vec::new(), span: None };
-        let mut body = PipeGraph::default();
-        body.add(node(call("b")), &[]);
-        let looped = Loop { steps: 25, carry: Vec::new(), each: Vec::new(), captures: Vec::new(), body };
-        let load = |s: &str| PipeOp::Load(s.into());
-        let unload = |s: &str| PipeOp::Unload(s.into());
-        let body = PipeOp::Loop(Box::new(looped));
+        let body = looped(25, vec![call("b")]);
         let ops = if stage {
             vec![load("a"), call("a"), unload("a"), load("b"), body, unload("b"), load("a"), call("a"), unload("a")]
         } else {
             vec![load("a"), load("b"), call("a"), body, call("a")]
         };
-        let mut graph = PipeGraph::default();
-        let order = ops.into_iter().map(|op| graph.add(node(op), &[])).collect();
-        graph.fix_order(order);
-        p.graph = graph;
-        p
+        pipeline(ops)
     }
 
     fn figures(weights: u64, transient: u64) -> GraphFigures {
@@ -298,18 +316,40 @@ mod tests {
         }
     }
 
-    fn reported(stage: bool, machine: &Machine) -> Predicted {
+    fn reported(p: &Pipeline, machine: &Machine) -> Predicted {
         let cost = |s: &str| Some(if s == "a" { figures(1000, 700) } else { figures(3000, 400) });
-        report(&turns(stage), &cost, Quality::Estimated(Noise(1)), machine).unwrap()
+        report(p, &cost, Quality::Estimated(Noise(1)), machine).unwrap()
+    }
+
+    /// In a loop of ten steps a branch calls `b` or nothing: the figure counts every step, the lower end none of them.
+    #[test]
+    fn a_branch_costs_an_interval() {
+        let machine = hwdb::machine("rtx3090").unwrap();
+        let branch = |then: Vec<PipeOp>| {
+            let (then, otherwise) = (graph(then), graph(Vec::new()));
+            PipeOp::Branch(Box::new(Branch { below: 0.1, gives: Vec::new(), then, otherwise }))
+        };
+        let kept = pipeline(vec![load("a"), load("b"), call("a"), looped(10, vec![branch(vec![call("b")])])]);
+        let r = reported(&kept, &machine);
+        assert_eq!(r.latency_ps, 11_000_000);
+        assert!((r.latency_s_lo - 1e-6).abs() < 1e-12 && (r.latency_s_hi - 11e-6).abs() < 1e-12, "{r:?}");
+        assert_eq!(r.peak_bytes, machine.overhead.0 + 4000 + 700 + 30);
+        // A load in an arm is paid at most as often as the arm is taken.
+        let staged = pipeline(vec![load("a"), call("a"), unload("a"), looped(10, vec![branch(vec![load("b"), call("b"), unload("b")])])]);
+        let s = reported(&staged, &machine);
+        let load = |w| transfer_time(Bytes(w), true, &machine);
+        assert_eq!(s.latency(), Time(11_000_000) + load(1000) + load(3000) * 10);
+        assert!((s.latency_s_lo - (Time(1_000_000) + load(1000)).secs()).abs() < 1e-12, "{s:?}");
+        assert_eq!(s.peak_bytes, machine.overhead.0 + 3000 + 400 + 30);
     }
 
     #[test]
     fn what_is_loaded_decides_which_weights_count() {
         let machine = hwdb::machine("rtx3090").unwrap();
-        let all = reported(false, &machine);
+        let all = reported(&turns(false), &machine);
         assert_eq!(all.peak_bytes, machine.overhead.0 + 4000 + 700 + 30);
         assert_eq!(all.latency_ps, 27_000_000);
-        let one = reported(true, &machine);
+        let one = reported(&turns(true), &machine);
         assert_eq!(one.peak_bytes, machine.overhead.0 + 3000 + 400 + 30);
         let loads: Time = [1000, 3000, 1000].into_iter().map(|w| transfer_time(Bytes(w), true, &machine)).sum();
         assert_eq!(one.latency(), all.latency() + loads);
@@ -320,7 +360,7 @@ mod tests {
     #[test]
     fn on_a_cpu_host_and_device_are_one() {
         let machine = hwdb::machine("x86-cpu-2core").unwrap();
-        let r = reported(true, &machine);
+        let r = reported(&turns(true), &machine);
         assert_eq!(r.host_bytes, r.peak_bytes);
         assert_eq!(r.latency(), Time(27_000_000) + Time::from_secs(5000.0 / DISK));
     }

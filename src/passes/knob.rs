@@ -263,17 +263,23 @@ impl Choices {
     /// # Errors
     /// `tune/unknown-knob` or `tune/not-in-domain`, with what there is.
     pub fn check(&self, knobs: &[Knob]) -> Result<()> {
-        for (id, answer) in &self.0 {
-            let knob = knobs.iter().find(|k| k.id == *id).ok_or_else(|| {
-                Diagnostic::new("tune/unknown-knob", format!("there is no knob `{id}` for this graph on this device"))
-                    .help(suggest(id, knobs.iter().map(|k| k.id.as_str())))
-            })?;
-            if knob.answer(answer).is_none() {
-                let d = Diagnostic::new("tune/not-in-domain", format!("the knob `{id}` cannot be `{answer}`"));
-                return Err(Box::new(d.help(format!("its answers are: {}", knob.words().join(", ")))));
+        self.wrong(knobs).map_or(Ok(()), |(_, d)| Err(Box::new(d)))
+    }
+
+    /// The first answer that does not fit the knobs on offer, and what is wrong with it.
+    pub fn wrong(&self, knobs: &[Knob]) -> Option<(&KnobId, Diagnostic)> {
+        let wrong = |(id, answer): (&KnobId, &String)| match knobs.iter().find(|k| k.id == *id) {
+            None => {
+                let d = Diagnostic::new("tune/unknown-knob", format!("there is no knob `{id}` for this graph on this device"));
+                Some(d.help(suggest(id, knobs.iter().map(|k| k.id.as_str()))))
             }
-        }
-        Ok(())
+            Some(knob) if knob.answer(answer).is_none() => {
+                let d = Diagnostic::new("tune/not-in-domain", format!("the knob `{id}` cannot be `{answer}`"));
+                Some(d.help(format!("its answers are: {}", knob.words().join(", "))))
+            }
+            Some(_) => None,
+        };
+        self.0.iter().find_map(|(id, answer)| Some((id, wrong((id, answer))?)))
     }
 
     /// Each knob of these with the answer that it has here, where that is not the plain one.

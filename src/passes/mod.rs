@@ -209,10 +209,12 @@ pub fn operators() -> Vec<Box<dyn Pass>> {
     order().into_iter().filter_map(operator).collect()
 }
 
-/// Runs all passes over a program: the one way from what a user wrote to what a plan runs.
+/// Runs all passes over a program: the one way from what a user wrote to what a plan runs. Knobs without an answer, here or in the graph,
+/// have their plain one.
 ///
 /// # Errors
-/// `tune/unknown-knob` and `tune/not-in-domain` for the answers; what a pass or the binding of sizes returns.
+/// What a pass or the binding of sizes returns. That there is such a knob with such an answer is what `tuner::estimate` checks.
 pub fn compile(program: &Program, machine: &Machine, choices: &Choices, debugging: &Debugging) -> Result<Lowered> {
-    Planned::of(program, machine, debugging)?.compile(choices, Checks::Full)
+    let planned = Planned::of(program, machine, debugging)?;
+    planned.compile(&planned.given(choices), Checks::Full)
 }

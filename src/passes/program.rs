@@ -83,6 +83,25 @@ impl Planned {
         Ok(Self { program, machine: machine.clone(), debugging: debugging.clone(), records, passes })
     }
 
+    /// The answers that the user gives, and those that the graph gives where the user says nothing.
+    pub fn given(&self, by_user: &Choices) -> Choices {
+        let in_graph = self.program.pipeline.choose.iter().map(|(knob, answer)| (knob.value.as_str().into(), answer.value.clone()));
+        Choices(in_graph.collect()).and(by_user)
+    }
+
+    /// Checks answers against the knobs on offer; what is wrong in the graph is told at its place.
+    ///
+    /// # Errors
+    /// As [`Choices::check`].
+    pub fn check(&self, given: &Choices, knobs: &[Knob]) -> Result<()> {
+        let Some((id, d)) = given.wrong(knobs) else { return Ok(()) };
+        let written = self.program.pipeline.choose.iter().find(|(knob, answer)| {
+            knob.value == id.as_str() && given.get(id) == Some(answer.value.as_str())
+        });
+        let place = written.map(|(knob, answer)| if d.code == "tune/unknown-knob" { &knob.span } else { &answer.span });
+        Err(Box::new(d.maybe_at(place, "chosen here")))
+    }
+
     /// The device.
     pub fn machine(&self) -> &Machine {
         &self.machine

@@ -146,6 +146,8 @@ pub struct SessionEntry {
     pub sha256: String,
     /// Locations of the weights that it reads.
     pub weights: Vec<String>,
+    /// Are products of f32 tensors taken in tf32?
+    pub tf32: bool,
 }
 
 /// A value.

@@ -90,7 +90,8 @@ fn write_files(
         let bytes = onnx::encode(&proto)?;
         let file = format!("{}.onnx", crate::files::word(name));
         crate::files::write_atomic(&folder.join(&file), |w| w.write_all(&bytes))?;
-        sessions.push(SessionEntry { name: name.clone(), file, sha256: hex(&Sha256::digest(&bytes)), weights: used });
+        let sha256 = hex(&Sha256::digest(&bytes));
+        sessions.push(SessionEntry { name: name.clone(), file, sha256, weights: used, tf32: model.graph.tf32 });
     }
     let names: Vec<&str> = lowered.sessions.keys().map(String::as_str).collect();
     let listing = steps::lower(&lowered.program, &names)?;

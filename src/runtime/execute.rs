@@ -450,7 +450,8 @@ impl Executor<'_> {
             })?;
             weights = weights.with(location.clone(), Arc::new(MappedFile::open(&Manifest::weights_path(&self.folder, file))?));
         }
-        Ok((Session::load(self.runtime, &model, &weights, &self.options)?, weight_bytes(&model)?))
+        let options = SessionOptions { tf32: entry.tf32, ..self.options.clone() };
+        Ok((Session::load(self.runtime, &model, &weights, &options)?, weight_bytes(&model)?))
     }
 }
 

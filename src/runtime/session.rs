@@ -188,8 +188,8 @@ impl Provider {
     }
 
     /// Without `error_on_failure` a provider that cannot be had would silently be the CPU.
-    fn dispatch(&self) -> Vec<ExecutionProviderDispatch> {
-        let cuda = |device: &i32| ep::CUDA::default().with_device_id(*device).build().error_on_failure();
+    fn dispatch(&self, tf32: bool) -> Vec<ExecutionProviderDispatch> {
+        let cuda = |device: &i32| ep::CUDA::default().with_device_id(*device).with_tf32(tf32).build().error_on_failure();
         match self {
             Self::Cpu => vec![],
             Self::Cuda { device } => vec![cuda(device)],
@@ -234,6 +234,8 @@ pub struct SessionOptions {
     pub optimized_model: Option<PathBuf>,
     /// Start of the name of the profile to write.
     pub profile: Option<PathBuf>,
+    /// May CUDA take products of f32 tensors in tf32? ONNX Runtime does unless told not to.
+    pub tf32: bool,
     /// What runs the nodes.
     pub provider: Provider,
     /// Fail rather than run single nodes on the CPU when another provider was asked for.
@@ -254,6 +256,7 @@ impl Default for SessionOptions {
             dims: vec![],
             optimized_model: None,
             profile: None,
+            tf32: true,
             provider: Provider::Cpu,
             forbid_cpu_nodes: false,
         }
@@ -307,7 +310,7 @@ impl SessionOptions {
                 let cpu = runtime.env.devices().filter(|d| d.ep().is_ok_and(|e| e == "CPUExecutionProvider"));
                 Ok(builder.with_devices(cpu, None)?)
             }
-            other => Ok(builder.with_execution_providers(other.dispatch())?),
+            other => Ok(builder.with_execution_providers(other.dispatch(self.tf32))?),
         }
     }
 }

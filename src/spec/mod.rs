@@ -58,6 +58,10 @@ record!(
         /// Where weights come from when the command line says nothing: `random:SEED`, a folder, or a folder and a variant.
         #[serde(skip_serializing_if = "Option::is_none")]
         weights: Option<Spanned<WeightsSource>>,
+        /// Answers to knobs, by the knob's name, where the command line gives none; `vidc explain` lists what there is.
+        #[serde(skip_serializing_if = "Entries::is_empty")]
+        #[schemars(default)]
+        choose: Entries<Spanned<String>>,
         /// The models that the pipeline calls.
         #[serde(skip_serializing_if = "Entries::is_empty")]
         #[schemars(default)]

@@ -144,7 +144,8 @@ pub struct Outcome {
 pub fn tune(planned: &Planned, request: &Request) -> Result<Outcome> {
     let start = Instant::now();
     let machine = planned.machine();
-    let space = Space::of(planned, Wanted { fixed: &request.fixed, unmeasured: request.allow_unmeasured })?;
+    let fixed = planned.given(&request.fixed);
+    let space = Space::of(planned, Wanted { fixed: &fixed, unmeasured: request.allow_unmeasured })?;
     let tables = Tables::of(&space, planned)?;
     let problem = tables.problem(&space, machine);
     let budget = request.budget(machine);
@@ -208,9 +209,10 @@ pub struct Estimate {
 /// # Errors
 /// `tune/unknown-knob`, `tune/not-in-domain`; what binding and compiling the models return.
 pub fn estimate(planned: &Planned, choices: &Choices) -> Result<Estimate> {
+    let choices = planned.given(choices);
     // What is offered can depend on other answers, so the space is that of these answers.
-    let knobs = Space::of(planned, Wanted { fixed: choices, unmeasured: false })?.knobs;
-    let lowered = planned.compile(choices, Checks::Full)?;
+    let knobs = Space::of(planned, Wanted { fixed: &choices, unmeasured: false })?.knobs;
+    let lowered = planned.compile(&choices, Checks::Full)?;
     let predicted = predict(&lowered, choices.quality(&knobs), planned.machine())?;
     Ok(Estimate { predicted, knobs, lowered })
 }

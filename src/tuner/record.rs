@@ -92,7 +92,7 @@ impl TuningRecord {
             objective: request.objective,
             memory_bytes: request.budget(machine).0,
             min_psnr: request.min_psnr,
-            fixed: request.fixed.clone(),
+            fixed: planned.given(&request.fixed),
             choices: outcome.choices.clone(),
             predicted: outcome.predicted.clone(),
             certificate: Certificate { elapsed_s: None, ..outcome.certificate },

@@ -116,7 +116,7 @@ impl Space {
             space.arrangements.extend(arrangement);
             knobs.into_iter().for_each(|k| unite(&mut space.knobs, k));
         }
-        wanted.fixed.check(&space.knobs)?;
+        planned.check(wanted.fixed, &space.knobs)?;
         if space.arrangements.is_empty() {
             let d = Diagnostic::new("tune/not-in-domain", "the given answers exclude each other");
             let help = "which answers a segment's knob has depends on the answers of its model; leave one of them open";

@@ -340,7 +340,13 @@ const CONFIG: &str = "{ block_out_channels: [32, 32], down_block_types: [DownEnc
                       in_channels: 3, out_channels: 3, latent_channels: 4, sample_size: 16, scaling_factor: 1.0, force_upcast: true }";
 
 fn turns(key: &str) -> Planned {
-    let source = crate::diag::SourceText { name: "turns.yaml".into(), text: TURNS.replace("CONFIG", CONFIG) };
+    turns_with(key, "")
+}
+
+/// The same with further lines at the top of the graph.
+fn turns_with(key: &str, lines: &str) -> Planned {
+    let text = TURNS.replace("CONFIG", CONFIG).replace("models:\n", &format!("{lines}models:\n"));
+    let source = crate::diag::SourceText { name: "turns.yaml".into(), text };
     let program = loaded(&Arc::new(source));
     Planned::with(with_test_passes(), &program, &hwdb::machine(key).unwrap(), &Debugging::default()).unwrap()
 }
@@ -378,6 +384,24 @@ fn an_answer_that_nobody_measured_is_taken_only_if_asked_for() {
     let mut named = fixed.clone();
     named.set("pipeline.steps", "one");
     assert_eq!(asked(&named, false), ("one".into(), QualityFrom::Unmeasured, false));
+}
+
+/// A graph gives answers; who runs it gives others; what it gives wrongly is told at its place.
+#[test]
+fn a_graph_answers_what_nobody_else_does() {
+    let planned = turns_with("rtx3090", "choose: { pipeline.steps: one, enc.guidance: serial }\n");
+    let e = estimate(&planned, &Choices::default()).unwrap();
+    assert_eq!((e.lowered.choices.get("enc.guidance"), e.predicted.quality), (Some("serial"), QualityFrom::Unmeasured));
+    let mut user = Choices::default();
+    user.set("pipeline.steps", "all");
+    let e = estimate(&planned, &user).unwrap();
+    assert_eq!((e.lowered.choices.get("pipeline.steps"), e.predicted.quality), (Some("all"), QualityFrom::Exact));
+    for (line, code, column) in
+        [("choose: { enc.guidence: serial }\n", "tune/unknown-knob", 11), ("choose: { enc.guidance: both }\n", "tune/not-in-domain", 25)]
+    {
+        let d = estimate(&turns_with("rtx3090", line), &Choices::default()).unwrap_err();
+        assert_eq!((d.code, d.labels[0].span.line_column()), (code, (4, column)));
+    }
 }
 
 /// The search over the whole space of the small pipeline with different budgets.

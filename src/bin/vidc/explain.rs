@@ -87,9 +87,9 @@ struct Explained {
 }
 
 fn of_graph(args: &Args, machine: &Machine) -> Result<Explained, Failure> {
-    let choices = args.choose.choices();
     let written = target::program(&args.graph)?;
     let planned = Planned::of(&written, machine, &debugging(args))?;
+    let choices = planned.given(&args.choose.choices());
     let knobs = Space::of(&planned, Wanted { fixed: &choices, unmeasured: true })?.knobs;
     if let Some(folder) = &args.dump_dir {
         dump_pipeline(written, &planned.cx(&choices), folder)?;

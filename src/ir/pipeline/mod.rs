@@ -49,7 +49,7 @@ pub use walk::{Moment, Walk};
 
 use super::{DType, Signature};
 use crate::diag::Span;
-use crate::spec::{ModelDecl, Number, WeightsSource};
+use crate::spec::{ModelDecl, Number, Spanned, WeightsSource};
 
 /// A whole pipeline at given parameters.
 #[derive(Clone, Debug)]
@@ -68,6 +68,9 @@ pub struct Pipeline {
     pub outputs: Vec<Output>,
     /// Where weights come from if the command line says nothing.
     pub weights: Option<WeightsSource>,
+    /// Answers to knobs that the graph gives: knob and answer, each with its place. They decide how it is computed, and are no part of
+    /// the text or of the fingerprint.
+    pub choose: Vec<(Spanned<String>, Spanned<String>)>,
 }
 
 /// The share of a model that was not cut.

@@ -206,7 +206,8 @@ impl<'s> Resolver<'s> {
         let graph = self.scopes.pop().expect("the scope of the pipeline is never popped").graph;
         let models = self.models.into_iter().filter_map(|(k, m)| Some((k, m?))).collect();
         let weights = spec.weights.as_ref().map(|w| w.value.beside(&w.span.source.name));
-        let pipeline = Pipeline { name: spec.name.value.clone(), params: self.params, graph, inputs, models, outputs, weights };
+        let choose = spec.choose.iter().map(|(knob, answer)| (knob.clone(), answer.clone())).collect();
+        let pipeline = Pipeline { name: spec.name.value.clone(), params: self.params, graph, inputs, models, outputs, weights, choose };
         self.found.into_result(pipeline)
     }
 

@@ -50,7 +50,7 @@ pub(crate) fn search(program: &Planned, memory: Option<Bytes>, how: &SearchArgs,
 /// Given answers as they are.
 pub(crate) fn given(program: &Planned, choices: &Choices) -> Result<Chosen, Failure> {
     let Estimate { predicted, knobs, lowered } = tuner::estimate(program, choices)?;
-    Ok(Chosen { effects: EffectEntry::of(&knobs, choices), predicted, certificate: None, lowered })
+    Ok(Chosen { effects: EffectEntry::of(&knobs, &lowered.choices), predicted, certificate: None, lowered })
 }
 
 /// There is room for a plan's weights.

@@ -85,7 +85,8 @@ fn of_graph(args: &Args, source: &std::sync::Arc<SourceText>) -> Result<PathBuf,
     check_present(machine.engine, || format!("leave out --hw {}, or name a CPU", machine.key))?;
     let weights = weights(&args.weights, &program)?;
     let memory = args.memory.map_or_else(|| "all".into(), |m| m.0.to_string());
-    let asked = [memory, args.search.share().to_string(), serde_json::to_string(&args.choose.choices()).unwrap_or_default(), args.search.allow_unmeasured.to_string()];
+    let given = serde_json::to_string(&program.given(&args.choose.choices())).unwrap_or_default();
+    let asked = [memory, args.search.share().to_string(), given, args.search.allow_unmeasured.to_string()];
     let folder = cached_folder(&program, &machine, &weights, &asked)?;
     if Manifest::read(&folder).and_then(|m| check_files(&folder, &m)).is_ok() {
         return Ok(folder);
