@@ -30,16 +30,24 @@
 //! but it decides the peak of memory; [`fn@schedule`] reads it and the writer makes ONNX Runtime keep to it. Constants are there
 //! from the start and have no place.
 //!
-//! A pipeline runs by [`pipeline::PipeGraph::order`]: each node after what it reads, and of those that could be next the one
-//! that was added first. A loop is one node with a body, which runs `steps` times, always all of them. Its inputs are three groups:
+//! A pipeline runs by [`pipeline::PipeGraph::order`]: the fixed one if there is one; else each node after what it reads, and of those that
+//! could be next the one that was added first. A loop is one node with a body, which runs `steps` times, always all of them. Its inputs are three groups:
 //! - *carry*: in step 0 the body's argument is the input, later the body's result of the step before; after the last step the
 //!   results are the outputs of the loop;
 //! - *each*: in step i the argument is the slice `i..i+1` of the first axis of the input, so that axis stays, with extent 1; an input
 //!   may be longer than the loop;
 //! - *captures*: the input itself, the same in every step.
 //!
-//! The body sees nothing else of the outside. A [`op::ForChunks`] of an operator graph is another thing: its body runs once for each
+//! The body sees nothing else of the outside. A branch is one node with two arms, each a graph of its own that sees the branch's inputs; one
+//! of them runs, by whether the first input, one number, is less than the branch's; its results are the outputs. A [`op::ForChunks`] of an operator graph is another thing: its body runs once for each
 //! range of an axis, the runs do not depend on each other, and their outputs are joined along an axis.
+//!
+//! # A lowered pipeline
+//! What the passes decide about calls stands in the pipeline: each call has a [`pipeline::Placement`], the session that runs it, the
+//! pieces into which it is cut and the device; `load` and `unload` say when the weights of a session come and go, in bodies and arms too.
+//! They have no values, so the order is fixed from then on ([`pipeline::PipeGraph::fix_order`]) and is more than the edges ask for.
+//! None of this changes a value. [`Pipeline::walk`] goes through it in that order: at each call the sessions that are loaded and the
+//! bytes of values that wait. A session that nothing unloads stays for further runs.
 //!
 //! # Types and symbols
 //! Every value has a [`TensorType`]: element type and extents. In an operator graph an extent is a [`Dim`], an integer polynomial
