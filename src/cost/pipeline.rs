@@ -10,7 +10,7 @@
 //! calls models at most; the lower end of the interval counts no call that need not be made.
 //!
 //! A session that nothing unloads is loaded once and stays for further runs: no run pays for it. Everything is whole numbers, so
-//! that the search, which adds the same parts in another order ([`Unit`]), gives the same figure as [`report`], to the last digit.
+//! that the search, which adds the same parts in another order ([`Footprint`]), gives the same figure as [`report`], to the last digit.
 //!
 //! Intervals: latency ± its time-weighted mean relative deviation; memory from −8 % to +8 % (`docs/facts/tuning.md` B.2).
 //! Budgets are held against the upper end, since running out of memory is the worse error.
@@ -39,15 +39,15 @@ const HOST_OVERHEAD: Bytes = Bytes(100_000_000);
 /// A session that stays loaded during every call adds its weights to a sum that all calls share; one that is there for its own calls
 /// alone adds them to what its own worst call needs, and the largest of those counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Unit {
+pub struct Footprint {
     /// Adds to the sum over units.
     pub sum: Bytes,
     /// Adds to the maximum over units.
     pub max: Bytes,
 }
 
-impl Unit {
-    /// The parts of a session with the transient of its worst call; `kept`: loaded during the calls of all others too.
+impl Footprint {
+    /// The footprint of a session with the transient of its worst call; `kept`: loaded during the calls of all others too.
     pub fn of(weights: Bytes, transient: Bytes, kept: bool) -> Self {
         if kept { Self { sum: weights, max: transient } } else { Self { sum: Bytes(0), max: weights + transient } }
     }

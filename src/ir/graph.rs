@@ -8,7 +8,7 @@
 //! - Every node has a *group*: the part of the architecture that shares knobs (`level0`, `mid`, …), and a path-like name.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use petgraph::Direction;
 use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
@@ -91,6 +91,8 @@ pub struct OpGraph {
     /// Products of f32 tensors are taken in tf32: same tensors, fewer bits in the tensor cores.
     pub tf32: bool,
     next: u32,
+    /// What [`OpGraph::nodes`] gives, from the first time it is asked until a node comes or goes: passes ask for it all the time.
+    sorted: OnceLock<Vec<NodeId>>,
 }
 
 impl PartialEq for OpGraph {
@@ -111,6 +113,7 @@ impl OpGraph {
             needs_f32: false,
             tf32: false,
             next: 0,
+            sorted: OnceLock::new(),
         }
     }
 
@@ -168,11 +171,30 @@ impl OpGraph {
     }
 
     pub(crate) fn insert(&mut self, node: Node, inputs: &[Outlet]) -> NodeId {
+        self.sorted.take();
         let id = self.graph.add_node(node);
         for (to, input) in inputs.iter().enumerate() {
             self.graph.add_edge(input.node.0, id, Wire { from: input.slot, to: to as u16 });
         }
         NodeId(id)
+    }
+
+    /// Removes a node and its edges.
+    pub(crate) fn remove_node(&mut self, id: NodeId) {
+        self.sorted.take();
+        self.graph.remove_node(id.0);
+    }
+
+    /// Is it the same graph down to the ids of its nodes? Cheaper to say than whether two graphs are equal; it tells copies of one graph
+    /// that the same edits were made to.
+    pub fn is_copy_of(&self, other: &Self) -> bool {
+        let edges = |g: &Self| g.graph.edge_indices().filter_map(|e| Some((g.graph.edge_endpoints(e)?, g.graph[e]))).collect::<Vec<_>>();
+        let nodes = |g: &Self| g.graph.node_indices().collect::<Vec<_>>();
+        (self.needs_f32, self.tf32, &self.name) == (other.needs_f32, other.tf32, &other.name)
+            && (&self.inputs, &self.outputs, &self.defaults) == (&other.inputs, &other.outputs, &other.defaults)
+            && nodes(self) == nodes(other)
+            && self.graph.node_weights().eq(other.graph.node_weights())
+            && edges(self) == edges(other)
     }
 
     /// The node behind an id.
@@ -237,6 +259,10 @@ impl OpGraph {
 
     /// All nodes in execution order: inputs and constants first, then by [`Order`].
     pub fn nodes(&self) -> Vec<NodeId> {
+        self.sorted.get_or_init(|| self.by_order()).clone()
+    }
+
+    fn by_order(&self) -> Vec<NodeId> {
         // Most places differ in their first parts, which are compared as one number without following a pointer.
         let front = |o: &Order| (u64::from(o.0.first().map_or(0, |x| *x)) << 32) | u64::from(o.0.get(1).map_or(0, |x| *x));
         let mut ids: Vec<(u64, NodeIndex)> = self.graph.node_indices().map(|i| (front(&self.graph[i].order), i)).collect();

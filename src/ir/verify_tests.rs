@@ -161,10 +161,10 @@ fn outputs_are_tensors_of_the_graph() {
             // Before the removals: a new node takes the id of a removed one.
             let w = g.weight(crate::weights::WeightExpr::literal_f32(&[4], &[1.0; 4]).expect("literal"));
             g.output("z", Outlet { node: b, slot: 2 });
-            g.graph.remove_node(named(g, "a").0);
+            g.remove_node(named(g, "a"));
             let gone = g.add(Op::Unary(crate::ir::op::Unary::Exp), &[Outlet { node: b, slot: 0 }], "c", &"".into()).expect("fits");
             g.output("w", gone);
-            g.graph.remove_node(gone.node.0);
+            g.remove_node(gone.node);
             g.rewire(b, &[w, w]);
         },
         "

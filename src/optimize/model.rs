@@ -56,7 +56,7 @@ pub fn live_part(graph: &OpGraph) -> OpGraph {
     let needed = crate::ir::live::live(graph);
     let mut part = graph.clone();
     for id in graph.nodes().into_iter().filter(|id| !needed.contains(id) && graph.node(*id).op != Op::Input) {
-        part.graph.remove_node(id.0);
+        part.remove_node(id);
     }
     part
 }

@@ -4,7 +4,7 @@
 //! for all of them; a call with other extents gets its own, named after its node. No knob: another assignment would only load the
 //! same weights twice.
 
-use super::{Effect, Pass, PassCx, PassInfo, Rewriter, Why};
+use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
 use crate::diag::Result;
 use crate::ir::Program;
 use crate::ir::pipeline::Placement;
@@ -17,7 +17,7 @@ static INFO: PassInfo = PassInfo {
     effect: Effect::Exact,
     asks: None,
     requires: &[],
-    establishes: &[],
+    establishes: &[Property::Placed],
     example: "\
 graph: svd-tiny
 before:

@@ -211,7 +211,7 @@ impl Edit<'_> {
 impl Journal for Edit<'_> {
     fn commit(self) -> bool {
         for id in &self.removed {
-            self.graph.graph.remove_node(id.0);
+            self.graph.remove_node(*id);
         }
         !self.journal.is_empty() || !self.removed.is_empty()
     }
@@ -220,7 +220,7 @@ impl Journal for Edit<'_> {
         for entry in self.journal.into_iter().rev() {
             match entry {
                 Undo::Added(id) => {
-                    self.graph.graph.remove_node(id.0);
+                    self.graph.remove_node(id);
                 }
                 Undo::Tf32(old) => self.graph.tf32 = old,
                 Undo::Rewired(id, inputs) => self.graph.rewire(id, &inputs),

@@ -88,11 +88,11 @@ fn narrow_operands(rw: &mut Rewriter<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What makes two nodes equal: operator and attributes, then what they read.
-type Key = (&'static str, String, Vec<Outlet>);
+/// What two equal nodes have in common: operator and what they read. Their attributes are compared where this is equal.
+type Key = (&'static str, Vec<Outlet>);
 
 fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
-    let mut seen: HashMap<Key, NodeId> = HashMap::new();
+    let mut seen: HashMap<Key, Vec<NodeId>> = HashMap::new();
     for id in rw.graph().nodes() {
         let graph = rw.graph();
         let inputs = graph.inputs_of(id);
@@ -103,8 +103,8 @@ fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
         }
         let node = graph.node(id);
         let Some(name) = mergeable(&node.op) else { continue };
-        let key = (name, crate::ir::text::attributes(&node.op), inputs);
-        match seen.get(&key) {
+        let alike = seen.entry((name, inputs)).or_default();
+        match alike.iter().find(|first| graph.node(**first).op == node.op) {
             // A node that a knob decided may repeat another on purpose, to save memory; it stays.
             Some(first) if graph.node(*first).knob == node.knob => {
                 let first = Outlet { node: *first, slot: 0 };
@@ -114,9 +114,7 @@ fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
                 rw.apply(id, None, Why::new("computed-before"), |e| e.replace(out, first))?;
             }
             Some(_) => {}
-            None => {
-                seen.insert(key, id);
-            }
+            None => alike.push(id),
         }
     }
     Ok(())

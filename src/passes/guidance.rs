@@ -4,7 +4,7 @@
 //! weights read twice (`docs/facts/svd.md` 2.7, rewrite 3). It decides the batch that a session's graph is bound to. One knob for
 //! each session: it changes every tensor of the model.
 
-use super::{Effect, Knob, Pass, PassCx, PassInfo, Rewriter, Scope, Why};
+use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::diag::Result;
 use crate::hwdb::Machine;
 use crate::ir::Program;
@@ -17,7 +17,7 @@ static INFO: PassInfo = PassInfo {
     summary: "run the halves of guidance in one call, or one after the other",
     effect: Effect::Exact,
     asks: Some(Scope::Model),
-    requires: &[],
+    requires: &[Property::Placed],
     establishes: &[],
     example: "\
 graph: svd-tiny

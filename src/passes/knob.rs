@@ -86,7 +86,7 @@ impl fmt::Display for KnobId {
 /// What an answer costs in quality.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "known_from")]
-pub enum Figure {
+pub enum QualityLoss {
     /// Nothing: the answer is exact.
     Exact,
     /// A figure that others published for models of this kind.
@@ -103,7 +103,7 @@ pub enum Figure {
     Unmeasured,
 }
 
-impl Figure {
+impl QualityLoss {
     /// The noise that a search counts: none for what nobody knows.
     pub fn noise(self) -> Noise {
         match self {
@@ -131,7 +131,7 @@ pub struct Answer {
     /// What it does.
     pub effect: Effect,
     /// What it costs in quality.
-    pub quality: Figure,
+    pub quality: QualityLoss,
     /// Only the user gives it: no search tries it, for it gains nothing on this device.
     #[serde(skip_serializing_if = "is_false")]
     pub on_request: bool,
@@ -145,17 +145,17 @@ fn is_false(b: &bool) -> bool {
 impl Answer {
     /// An answer that computes the same.
     pub fn exact(name: impl Into<String>) -> Self {
-        Self { name: name.into(), effect: Effect::Exact, quality: Figure::Exact, on_request: false }
+        Self { name: name.into(), effect: Effect::Exact, quality: QualityLoss::Exact, on_request: false }
     }
 
     /// An answer that changes results.
-    pub fn changing(name: impl Into<String>, effect: Effect, quality: Figure) -> Self {
+    pub fn changing(name: impl Into<String>, effect: Effect, quality: QualityLoss) -> Self {
         Self { name: name.into(), effect, quality, on_request: false }
     }
 
     /// Is it in the default space?
     fn is_searched(&self, unmeasured: bool) -> bool {
-        !self.on_request && (unmeasured || self.quality != Figure::Unmeasured)
+        !self.on_request && (unmeasured || self.quality != QualityLoss::Unmeasured)
     }
 }
 
@@ -290,11 +290,11 @@ impl Choices {
 
     /// The quality of a plan with these answers: the noise of all together.
     pub fn quality(&self, knobs: &[Knob]) -> Quality {
-        let figures: Vec<Figure> = self.departures(knobs).into_iter().map(|(_, a)| a.quality).collect();
-        if figures.contains(&Figure::Unmeasured) {
+        let figures: Vec<QualityLoss> = self.departures(knobs).into_iter().map(|(_, a)| a.quality).collect();
+        if figures.contains(&QualityLoss::Unmeasured) {
             return Quality::Unmeasured;
         }
-        let noise: Noise = figures.into_iter().map(Figure::noise).sum();
+        let noise: Noise = figures.into_iter().map(QualityLoss::noise).sum();
         if noise.0 == 0 { Quality::Exact } else { Quality::Estimated(noise) }
     }
 }

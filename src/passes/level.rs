@@ -8,7 +8,7 @@ use crate::ir::pipeline::{PipeGraph, PipeOp, Pipeline, Placement};
 use crate::ir::{NodeId, OpGraph, Program, pipeline, text, verify};
 
 /// A level of the IR that a [`Rewriter`](super::Rewriter) edits.
-pub trait Level: Sized {
+pub trait IrLevel: Sized {
     /// Where an edit happens.
     type Site<'s>: Copy;
     /// An edit in progress.
@@ -50,7 +50,7 @@ pub trait Journal {
     fn undo(self);
 }
 
-impl Level for OpGraph {
+impl IrLevel for OpGraph {
     type Site<'s> = NodeId;
     type Edit<'e> = Edit<'e>;
 
@@ -87,7 +87,7 @@ impl Level for OpGraph {
 /// The name of a node of the pipeline, or of the pipeline where the whole of it is meant.
 type Place<'s> = &'s str;
 
-impl Level for Program {
+impl IrLevel for Program {
     type Site<'s> = Place<'s>;
     type Edit<'e> = ProgramEdit<'e>;
 

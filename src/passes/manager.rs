@@ -7,7 +7,7 @@
 
 use std::time::Instant;
 
-use super::level::Level;
+use super::level::IrLevel;
 use super::trace::{PassRecord, Status, Trace};
 use super::{Choices, Knob, Pass, PassCx, Property, Rewriter, Scope, operators};
 use crate::diag::{Diagnostic, Result};
@@ -26,7 +26,7 @@ pub enum Checks {
 }
 
 impl Checks {
-    fn rewriter<'a, L: Level>(self, unit: &'a str, graph: &'a mut L) -> Rewriter<'a, L> {
+    fn rewriter<'a, L: IrLevel>(self, unit: &'a str, graph: &'a mut L) -> Rewriter<'a, L> {
         if self == Self::Fast { Rewriter::silent(unit, graph) } else { Rewriter::new(unit, graph) }
     }
 }
@@ -62,7 +62,7 @@ pub fn run_passes(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>, ch
     let mut out = Compiled { graph: graph.clone(), trace: Trace::default() };
     let bound = is_bound(graph);
     let established = if bound { vec![Property::Bound] } else { Vec::new() };
-    let mut run = Run { unit: &graph.name, established, sized: bound, cx, checks, records: Vec::new() };
+    let mut run = Run { sized: bound, ..Run::new(&graph.name, established, cx, checks) };
     for (i, pass) in passes.iter().enumerate() {
         run.pass(&**pass, &mut out.graph)?;
         let id = pass.info().id;
@@ -106,11 +106,18 @@ pub(super) struct Run<'a> {
     pub(super) checks: Checks,
     /// What was done.
     pub(super) records: Vec<PassRecord>,
+    /// The unit's text after the last pass, where every pass is watched.
+    text: Option<String>,
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
+    /// Passes over a unit of which this is established.
+    pub(super) fn new(unit: &'a str, established: Vec<Property>, cx: &'a PassCx<'a>, checks: Checks) -> Self {
+        Self { unit, established, sized: true, cx, checks, records: Vec::new(), text: None }
+    }
+
     /// Runs one pass, unless it is switched off or needs sizes that are not there.
-    pub(super) fn pass<L: Level>(&mut self, pass: &dyn Pass<L>, graph: &mut L) -> Result<()> {
+    pub(super) fn pass<L: IrLevel>(&mut self, pass: &dyn Pass<L>, graph: &mut L) -> Result<()> {
         let info = pass.info();
         let idle = if self.cx.debugging.disable.iter().any(|d| d == info.id) {
             Some(Status::Disabled)
@@ -131,9 +138,10 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn step<L: Level>(&mut self, pass: &dyn Pass<L>, graph: &mut L) -> Result<()> {
+    fn step<L: IrLevel>(&mut self, pass: &dyn Pass<L>, graph: &mut L) -> Result<()> {
         let mut entry = record(pass, self.unit, graph, Status::Unchanged);
-        let before = (self.checks == Checks::Full).then(|| (graph.canonical(), graph.interface()));
+        let text = self.text.take();
+        let before = (self.checks == Checks::Full).then(|| (text.unwrap_or_else(|| graph.canonical()), graph.interface()));
         let start = Instant::now();
         let mut rw = self.checks.rewriter(self.unit, graph);
         pass.run(&mut rw, self.cx).map_err(|d| Box::new(d.note(format!("in the pass `{}` over `{}`", entry.id, self.unit))))?;
@@ -146,14 +154,14 @@ impl Run<'_> {
             entry.status = Status::Changed;
         }
         if let Some((text, interface)) = before {
-            hold_to_word(pass, graph, &entry, &text, &interface)?;
+            self.text = Some(hold_to_word(pass, graph, &entry, &text, &interface)?);
         }
         self.records.push(entry);
         Ok(())
     }
 }
 
-fn record<L: Level>(pass: &dyn Pass<L>, unit: &str, graph: &L, status: Status) -> PassRecord {
+fn record<L: IrLevel>(pass: &dyn Pass<L>, unit: &str, graph: &L, status: Status) -> PassRecord {
     PassRecord {
         id: pass.info().id,
         unit: unit.into(),
@@ -165,16 +173,18 @@ fn record<L: Level>(pass: &dyn Pass<L>, unit: &str, graph: &L, status: Status) -
     }
 }
 
-fn hold_to_word<L: Level>(
+/// Checks what a pass left; the unit's text.
+fn hold_to_word<L: IrLevel>(
     pass: &dyn Pass<L>,
     graph: &L,
     entry: &PassRecord,
     text_before: &str,
     interface_before: &[(String, String)],
-) -> Result<()> {
+) -> Result<String> {
     graph.check().map_err(|d| Box::new(d.note(format!("after the pass `{}`", pass.info().id))))?;
     // The text leaves out constants that nobody reads.
-    let changed = entry.nodes_after != entry.nodes_before || graph.canonical() != text_before;
+    let text = graph.canonical();
+    let changed = entry.nodes_after != entry.nodes_before || text != text_before;
     if changed != (entry.status == Status::Changed) {
         let says = if changed { "changed the graph and says it did not" } else { "says it changed the graph and did not" };
         return Err(Box::new(Diagnostic::new("pass/misreported", format!("the pass `{}` {says}", pass.info().id))));
@@ -185,7 +195,7 @@ fn hold_to_word<L: Level>(
             format!("the pass `{}` changed the inputs or outputs of `{}`", pass.info().id, entry.unit),
         )));
     }
-    Ok(())
+    Ok(text)
 }
 
 /// A graph after the passes that answer the knobs of the whole model, and after all of them; and what was asked on the way.
@@ -214,7 +224,7 @@ pub fn offered(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>) -> Re
     let mut plain = graph.clone();
     let mut head = graph.clone();
     let mut knobs: Vec<Knob> = Vec::new();
-    let mut run = Run { unit: &graph.name, established: vec![Property::Bound], sized: true, cx, checks: Checks::Fast, records: Vec::new() };
+    let mut run = Run::new(&graph.name, vec![Property::Bound], cx, Checks::Fast);
     for (i, pass) in passes.iter().enumerate() {
         let new = pass.knobs(&plain, cx.machine).into_iter().filter(|k| k.answers.len() > 1);
         for knob in new {
@@ -246,7 +256,7 @@ pub fn tail(passes: &[Box<dyn Pass>], head: &OpGraph, cx: &PassCx<'_>) -> Result
     let (done, rest) = passes.split_at(head_length(passes));
     let mut graph = head.clone();
     let established = done.iter().flat_map(|p| p.info().establishes).copied().chain([Property::Bound]).collect();
-    let mut run = Run { unit: &head.name, established, sized: true, cx, checks: Checks::Fast, records: Vec::new() };
+    let mut run = Run::new(&head.name, established, cx, Checks::Fast);
     rest.iter().try_for_each(|pass| run.pass(&**pass, &mut graph))?;
     Ok(graph)
 }

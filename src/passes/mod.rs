@@ -53,8 +53,8 @@ mod unroll_chunks;
 use serde::Serialize;
 
 pub use edit::Edit;
-pub use knob::{Answer, Choices, Effect, Figure, Knob, KnobId, Scope};
-pub use level::{Level, ProgramEdit};
+pub use knob::{Answer, Choices, Effect, QualityLoss, Knob, KnobId, Scope};
+pub use level::{IrLevel, ProgramEdit};
 pub use manager::{Checks, Compiled, Debugging, compile_graph, offered_knobs};
 pub use program::{Arranged, Lowered, Passes, Planned};
 pub use place_loads::RESIDENCY;
@@ -88,6 +88,8 @@ pub struct PassInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Property {
+    /// Every call has a session.
+    Placed,
     /// No symbolic dims are left.
     Bound,
     /// Element types are final.
@@ -112,7 +114,7 @@ pub struct PassCx<'a> {
 }
 
 /// A transformation of one unit of a level: of a program, or of the operator graph of one model.
-pub trait Pass<L: Level = OpGraph>: Send + Sync {
+pub trait Pass<L: IrLevel = OpGraph>: Send + Sync {
     /// What it is.
     fn info(&self) -> &'static PassInfo;
 

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 
 use super::stays::{Stay, stays};
-use super::{Effect, Knob, Pass, PassCx, PassInfo, Rewriter, Scope, Why};
+use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::diag::Result;
 use crate::hwdb::Machine;
 use crate::ir::Program;
@@ -23,7 +23,7 @@ static INFO: PassInfo = PassInfo {
     summary: "decide which sessions are loaded while one of them runs",
     effect: Effect::Exact,
     asks: Some(Scope::Pipeline),
-    requires: &[],
+    requires: &[Property::Placed],
     establishes: &[],
     example: "\
 graph: svd-tiny

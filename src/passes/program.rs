@@ -12,7 +12,7 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use rayon::prelude::*;
 
-use super::level::Level;
+use super::level::IrLevel;
 use super::manager::{Checks, Compiled, Debugging, Run, run_passes};
 use super::{Choices, Knob, Leveled, Pass, PassCx, PassRecord, Trace, order};
 use crate::diag::Result;
@@ -79,7 +79,7 @@ impl Planned {
         let mut program = program.clone();
         let choices = Choices::default();
         let cx = PassCx { machine, choices: &choices, debugging };
-        let (records, _) = over(&passes.fixed, &mut program, &cx, Checks::Full)?;
+        let (records, _) = over(&[], &passes.fixed, &mut program, &cx, Checks::Full)?;
         Ok(Self { program, machine: machine.clone(), debugging: debugging.clone(), records, passes })
     }
 
@@ -123,7 +123,7 @@ impl Planned {
     /// A bug of a pass.
     pub fn arranged(&self, choices: &Choices, checks: Checks) -> Result<Arranged> {
         let mut program = self.program.clone();
-        let (records, knobs) = over(&self.passes.asking, &mut program, &self.cx(choices), checks)?;
+        let (records, knobs) = over(&self.passes.fixed, &self.passes.asking, &mut program, &self.cx(choices), checks)?;
         Ok(Arranged { program, records, knobs })
     }
 
@@ -196,15 +196,18 @@ impl Lowered {
     }
 }
 
-/// Runs pipeline passes over a program; what they did and what they asked, each of what the passes before it left.
+/// Runs pipeline passes over a program, behind those that are `done`; what they did and what they asked, each of what the passes before
+/// it left.
 fn over(
+    done: &[Box<dyn Pass<Program>>],
     passes: &[Box<dyn Pass<Program>>],
     program: &mut Program,
     cx: &PassCx<'_>,
     checks: Checks,
 ) -> Result<(Vec<PassRecord>, Vec<Knob>)> {
     let unit = program.pipeline.name.clone();
-    let mut run = Run { unit: &unit, established: Vec::new(), sized: true, cx, checks, records: Vec::new() };
+    let established = done.iter().flat_map(|p| p.info().establishes).copied().collect();
+    let mut run = Run::new(&unit, established, cx, checks);
     let mut knobs = Vec::new();
     for pass in passes {
         knobs.extend(pass.knobs(program, cx.machine));

@@ -2,7 +2,7 @@
 //!
 //! [`Rewriter::apply`] demands a [`Why`]; edits go to a journal that is undone when the edit fails, so an edit costs what it
 //! touches and a failed one leaves the graph as it was. [`Rewriter::decline`] records what was considered and not done. The same
-//! for both levels of the IR ([`Level`]): operator graphs and whole programs.
+//! for both levels of the IR ([`IrLevel`]): operator graphs and whole programs.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::PassRecord;
-use super::level::{Journal, Level};
+use super::level::{Journal, IrLevel};
 use crate::diag::Result;
 use crate::ir::{DType, NodeId, OpGraph};
 use crate::units::Bytes;
@@ -107,7 +107,7 @@ pub struct Remark {
 }
 
 /// Gives passes what they look at, an operator graph or a program, and takes their edits.
-pub struct Rewriter<'a, L: Level = OpGraph> {
+pub struct Rewriter<'a, L: IrLevel = OpGraph> {
     graph: &'a mut L,
     unit: &'a str,
     remarks: Vec<Remark>,
@@ -117,7 +117,7 @@ pub struct Rewriter<'a, L: Level = OpGraph> {
     silent: bool,
 }
 
-impl<'a, L: Level> Rewriter<'a, L> {
+impl<'a, L: IrLevel> Rewriter<'a, L> {
     /// A rewriter of one unit.
     pub fn new(unit: &'a str, graph: &'a mut L) -> Self {
         Self { graph, unit, remarks: Vec::new(), inner: Vec::new(), silent: false }

@@ -9,7 +9,7 @@ use super::store::WeightsEntry;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Engine;
 use crate::ir::pipeline::{Prim, ValueType};
-use crate::passes::{Answer, Choices, Effect, Figure, Knob};
+use crate::passes::{Answer, Choices, Effect, QualityLoss, Knob};
 use crate::spec::Number;
 
 /// The version of the format that this vidc writes and reads.
@@ -120,10 +120,10 @@ impl EffectEntry {
     /// The answers that change results, of all that were given.
     pub fn of(knobs: &[Knob], choices: &Choices) -> Vec<Self> {
         let source = |figure| match figure {
-            Figure::Exact => None,
-            Figure::Literature { .. } => Some(FigureSource::Literature),
-            Figure::Measured { .. } => Some(FigureSource::Measured),
-            Figure::Unmeasured => Some(FigureSource::Unmeasured),
+            QualityLoss::Exact => None,
+            QualityLoss::Literature { .. } => Some(FigureSource::Literature),
+            QualityLoss::Measured { .. } => Some(FigureSource::Measured),
+            QualityLoss::Unmeasured => Some(FigureSource::Unmeasured),
         };
         let entry = |(k, a): (&Knob, &Answer)| {
             let source = source(a.quality)?;

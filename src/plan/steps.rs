@@ -11,7 +11,7 @@ use crate::ir::{Program, program};
 
 /// The steps and what they name.
 #[derive(Debug, Default)]
-pub(super) struct Listing {
+pub(super) struct StepList {
     pub(super) values: Vec<ValueEntry>,
     pub(super) inputs: Vec<InputEntry>,
     pub(super) steps: Vec<Step>,
@@ -19,8 +19,8 @@ pub(super) struct Listing {
 }
 
 /// The steps of a lowered pipeline; `sessions` names those of the plan, by index.
-pub(super) fn lower(program: &Program, sessions: &[&str]) -> Result<Listing> {
-    let mut l = Lowerer { program, sessions, out: Listing::default() };
+pub(super) fn lower(program: &Program, sessions: &[&str]) -> Result<StepList> {
+    let mut l = Lowerer { program, sessions, out: StepList::default() };
     let (steps, map) = l.graph(&program.pipeline.graph, &BTreeMap::new(), Depth::default())?;
     let mut out = l.out;
     out.outputs = program
@@ -37,7 +37,7 @@ pub(super) fn lower(program: &Program, sessions: &[&str]) -> Result<Listing> {
 struct Lowerer<'a> {
     program: &'a Program,
     sessions: &'a [&'a str],
-    out: Listing,
+    out: StepList,
 }
 
 type ValueMap = BTreeMap<ValueId, usize>;

@@ -24,7 +24,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::Objective;
-use crate::cost::pipeline::{Unit, load_time, upper};
+use crate::cost::pipeline::{Footprint, load_time, upper};
 use crate::cost::quality::Noise;
 use crate::hwdb::Machine;
 use crate::units::Bytes;
@@ -129,12 +129,12 @@ impl RoundUnit {
     /// An alternative as the sums of the cost model take it.
     fn label(&self, pick: usize, machine: &Machine) -> Label {
         let a = &self.alternatives[pick];
-        let unit = Unit::of(Bytes(a.weights), Bytes(a.transient), self.kept);
+        let footprint = Footprint::of(Bytes(a.weights), Bytes(a.transient), self.kept);
         let load = load_time(Bytes(a.weights), machine) * self.loads;
         Label {
             time: a.time.saturating_add(load.0),
-            sum: unit.sum.0,
-            max: unit.max.0,
+            sum: footprint.sum.0,
+            max: footprint.max.0,
             noise: a.noise,
             departures: a.departures,
             from: 0,
@@ -525,14 +525,14 @@ struct Caps {
 
 /// A figure that decides between plans.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Figure {
+enum Criterion {
     Time,
     Peak,
     Noise,
     Departures,
 }
 
-impl Figure {
+impl Criterion {
     fn of(self, p: &Plan) -> u64 {
         match self {
             Self::Time => p.time,
@@ -558,14 +558,14 @@ impl Figure {
 fn settle(problem: &Problem, best: &Plan, objective: Objective, limits: &Limits) -> Plan {
     let mut caps = Caps { time: u64::MAX, peak: u64::MAX, noise: limits.noise.map_or(u64::MAX, |n| n.0), departures: u32::MAX };
     let within = |least: u64| least.saturating_add((least as f64 * limits.tolerance) as u64);
-    let order: &[Figure] = match objective {
+    let order: &[Criterion] = match objective {
         Objective::Latency | Objective::Throughput => {
             caps.time = within(best.time);
-            &[Figure::Noise, Figure::Peak, Figure::Departures, Figure::Time]
+            &[Criterion::Noise, Criterion::Peak, Criterion::Departures, Criterion::Time]
         }
         Objective::Memory => {
             caps.peak = within(best.peak);
-            &[Figure::Time, Figure::Noise, Figure::Peak, Figure::Departures, Figure::Time]
+            &[Criterion::Time, Criterion::Noise, Criterion::Peak, Criterion::Departures, Criterion::Time]
         }
     };
     let mut found = best.clone();
@@ -575,17 +575,17 @@ fn settle(problem: &Problem, best: &Plan, objective: Objective, limits: &Limits)
         figure.cap(&mut caps, known);
         let rest = &order[i..];
         found = least(problem, &found, caps, rest, limits);
-        let most = if *figure == Figure::Time && i == 0 { within(found.time) } else { figure.of(&found) };
+        let most = if *figure == Criterion::Time && i == 0 { within(found.time) } else { figure.of(&found) };
         figure.cap(&mut caps, most);
     }
     found
 }
 
 /// The first by these figures among `known` and the plans that keep to the caps.
-fn least(problem: &Problem, known: &Plan, caps: Caps, order: &[Figure], limits: &Limits) -> Plan {
+fn least(problem: &Problem, known: &Plan, caps: Caps, order: &[Criterion], limits: &Limits) -> Plan {
     // A figure that is looked at later decides nothing yet, and a component less means far fewer labels.
-    let by_departures = order[0] == Figure::Departures || caps.departures != u32::MAX;
-    let with_noise = order[0] == Figure::Noise || caps.noise != u64::MAX;
+    let by_departures = order[0] == Criterion::Departures || caps.departures != u32::MAX;
+    let with_noise = order[0] == Criterion::Noise || caps.noise != u64::MAX;
     let figures = |p: &Plan| order.iter().map(|f| f.of(p)).collect::<Vec<u64>>();
     let mut found = known.clone();
     for round in 0..problem.rounds.len() {

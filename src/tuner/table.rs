@@ -19,7 +19,7 @@ use crate::cost::graph::{Figures, GraphCost, GraphFigures};
 use crate::cost::pipeline::transient;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
-use crate::ir::{OpGraph, schedule, text};
+use crate::ir::{OpGraph, schedule};
 use crate::passes::manager::{head, tail};
 use crate::passes::{Choices, Knob, Planned};
 use crate::units::Bytes;
@@ -166,27 +166,26 @@ fn same(a: &Variant, b: &Variant) -> bool {
 }
 
 fn groups<'a>(variants: &'a [Variant], planned: &Planned) -> Result<Vec<Group<'a>>> {
-    let made: Result<Vec<(OpGraph, bool, String)>> = variants.par_iter().map(|v| head_of(v, planned)).collect();
-    let mut out: Vec<(Group<'a>, String)> = Vec::new();
-    for (i, (variant, (head, plain, text))) in variants.iter().zip(made?).enumerate() {
-        let tf32 = head.tf32;
-        let shared = |(g, t): &&mut (Group<'a>, String)| Arc::ptr_eq(&g.variant.bound, &variant.bound) && *t == text;
+    let made: Result<Vec<(OpGraph, bool)>> = variants.par_iter().map(|v| head_of(v, planned)).collect();
+    let mut out: Vec<Group<'a>> = Vec::new();
+    for (i, (variant, (mut head, plain))) in variants.iter().zip(made?).enumerate() {
+        // How products are taken changes figures and no node.
+        let tf32 = std::mem::take(&mut head.tf32);
+        let shared = |g: &&mut Group<'a>| Arc::ptr_eq(&g.variant.bound, &variant.bound) && g.head.is_copy_of(&head);
         match out.iter_mut().find(shared) {
-            Some((group, _)) => group.members.push((i, tf32)),
-            None => out.push((Group { members: vec![(i, tf32)], variant, head, plain }, text)),
+            Some(group) => group.members.push((i, tf32)),
+            None => out.push(Group { members: vec![(i, tf32)], variant, head, plain }),
         }
     }
-    Ok(out.into_iter().map(|(g, _)| g).collect())
+    Ok(out)
 }
 
-/// The graph of a variant before the answers of its segments, whether it is the plain one, and its text apart from how it multiplies.
-fn head_of(v: &Variant, planned: &Planned) -> Result<(OpGraph, bool, String)> {
+/// The graph of a variant before the answers of its segments, and whether it is the plain one.
+fn head_of(v: &Variant, planned: &Planned) -> Result<(OpGraph, bool)> {
     let offered = &v.bound.offered;
     let plain = offered.knobs.iter().all(|k| v.globals.get(&k.id).is_none_or(|a| a == k.plain()));
     let head = if plain { offered.head.clone() } else { head(planned.operators(), &v.bound.graph, &planned.cx(&v.globals))? };
-    let mut alike = head.clone();
-    alike.tf32 = false;
-    Ok((head, plain, text::canonical(&alike)))
+    Ok((head, plain))
 }
 
 impl Group<'_> {

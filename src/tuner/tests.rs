@@ -12,7 +12,7 @@ use crate::hwdb;
 use crate::ir::pipeline::{PipeOp, resolve};
 use crate::ir::{DType, NodeId, Op, OpGraph, Outlet, Program};
 use crate::passes::manager::{Debugging, run_passes};
-use crate::passes::{Answer, Arranged, Effect, Figure, KnobId, Leveled, Pass, PassCx, PassInfo, Passes, Rewriter, Scope, Why, order};
+use crate::passes::{Answer, Arranged, Effect, QualityLoss, KnobId, Leveled, Pass, PassCx, PassInfo, Passes, Rewriter, Scope, Why, order};
 use crate::spec;
 
 /// A pipeline in YAML with its models.
@@ -209,8 +209,8 @@ impl Pass<Program> for HalfTheSteps {
     }
 
     fn knobs(&self, _: &Program, _: &Machine) -> Vec<Knob> {
-        let half = Answer::changing("half", Effect::Approximate, Figure::Literature { noise: Noise::at_least_db(40.0) });
-        let tenth = Answer::changing("one", Effect::Approximate, Figure::Unmeasured);
+        let half = Answer::changing("half", Effect::Approximate, QualityLoss::Literature { noise: Noise::at_least_db(40.0) });
+        let tenth = Answer::changing("one", Effect::Approximate, QualityLoss::Unmeasured);
         let answers = vec![Answer::exact("all"), half, tenth];
         vec![Knob { id: "pipeline.steps".into(), scope: Scope::Pipeline, answers, about: "for tests".into() }]
     }
@@ -259,7 +259,7 @@ impl Pass for RoundLinears {
 
     fn knobs(&self, graph: &OpGraph, _: &Machine) -> Vec<Knob> {
         let ids: BTreeSet<String> = linears(graph).into_iter().map(|(_, id)| id).collect();
-        let half = Answer::changing("half", Effect::Rounding, Figure::Literature { noise: Noise::at_least_db(50.0) });
+        let half = Answer::changing("half", Effect::Rounding, QualityLoss::Literature { noise: Noise::at_least_db(50.0) });
         let knob = |id: String| Knob {
             id: id.into(),
             scope: Scope::Segment,

@@ -7,7 +7,7 @@ use vidc::diag::codes;
 use vidc::hwdb::{self, Database};
 use vidc::ir::Program;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{self, Answer, Choices, Figure, Knob, Leveled, PassInfo, Planned};
+use vidc::passes::{self, Answer, Choices, QualityLoss, Knob, Leveled, PassInfo, Planned};
 use vidc::tuner::space::{Space, Wanted};
 
 use crate::reference::load;
@@ -210,10 +210,10 @@ fn page_of_passes() -> String {
 
 fn answer_text(a: &Answer) -> String {
     match a.quality {
-        Figure::Exact => a.name.clone(),
-        Figure::Unmeasured => format!("{} (unmeasured)", a.name),
-        Figure::Literature { noise } => format!("{} ({:.0} dB, literature)", a.name, noise.db().unwrap_or(f64::INFINITY)),
-        Figure::Measured { noise } => format!("{} ({:.0} dB, measured)", a.name, noise.db().unwrap_or(f64::INFINITY)),
+        QualityLoss::Exact => a.name.clone(),
+        QualityLoss::Unmeasured => format!("{} (unmeasured)", a.name),
+        QualityLoss::Literature { noise } => format!("{} ({:.0} dB, literature)", a.name, noise.db().unwrap_or(f64::INFINITY)),
+        QualityLoss::Measured { noise } => format!("{} ({:.0} dB, measured)", a.name, noise.db().unwrap_or(f64::INFINITY)),
     }
 }
 

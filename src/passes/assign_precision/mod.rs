@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wide::Wide;
 
 use super::select_kernels::sums_in_f32;
-use super::{Answer, Edit, Effect, Figure, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
+use super::{Answer, Edit, Effect, QualityLoss, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::cost::quality::Noise;
 use crate::diag::Result;
 use crate::hwdb::{Engine, Machine, Precision};
@@ -82,7 +82,7 @@ impl Pass for AssignPrecision {
         let fits = |p: Precision| if on_cpu { p == Precision::F16 } else { machine.peaks.supports(p) };
         let holds = |p: Precision| !(graph.needs_f32 && p == Precision::F16);
         let answer = |(word, p): (&str, Precision)| {
-            let quality = Figure::Literature { noise: Noise::of(p) };
+            let quality = QualityLoss::Literature { noise: Noise::of(p) };
             Answer { on_request: on_cpu, ..Answer::changing(word, Effect::Rounding, quality) }
         };
         let more = offered.into_iter().filter(|(_, p)| fits(*p) && holds(*p)).map(answer);

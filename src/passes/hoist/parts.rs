@@ -162,7 +162,7 @@ fn prune(before: &OpGraph, rest: &mut OpGraph) {
         |id: NodeId| before.contains(id) && before.node(id).op == Op::Input && before.users(Outlet { node: id, slot: 0 }).is_empty();
     for id in rest.nodes() {
         if !live.contains(&id) && !unread(id) {
-            rest.graph.remove_node(id.0);
+            rest.remove_node(id);
         }
     }
     let inputs: Vec<NodeId> = rest.inputs.iter().copied().filter(|id| rest.contains(*id)).collect();
