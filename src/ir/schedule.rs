@@ -88,14 +88,15 @@ struct Planner<'a> {
     pending: Vec<usize>,
 }
 
+/// What is said of a tensor without a size.
+pub fn unsized_tensor(graph: &OpGraph, outlet: Outlet) -> Diagnostic {
+    let message = format!("`{}` still has the symbolic type {}", graph.node(outlet.node).name, graph.ty(outlet));
+    Diagnostic::new("model/unbound", message)
+}
+
 impl Planner<'_> {
     fn allocate(&mut self, outlet: Outlet, step: usize, bound: bool) -> Result<()> {
-        let bytes = self.graph.ty(outlet).bytes().ok_or_else(|| {
-            Diagnostic::new(
-                "model/unbound",
-                format!("`{}` still has the symbolic type {}", self.graph.node(outlet.node).name, self.graph.ty(outlet)),
-            )
-        })?;
+        let bytes = self.graph.ty(outlet).bytes().ok_or_else(|| unsized_tensor(self.graph, outlet))?;
         self.of.insert(outlet, self.buffers.len());
         self.buffers.push(Buffer { bytes, first: step, last: step, bound, tensors: vec![outlet] });
         self.pending.push(self.graph.user_count(outlet));

@@ -5,6 +5,7 @@
 //! [`Checks::Fast`] the remarks too; the search
 //! uses it for graphs that it will compile again with [`Checks::Full`] before anything is shown.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::level::IrLevel;
@@ -198,8 +199,10 @@ fn hold_to_word<L: IrLevel>(
     Ok(text)
 }
 
-/// A graph after the passes that answer the knobs of the whole model, and after all of them; and what was asked on the way.
+/// A graph before and after the passes that answer the knobs of the whole model, and after all of them; and what was asked on the way.
 pub struct Offered {
+    /// What compiles that differ in any answers have in common.
+    pub stem: OpGraph,
     /// What compiles that differ in the answers of segments alone have in common.
     pub head: OpGraph,
     /// The graph with plain answers of all segments.
@@ -214,15 +217,20 @@ fn head_length(passes: &[Box<dyn Pass>]) -> usize {
     passes.iter().rposition(|p| p.info().asks == Some(Scope::Model)).map_or(0, |i| i + 1)
 }
 
+/// How many stand before the first that answers one.
+fn stem_length(passes: &[Box<dyn Pass>]) -> usize {
+    passes.iter().position(|p| p.info().asks.is_some()).unwrap_or(passes.len()).min(head_length(passes))
+}
+
 /// Runs the passes over a bound graph for its figures alone, and collects the knobs that they offer: each pass sees what the passes
 /// before it leave with plain answers, so that sites which fold away offer nothing.
 ///
 /// # Errors
 /// As [`run_passes`].
 pub fn offered(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>) -> Result<Offered> {
-    let length = head_length(passes);
+    let (stem_ends, head_ends) = (stem_length(passes), head_length(passes));
     let mut plain = graph.clone();
-    let mut head = graph.clone();
+    let (mut stem, mut head) = (plain.clone(), plain.clone());
     let mut knobs: Vec<Knob> = Vec::new();
     let mut run = Run::new(&graph.name, vec![Property::Bound], cx, Checks::Fast);
     for (i, pass) in passes.iter().enumerate() {
@@ -233,19 +241,22 @@ pub fn offered(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>) -> Re
             }
         }
         run.pass(&**pass, &mut plain)?;
-        if i + 1 == length {
+        if i + 1 == stem_ends {
+            stem = plain.clone();
+        }
+        if i + 1 == head_ends {
             head = plain.clone();
         }
     }
-    Ok(Offered { head, plain, knobs })
+    Ok(Offered { stem, head, plain, knobs })
 }
 
-/// The graph after the passes that no segment's knob concerns.
+/// The graph after the passes that no segment's knob concerns, from the one before those that ask something ([`Offered::stem`]).
 ///
 /// # Errors
 /// As [`run_passes`].
-pub fn head(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>) -> Result<OpGraph> {
-    run_passes(&passes[..head_length(passes)], graph, cx, Checks::Fast).map(|c| c.graph)
+pub fn head(passes: &[Box<dyn Pass>], stem: &OpGraph, cx: &PassCx<'_>) -> Result<OpGraph> {
+    part(passes, stem_length(passes)..head_length(passes), stem, cx)
 }
 
 /// The rest of the passes over a [`head`] made with the same answers of the model; the graph is that of [`run_passes`].
@@ -253,10 +264,15 @@ pub fn head(passes: &[Box<dyn Pass>], graph: &OpGraph, cx: &PassCx<'_>) -> Resul
 /// # Errors
 /// As [`run_passes`].
 pub fn tail(passes: &[Box<dyn Pass>], head: &OpGraph, cx: &PassCx<'_>) -> Result<OpGraph> {
-    let (done, rest) = passes.split_at(head_length(passes));
-    let mut graph = head.clone();
-    let established = done.iter().flat_map(|p| p.info().establishes).copied().chain([Property::Bound]).collect();
-    let mut run = Run::new(&head.name, established, cx, Checks::Fast);
-    rest.iter().try_for_each(|pass| run.pass(&**pass, &mut graph))?;
+    part(passes, head_length(passes)..passes.len(), head, cx)
+}
+
+/// Some of the passes over a graph that those before them have made.
+fn part(passes: &[Box<dyn Pass>], range: Range<usize>, graph: &OpGraph, cx: &PassCx<'_>) -> Result<OpGraph> {
+    let mut graph = graph.clone();
+    let unit = graph.name.clone();
+    let established = passes[..range.start].iter().flat_map(|p| p.info().establishes).copied().chain([Property::Bound]).collect();
+    let mut run = Run::new(&unit, established, cx, Checks::Fast);
+    passes[range].iter().try_for_each(|pass| run.pass(&**pass, &mut graph))?;
     Ok(graph)
 }

@@ -1,12 +1,13 @@
 //! `schedule`: fixes the total order in which the nodes run.
 //!
 //! The order is the one that the nodes carry: the architecture's own, which runs depth first through each block, with every
-//! expansion in the place of its site. This pass checks that nothing stands before its producer, that nothing raised is left and
-//! that every tensor has a size; the memory planner and the writer rely on it.
+//! expansion in the place of its site. This pass checks that nothing raised is left and that every tensor has a size (that nothing
+//! stands before its producer is what `ir::verify` checks); the memory planner and the writer rely on it.
 
 use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter};
 use crate::diag::{Diagnostic, Result};
-use crate::ir::Op;
+use crate::ir::schedule::unsized_tensor;
+use crate::ir::{NodeId, Op, Outlet};
 
 pub(super) struct Schedule;
 
@@ -42,6 +43,8 @@ impl Pass for Schedule {
                 format!("`{}` is still {}, which no provider runs", node.name, node.op.name()),
             )));
         }
-        crate::ir::schedule(graph).map(|_| ())
+        let outlets = |id: NodeId| (0..graph.node(id).outs.len() as u16).map(move |slot| Outlet { node: id, slot });
+        let open = graph.nodes().into_iter().flat_map(outlets).find(|o| graph.ty(*o).bytes().is_none());
+        open.map_or(Ok(()), |o| Err(Box::new(unsized_tensor(graph, o))))
     }
 }

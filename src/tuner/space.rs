@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use crate::diag::{Diagnostic, Result};
 use crate::ir::pipeline::Moment;
-use crate::ir::{CallSite, OpGraph};
+use crate::ir::CallSite;
 use crate::passes::manager::{Offered, offered};
 use crate::passes::{Arranged, Checks, Choices, Knob, Planned, Scope};
 use crate::units::Bytes;
@@ -23,8 +23,6 @@ pub struct Bound {
     pub session: String,
     /// Pieces of a call.
     pub pieces: u64,
-    /// The graph before the passes.
-    pub graph: OpGraph,
     /// The graph with plain answers, and the knobs of model and segments.
     pub offered: Offered,
     /// Extents that the calls give, and the model: what decides the graph.
@@ -215,7 +213,7 @@ impl Maker<'_> {
         let graph = arranged.program.bound(&site)?;
         let plain = Choices::default();
         let offered = offered(self.planned.operators(), &graph, &self.planned.cx(&plain))?;
-        let bound = Arc::new(Bound { session: session.into(), pieces, graph, offered, key });
+        let bound = Arc::new(Bound { session: session.into(), pieces, offered, key });
         self.lock().push(bound.clone());
         Ok(bound)
     }

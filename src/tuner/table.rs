@@ -184,7 +184,7 @@ fn groups<'a>(variants: &'a [Variant], planned: &Planned) -> Result<Vec<Group<'a
 fn head_of(v: &Variant, planned: &Planned) -> Result<(OpGraph, bool)> {
     let offered = &v.bound.offered;
     let plain = offered.knobs.iter().all(|k| v.globals.get(&k.id).is_none_or(|a| a == k.plain()));
-    let head = if plain { offered.head.clone() } else { head(planned.operators(), &v.bound.graph, &planned.cx(&v.globals))? };
+    let head = if plain { offered.head.clone() } else { head(planned.operators(), &v.bound.offered.stem, &planned.cx(&v.globals))? };
     Ok((head, plain))
 }
 
