@@ -61,7 +61,7 @@ pub struct Node {
     pub name: String,
     /// The part of the architecture that shares knobs.
     pub group: Arc<str>,
-    /// Its place in the execution order.
+    /// Its place in the execution order; it does not change while the node is in a graph, which keeps its nodes sorted.
     pub order: Order,
     /// The knob that decided this node's form, if one did.
     pub knob: Option<Arc<str>>,
@@ -204,6 +204,13 @@ impl OpGraph {
 
     pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.graph[id.0]
+    }
+
+    /// Moves a node in the execution order.
+    #[cfg(test)]
+    pub(crate) fn set_order(&mut self, id: NodeId, order: Order) {
+        self.sorted.take();
+        self.graph[id.0].order = order;
     }
 
     /// Is the node still there?

@@ -141,7 +141,7 @@ fn a_producer_runs_before_its_consumers() {
         CHAIN,
         |g| {
             let a = named(g, "a");
-            g.node_mut(a).order = Order(vec![9]);
+            g.set_order(a, Order(vec![9]));
         },
         "
 model m(x: f32[4]) -> y: f32[4] = %0
