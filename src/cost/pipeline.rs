@@ -169,11 +169,15 @@ impl Predicted {
 ///
 /// # Errors
 /// `internal/bug` if a session that the pipeline calls has no cost.
-pub fn report(pipeline: &Pipeline, sessions: &dyn Fn(&str) -> Option<GraphFigures>, quality: Quality, machine: &Machine) -> Result<Predicted> {
+pub fn report(
+    pipeline: &Pipeline,
+    sessions: &dyn Fn(&str) -> Option<GraphFigures>,
+    quality: Quality,
+    machine: &Machine,
+) -> Result<Predicted> {
     let walk = pipeline.walk();
-    let figures = |name: &str| {
-        sessions(name).ok_or_else(|| Box::new(Diagnostic::new("internal/bug", format!("the session `{name}` has no cost"))))
-    };
+    let figures =
+        |name: &str| sessions(name).ok_or_else(|| Box::new(Diagnostic::new("internal/bug", format!("the session `{name}` has no cost"))));
     let all: BTreeMap<&str, GraphFigures> =
         walk.moments.iter().map(|m| Ok((m.placement.session.as_str(), figures(&m.placement.session)?))).collect::<Result<_>>()?;
     let weights = |name: &str| all.get(name).map_or(Bytes(0), |f| f.weights);

@@ -60,7 +60,8 @@ impl Program {
                     let extents: Vec<Vec<i64>> =
                         graph.inputs(id).iter().filter_map(|v| graph.value_type(*v)).map(super::pipeline::ValueType::dims).collect();
                     let node = graph.node(id).name.clone();
-                    let session = call.placement.as_ref().map_or_else(|| name_of(sites, &call.model, &node, &extents), |p| p.session.clone());
+                    let session =
+                        call.placement.as_ref().map_or_else(|| name_of(sites, &call.model, &node, &extents), |p| p.session.clone());
                     let pieces = call.placement.as_ref().map_or(1, |p| p.pieces);
                     let batch = self.batch(call, &extents);
                     sites.push(CallSite { session, model: call.model.clone(), node, extents, times, least, batch, pieces });

@@ -118,7 +118,12 @@ fn check(info: &'static PassInfo, run: fn(&mut Rewriter<'_>) -> Result<()>, expe
     let graph = parse::parse(MODEL).unwrap();
     let machine = hwdb::machine("x86-cpu-2core").unwrap();
     let passes: Vec<Box<dyn Pass>> = vec![Box::new(Liar { info, run })];
-    let got = run_passes(&passes, &graph, &PassCx { machine: &machine, choices: &Choices::default(), debugging: &Debugging::default() }, Checks::Full);
+    let got = run_passes(
+        &passes,
+        &graph,
+        &PassCx { machine: &machine, choices: &Choices::default(), debugging: &Debugging::default() },
+        Checks::Full,
+    );
     assert_eq!(got.map_or_else(|d| d.code, |_| ""), expect);
 }
 

@@ -132,9 +132,7 @@ impl IrLevel for Program {
 /// The session, or else the model, of the call with this name.
 fn model_at(graph: &PipeGraph, name: &str) -> Option<String> {
     graph.ids().find_map(|id| match &graph.node(id).op {
-        PipeOp::Call(call) if graph.node(id).name == name => {
-            Some(call.placement.as_ref().map_or(&call.model, |p| &p.session).clone())
-        }
+        PipeOp::Call(call) if graph.node(id).name == name => Some(call.placement.as_ref().map_or(&call.model, |p| &p.session).clone()),
         op => op.bodies().into_iter().find_map(|body| model_at(body, name)),
     })
 }

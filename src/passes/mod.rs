@@ -53,11 +53,11 @@ mod unroll_chunks;
 use serde::Serialize;
 
 pub use edit::Edit;
-pub use knob::{Answer, Choices, Effect, QualityLoss, Knob, KnobId, Scope};
+pub use knob::{Answer, Choices, Effect, Knob, KnobId, QualityLoss, Scope};
 pub use level::{IrLevel, ProgramEdit};
 pub use manager::{Checks, Compiled, Debugging, compile_graph, offered_knobs};
-pub use program::{Arranged, Lowered, Passes, Planned};
 pub use place_loads::RESIDENCY;
+pub use program::{Arranged, Lowered, Passes, Planned};
 pub use rewriter::{Fact, Remark, Rewriter, Why};
 pub use trace::{PassRecord, Status, Trace};
 

@@ -95,9 +95,12 @@ impl Planned {
     /// As [`Choices::check`].
     pub fn check(&self, given: &Choices, knobs: &[Knob]) -> Result<()> {
         let Some((id, d)) = given.wrong(knobs) else { return Ok(()) };
-        let written = self.program.pipeline.choose.iter().find(|(knob, answer)| {
-            knob.value == id.as_str() && given.get(id) == Some(answer.value.as_str())
-        });
+        let written = self
+            .program
+            .pipeline
+            .choose
+            .iter()
+            .find(|(knob, answer)| knob.value == id.as_str() && given.get(id) == Some(answer.value.as_str()));
         let place = written.map(|(knob, answer)| if d.code == "tune/unknown-knob" { &knob.span } else { &answer.span });
         Err(Box::new(d.maybe_at(place, "chosen here")))
     }

@@ -140,15 +140,8 @@ struct Liar(fn(&mut Rewriter<'_, Program>) -> Result<()>);
 
 impl Pass<Program> for Liar {
     fn info(&self) -> &'static PassInfo {
-        static INFO: PassInfo = PassInfo {
-            id: "liar",
-            summary: "for tests",
-            effect: Effect::Exact,
-            asks: None,
-            requires: &[],
-            establishes: &[],
-            example: "",
-        };
+        static INFO: PassInfo =
+            PassInfo { id: "liar", summary: "for tests", effect: Effect::Exact, asks: None, requires: &[], establishes: &[], example: "" };
         &INFO
     }
 
@@ -197,13 +190,15 @@ fn a_pass_over_a_program_is_held_to_its_word() {
     // Two edits that take each other back are no change.
     check(
         |rw| {
-            let rename = |name: &'static str| move |e: &mut ProgramEdit<'_>| -> Result<()> {
-                for id in e.pipeline().graph.ids().collect::<Vec<_>>() {
-                    if matches!(e.pipeline().graph.node(id).op, PipeOp::Loop(_)) {
-                        e.pipeline().graph.node_mut(id).name = name.into();
+            let rename = |name: &'static str| {
+                move |e: &mut ProgramEdit<'_>| -> Result<()> {
+                    for id in e.pipeline().graph.ids().collect::<Vec<_>>() {
+                        if matches!(e.pipeline().graph.node(id).op, PipeOp::Loop(_)) {
+                            e.pipeline().graph.node_mut(id).name = name.into();
+                        }
                     }
+                    Ok(())
                 }
-                Ok(())
             };
             rw.apply("latents", None, Why::new("there"), rename("other"))?;
             rw.apply("latents", None, Why::new("and-back"), rename("denoise"))

@@ -87,7 +87,8 @@ fn apply(pass: &dyn Pass, graph: &mut OpGraph, machine: &str, choices: &Choices)
     let name = graph.name.clone();
     let mut rw = Rewriter::new(&name, graph);
     let id = pass.info().id;
-    pass.run(&mut rw, &PassCx { machine: &machine, choices, debugging: &Debugging::default() }).unwrap_or_else(|d| panic!("{id}: {}", d.message));
+    pass.run(&mut rw, &PassCx { machine: &machine, choices, debugging: &Debugging::default() })
+        .unwrap_or_else(|d| panic!("{id}: {}", d.message));
     rw.finish().iter().any(|r| r.applied)
 }
 

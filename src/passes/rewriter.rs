@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::PassRecord;
-use super::level::{Journal, IrLevel};
+use super::level::{IrLevel, Journal};
 use crate::diag::Result;
 use crate::ir::{DType, NodeId, OpGraph};
 use crate::units::Bytes;

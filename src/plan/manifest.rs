@@ -9,7 +9,7 @@ use super::store::WeightsEntry;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Engine;
 use crate::ir::pipeline::{Prim, ValueType};
-use crate::passes::{Answer, Choices, Effect, QualityLoss, Knob};
+use crate::passes::{Answer, Choices, Effect, Knob, QualityLoss};
 use crate::spec::Number;
 
 /// The version of the format that this vidc writes and reads.

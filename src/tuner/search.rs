@@ -214,11 +214,8 @@ impl Problem {
             });
             RoundUnit { kept: u.kept, loads: u.loads, alternatives }
         };
-        let round = |r: RoundFigures| Round {
-            departures: r.departures,
-            noise: r.noise,
-            units: r.units.into_iter().map(&mut unit).collect(),
-        };
+        let round =
+            |r: RoundFigures| Round { departures: r.departures, noise: r.noise, units: r.units.into_iter().map(&mut unit).collect() };
         Self { machine: machine.clone(), rounds: rounds.into_iter().map(round).collect() }
     }
 

@@ -9,8 +9,12 @@ use crate::hwdb;
 const UNIT: u64 = 500;
 
 fn answer() -> impl Strategy<Value = AnswerFigures> {
-    (0..4_u64, 0..6_u64, 0..2_u64, any::<bool>())
-        .prop_map(|(time, transient, noise, departs)| AnswerFigures { time: time * UNIT, transient, noise, departs })
+    (0..4_u64, 0..6_u64, 0..2_u64, any::<bool>()).prop_map(|(time, transient, noise, departs)| AnswerFigures {
+        time: time * UNIT,
+        transient,
+        noise,
+        departs,
+    })
 }
 
 fn alternatives() -> impl Strategy<Value = Alternatives> {

@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex};
 use rayon::prelude::*;
 
 use crate::diag::{Diagnostic, Result};
-use crate::ir::pipeline::Moment;
 use crate::ir::CallSite;
+use crate::ir::pipeline::Moment;
 use crate::passes::manager::{Offered, offered};
 use crate::passes::{Arranged, Checks, Choices, Knob, Planned, Scope};
 use crate::units::Bytes;

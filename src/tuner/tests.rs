@@ -12,7 +12,7 @@ use crate::hwdb;
 use crate::ir::pipeline::{PipeOp, resolve};
 use crate::ir::{DType, NodeId, Op, OpGraph, Outlet, Program};
 use crate::passes::manager::{Debugging, run_passes};
-use crate::passes::{Answer, Arranged, Effect, QualityLoss, KnobId, Leveled, Pass, PassCx, PassInfo, Passes, Rewriter, Scope, Why, order};
+use crate::passes::{Answer, Arranged, Effect, KnobId, Leveled, Pass, PassCx, PassInfo, Passes, QualityLoss, Rewriter, Scope, Why, order};
 use crate::spec;
 
 /// A pipeline in YAML with its models.
@@ -112,9 +112,8 @@ fn answered(variant: &space::Variant) -> Vec<Choices> {
 }
 
 fn best(points: &[(Predicted, Figures)], objective: Objective, limits: &Limits) -> Option<Figures> {
-    let fits = |p: &&(Predicted, Figures)| {
-        limits.peak.is_none_or(|b| p.0.peak_bytes_hi <= b.0) && limits.noise.is_none_or(|most| p.1.2 <= most.0)
-    };
+    let fits =
+        |p: &&(Predicted, Figures)| limits.peak.is_none_or(|b| p.0.peak_bytes_hi <= b.0) && limits.noise.is_none_or(|most| p.1.2 <= most.0);
     chosen(&points.iter().filter(fits).map(|p| p.1).collect::<Vec<_>>(), objective, limits.tolerance)
 }
 

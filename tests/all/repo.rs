@@ -7,7 +7,7 @@ use vidc::diag::codes;
 use vidc::hwdb::{self, Database};
 use vidc::ir::Program;
 use vidc::passes::manager::Debugging;
-use vidc::passes::{self, Answer, Choices, QualityLoss, Knob, Leveled, PassInfo, Planned};
+use vidc::passes::{self, Answer, Choices, Knob, Leveled, PassInfo, Planned, QualityLoss};
 use vidc::tuner::space::{Space, Wanted};
 
 use crate::reference::load;
@@ -188,7 +188,8 @@ fn page_of_passes() -> String {
         let level = if matches!(pass, Leveled::Pipeline(_)) { "pipeline" } else { "operator" };
         let PassInfo { id, summary, effect, asks, requires, establishes, .. } = pass.info();
         let asks = asks.map_or_else(|| "–".into(), |scope| word(&scope));
-        writeln!(page, "| `{id}` | {level} | {summary} | {} | {asks} | {} | {} |", word(effect), words(requires), words(establishes)).unwrap();
+        writeln!(page, "| `{id}` | {level} | {summary} | {} | {asks} | {} | {} |", word(effect), words(requires), words(establishes))
+            .unwrap();
     }
     page.push_str(
         "\n## Knobs\n\n\

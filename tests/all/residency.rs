@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use ndarray::Array3;
-use vidc::diag::SourceText;
 use vidc::cost::graph::GraphCost;
+use vidc::diag::SourceText;
 use vidc::hwdb::{self, Machine};
 use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Lowered, Planned, RESIDENCY};

@@ -163,14 +163,7 @@ impl Shown<'_> {
             let _ = write!(out, "\n{}", self.rules());
         }
         out += &open_dims(&self.explained.open, &left_out(&self.explained.records));
-        let knob = |k: &Knob| {
-            vec![
-                k.id.to_string(),
-                k.words().join(" | "),
-                effect(k).into(),
-                k.about.clone(),
-            ]
-        };
+        let knob = |k: &Knob| vec![k.id.to_string(), k.words().join(" | "), effect(k).into(), k.about.clone()];
         let knobs: Vec<Vec<String>> = self.explained.knobs.iter().map(knob).collect();
         if !knobs.is_empty() {
             let _ = write!(out, "\n{}", table(&["knob", "answers, the plain one first", "effect", "what it decides"], &knobs));

@@ -496,7 +496,10 @@ impl PipeGraph {
         let place: BTreeMap<PipeId, usize> = order.iter().enumerate().map(|(i, id)| (*id, i)).collect();
         let edges = self.graph.edge_indices().filter_map(|e| self.graph.edge_endpoints(e));
         let stands = |(a, b): (NodeIndex, NodeIndex)| place.get(&PipeId(a)).zip(place.get(&PipeId(b))).is_some_and(|(a, b)| a < b);
-        place.len() == order.len() && order.len() == self.len() && order.iter().all(|id| self.get(*id).is_some()) && edges.into_iter().all(stands)
+        place.len() == order.len()
+            && order.len() == self.len()
+            && order.iter().all(|id| self.get(*id).is_some())
+            && edges.into_iter().all(stands)
     }
 
     fn by_edges(&self) -> Vec<PipeId> {

@@ -139,8 +139,12 @@ impl fmt::Display for PipeInvariant {
             }
             Self::Decides { ty } => write!(f, "a branch is decided by one number, not by {}", types(ty.as_slice())),
             Self::Below { below } => write!(f, "a branch compares with a number, not with {below}"),
-            Self::Gives { names, outputs } => write!(f, "a branch gives what it has names for, at least one value: {outputs} for {names} names"),
-            Self::Arm { gives, outputs } => write!(f, "an arm does not give what the branch gives: {}, not {}", types(gives), types(outputs)),
+            Self::Gives { names, outputs } => {
+                write!(f, "a branch gives what it has names for, at least one value: {outputs} for {names} names")
+            }
+            Self::Arm { gives, outputs } => {
+                write!(f, "an arm does not give what the branch gives: {}, not {}", types(gives), types(outputs))
+            }
             Self::Placed { placed, unplaced } => write!(f, "{placed} calls have a session, {unplaced} have none"),
             Self::Session { session, models: [a, b] } => write!(f, "the session `{session}` is of `{a}` and of `{b}`"),
             Self::Pieces { pieces } => write!(f, "a call is made in at least one piece, not {pieces}"),

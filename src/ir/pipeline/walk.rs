@@ -44,7 +44,12 @@ pub struct Walk<'p> {
 impl Pipeline {
     /// Walks over a pipeline whose calls have sessions; calls without one are left out.
     pub fn walk(&self) -> Walk<'_> {
-        let mut walker = Walker { walk: Walk::default(), loaded: BTreeSet::new(), fresh: BTreeMap::new(), beside: self.alive_beside_calls().into_iter() };
+        let mut walker = Walker {
+            walk: Walk::default(),
+            loaded: BTreeSet::new(),
+            fresh: BTreeMap::new(),
+            beside: self.alive_beside_calls().into_iter(),
+        };
         walker.graph(&self.graph, Runs { least: 1, most: 1 });
         walker.walk
     }

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use wide::Wide;
 
 use super::select_kernels::sums_in_f32;
-use super::{Answer, Edit, Effect, QualityLoss, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
+use super::{Answer, Edit, Effect, Knob, Pass, PassCx, PassInfo, Property, QualityLoss, Rewriter, Scope, Why};
 use crate::cost::quality::Noise;
 use crate::diag::Result;
 use crate::hwdb::{Engine, Machine, Precision};

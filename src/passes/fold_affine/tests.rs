@@ -19,7 +19,9 @@ fn run(graph: &mut OpGraph) -> Vec<Remark> {
     let choices = Choices::default();
     let name = graph.name.clone();
     let mut rw = Rewriter::new(&name, graph);
-    FoldAffine.run(&mut rw, &PassCx { machine: &machine, choices: &choices, debugging: &crate::passes::Debugging::default() }).unwrap_or_else(|d| panic!("{}", d.message));
+    FoldAffine
+        .run(&mut rw, &PassCx { machine: &machine, choices: &choices, debugging: &crate::passes::Debugging::default() })
+        .unwrap_or_else(|d| panic!("{}", d.message));
     rw.finish()
 }
 

@@ -291,13 +291,7 @@ struct Made {
 
 /// Puts the parts into the program: the calls before the loop, their results into the loop, the rest of the model into the call.
 /// An edit for each part, as each has its own reason; the last one also cuts the call.
-fn install(
-    rw: &mut Rewriter<'_, Program>,
-    site: &Site,
-    rest: &OpGraph,
-    made: Vec<Made>,
-    sources: &[Option<ValueId>],
-) -> Result<()> {
+fn install(rw: &mut Rewriter<'_, Program>, site: &Site, rest: &OpGraph, made: Vec<Made>, sources: &[Option<ValueId>]) -> Result<()> {
     let model = &site.call.model;
     let counts: Vec<u64> = made.iter().map(|m| heavy(&m.graph)).collect();
     let all = (heavy(rest) + counts.iter().sum::<u64>()).max(1);
@@ -348,7 +342,8 @@ fn call_before(pipeline: &mut Pipeline, site: &Site, part: &Made, sources: &[Opt
     let types: Result<Vec<ValueType>> =
         signature.outputs.iter().map(|(_, t)| Ok(ValueType::Tensor { dtype: t.dtype, axes: dims(t)? })).collect();
     let names = |ports: &[(String, crate::ir::TensorType)]| ports.iter().map(|(n, _)| n.clone()).collect::<Vec<_>>();
-    let call = Call { model: part.graph.name.clone(), ports: names(&signature.inputs), outputs: names(&signature.outputs), placement: None };
+    let call =
+        Call { model: part.graph.name.clone(), ports: names(&signature.inputs), outputs: names(&signature.outputs), placement: None };
     let span = pipeline.graph.node(site.looped).span.clone();
     let node = PipeNode { name: part.node.clone(), op: PipeOp::Call(call), outputs: types?, span };
     let node = pipeline.graph.add(node, &inputs);

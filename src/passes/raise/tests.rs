@@ -16,7 +16,9 @@ fn raised(graph: &OpGraph) -> (OpGraph, Vec<Remark>) {
     let mut out = graph.clone();
     let mut rw = Rewriter::new("m", &mut out);
     let machine = crate::hwdb::machine("x86-cpu-2core").unwrap();
-    Raise.run(&mut rw, &PassCx { machine: &machine, choices: &Choices::default(), debugging: &crate::passes::Debugging::default() }).unwrap();
+    Raise
+        .run(&mut rw, &PassCx { machine: &machine, choices: &Choices::default(), debugging: &crate::passes::Debugging::default() })
+        .unwrap();
     let remarks = rw.finish();
     verify(&out).unwrap();
     (out, remarks)
