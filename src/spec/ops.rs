@@ -282,7 +282,7 @@ record!(
 );
 
 record!(
-    /// How far `to` is from `from`, one number: Σ|to − from| / Σ|from| over all elements, f32 [1]. Where both sums are 0 it is 0, where
+    /// How far `to` is from `from`, one number: Σ|to − from| / Σ|from| over all elements, `f32[1]`. Where both sums are 0 it is 0, where
     /// only `from` is 0 it is infinite. What a branch decides by.
     RelativeChange {
         /// The tensor before, to which the change is relative.

@@ -66,7 +66,7 @@ pub enum Prim {
     Guidance {},
     /// (sample, `model_output`, sigma, `sigma_next`) → the sample at the next noise level.
     EulerStep { prediction: Prediction },
-    /// (from, to) → Σ|to − from| / Σ|from|, f32 [1].
+    /// (from, to) → Σ|to − from| / Σ|from|, `f32[1]`.
     RelativeChange {},
 }
 
