@@ -30,8 +30,13 @@ pub enum Within {
 }
 
 impl Within {
+    /// The way into a body of this node, by its place in [`PipeOp::bodies`].
+    pub(super) fn of(graph: &PipeGraph, node: PipeId, body: usize) -> Self {
+        if matches!(graph.node(node).op, PipeOp::Loop(_)) { Self::Loop(node) } else { Self::Arm { branch: node, arm: body } }
+    }
+
     /// The graph that it leads into.
-    fn enter(self, graph: &PipeGraph) -> Option<&PipeGraph> {
+    pub(super) fn enter(self, graph: &PipeGraph) -> Option<&PipeGraph> {
         let (node, body) = match self {
             Self::Loop(node) => (node, 0),
             Self::Arm { branch, arm } => (branch, arm),
@@ -75,7 +80,7 @@ fn values(graph: &PipeGraph, within: &mut Vec<Within>, out: &mut Vec<(String, Lo
     for node in graph.order() {
         let op = &graph.node(node).op;
         for (arm, body) in op.bodies().into_iter().enumerate() {
-            within.push(if matches!(op, PipeOp::Loop(_)) { Within::Loop(node) } else { Within::Arm { branch: node, arm } });
+            within.push(Within::of(graph, node, arm));
             values(body, within, out);
             within.pop();
         }

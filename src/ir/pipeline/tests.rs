@@ -192,6 +192,27 @@ fn the_verifier_holds_its_list() {
 }
 
 #[test]
+fn a_mistake_stands_beneath_its_line() {
+    let mut p = cached(&[]);
+    let id = node(&p, "latents");
+    let PipeOp::Loop(l) = &mut p.graph.node_mut(id).op else { panic!("a loop") };
+    let branch = l.body.find("said").expect("there").node;
+    let PipeOp::Branch(b) = &mut l.body.node_mut(branch).op else { panic!("a branch") };
+    let call = b.otherwise.find("unet_out").expect("there").node;
+    let PipeOp::Call(c) = &mut b.otherwise.node_mut(call).op else { panic!("a call") };
+    c.model = "unett".into();
+    let found = super::broken(&p).expect("a mistake");
+    assert_eq!(found.within, [Within::Loop(id), Within::Arm { branch, arm: 1 }]);
+    assert_eq!((found.node, &found.invariant), (Some(call), &PipeInvariant::Model { name: "unett".into() }));
+    let d = verify(&p).expect_err("a mistake");
+    assert!(d.message.contains("the loop `denoise`: the branch `reuse`: the node `unet_out` (call)"), "{}", d.message);
+    let lines: Vec<&str> = d.notes[0].lines().collect();
+    let at = lines.iter().position(|l| l.starts_with("%unet_out = call unett(")).expect("its line");
+    assert_eq!(lines[at + 1], "^ the model is not declared: `unett`");
+    assert!(at >= 1 && lines.len() <= 6, "{lines:?}");
+}
+
+#[test]
 fn the_drawing_names_every_node() {
     let p = resolved(&[]);
     let dot = p.to_dot();

@@ -86,6 +86,27 @@ impl Pipeline {
     }
 }
 
+/// Lines before and behind the one that an excerpt is about.
+const CONTEXT: usize = 2;
+
+impl PipeGraph {
+    /// The lines around a node, with what is wrong beneath its own. For broken graphs too: nodes stand in the order in which they were
+    /// added.
+    pub(super) fn excerpt(&self, at: PipeId, wrong: &str) -> String {
+        let ids: Vec<PipeId> = self.ids().collect();
+        let place = ids.iter().position(|id| *id == at).unwrap_or(0);
+        let shown = &ids[place.saturating_sub(CONTEXT)..ids.len().min(place + CONTEXT + 1)];
+        let mut out = String::new();
+        for id in shown {
+            let _ = writeln!(out, "{}", render_node(self, *id, Shown { places: false, placement: true }));
+            if *id == at {
+                let _ = writeln!(out, "^ {wrong}");
+            }
+        }
+        out
+    }
+}
+
 impl fmt::Display for Pipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(Shown { places: false, placement: true }))

@@ -24,14 +24,14 @@ use std::fmt;
 
 use super::call::call_types;
 use super::resolve::{decides, is_video, one_step};
-use super::{Branch, Call, Loop, PipeGraph, PipeId, PipeOp, Pipeline, ValueType};
+use super::{Branch, Call, Loop, PipeGraph, PipeId, PipeOp, Pipeline, ValueType, Within};
 use crate::diag::{Diagnostic, Result, Span};
 
 /// An invariant that a pipeline breaks, and where.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BrokenPipeline {
-    /// The loops and branches around it, from the outside in.
-    pub loops: Vec<PipeId>,
+    /// The loops and arms around it, from the outside in.
+    pub within: Vec<Within>,
     /// The node in the body of the last of them; `None` for the graph or body itself.
     pub node: Option<PipeId>,
     /// Which invariant, with both sides of a mismatch.
@@ -278,7 +278,7 @@ fn verify_loop(p: &Pipeline, graph: &PipeGraph, id: PipeId, l: &Loop, inputs: &[
     }
     let arguments: Vec<ValueType> =
         inputs.iter().enumerate().map(|(i, t)| if (carry..carry + each).contains(&i) { one_step(t) } else { t.clone() }).collect();
-    verify_graph(p, &l.body, Some(&arguments)).map_err(|b| Box::new(b.inside(id)))?;
+    verify_graph(p, &l.body, Some(&arguments)).map_err(|b| Box::new(b.inside(Within::Loop(id))))?;
     let (results, outputs) = (l.body.results.len(), node.outputs.len());
     ensure(results == carry && outputs == carry, at, || PipeInvariant::Carried { carry, results, outputs })?;
     for ((result, output), init) in l.body.results.iter().zip(&node.outputs).zip(inputs) {
@@ -297,8 +297,8 @@ fn verify_branch(p: &Pipeline, graph: &PipeGraph, id: PipeId, b: &Branch, inputs
     ensure(b.below.is_finite(), at, || PipeInvariant::Below { below: b.below })?;
     let (names, given) = (b.gives.len(), outputs.len());
     ensure(given > 0 && given == names, at, || PipeInvariant::Gives { names, outputs: given })?;
-    for arm in b.arms() {
-        verify_graph(p, arm, Some(inputs)).map_err(|broken| broken.inside(id))?;
+    for (index, arm) in b.arms().into_iter().enumerate() {
+        verify_graph(p, arm, Some(inputs)).map_err(|broken| broken.inside(Within::Arm { branch: id, arm: index }))?;
         let types: Vec<Option<&ValueType>> = arm.results.iter().map(|v| arm.value_type(*v)).collect();
         let fits = types.len() == given && types.iter().zip(outputs).all(|(t, output)| t.is_some_and(|t| t.same_shape(output)));
         ensure(fits, at, || PipeInvariant::Arm { gives: types.into_iter().flatten().cloned().collect(), outputs: outputs.clone() })?;
@@ -338,7 +338,11 @@ impl<'p> Placements<'p> {
                     ensure(at.pieces >= 1, Some(id), || PipeInvariant::Pieces { pieces: at.pieces })?;
                 }
                 PipeOp::Load(_) | PipeOp::Unload(_) => self.moves = true,
-                op => op.bodies().into_iter().try_for_each(|body| self.look(body)).map_err(|broken| broken.inside(id))?,
+                op => {
+                    for (i, body) in op.bodies().into_iter().enumerate() {
+                        self.look(body).map_err(|broken| broken.inside(Within::of(graph, id, i)))?;
+                    }
+                }
             }
         }
         Ok(())
@@ -359,9 +363,9 @@ fn loaded_where_called<'p>(graph: &'p PipeGraph, loaded: &mut BTreeSet<&'p str>)
                 ensure(loaded.contains(session), Some(id), wrong(session, false))?;
             }
             op => {
-                for body in op.bodies() {
+                for (i, body) in op.bodies().into_iter().enumerate() {
                     let before = loaded.clone();
-                    loaded_where_called(body, loaded).map_err(|broken| broken.inside(id))?;
+                    loaded_where_called(body, loaded).map_err(|broken| broken.inside(Within::of(graph, id, i)))?;
                     let names = |set: &BTreeSet<&str>| set.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
                     ensure(before == *loaded, Some(id), || PipeInvariant::LeftLoaded { before: names(&before), after: names(loaded) })?;
                 }
@@ -382,28 +386,30 @@ fn ensure(holds: bool, node: Option<PipeId>, broken: impl FnOnce() -> PipeInvari
 
 impl BrokenPipeline {
     fn at(node: Option<PipeId>, invariant: PipeInvariant) -> Box<Self> {
-        Box::new(Self { loops: Vec::new(), node, invariant })
+        Box::new(Self { within: Vec::new(), node, invariant })
     }
 
     /// The same, seen from around a loop.
-    fn inside(mut self, outer: PipeId) -> Self {
-        self.loops.insert(0, outer);
+    fn inside(mut self, outer: Within) -> Self {
+        self.within.insert(0, outer);
         self
     }
 }
 
+/// The node with what is wrong with it, and the lines around it with the mistake beneath its own.
 fn diagnostic(pipeline: &Pipeline, broken: &BrokenPipeline) -> Diagnostic {
     let mut graph = &pipeline.graph;
     let mut inside = String::new();
-    for id in &broken.loops {
-        let Some(node) = graph.get(*id) else { break };
-        inside.extend(["the loop `", &node.name, "`: "]);
-        if let PipeOp::Loop(l) = &node.op {
-            graph = &l.body;
-        }
+    for way in &broken.within {
+        let (Within::Loop(id) | Within::Arm { branch: id, .. }) = *way;
+        let (Some(node), Some(body)) = (graph.get(id), way.enter(graph)) else { break };
+        inside.extend(["the ", node.op.word(), " `", &node.name, "`: "]);
+        graph = body;
     }
     let node = broken.node.and_then(|id| graph.get(id));
     let who = node.map_or_else(|| "the pipeline".into(), |n| format!("the node `{}` ({})", n.name, n.op.word()));
     let span: Option<&Span> = node.and_then(|n| n.span.as_ref());
-    Diagnostic::new("internal/bug", format!("ir::pipeline::verify: {inside}{who}: {}", broken.invariant)).maybe_at(span, "this node")
+    let d = Diagnostic::new("internal/bug", format!("ir::pipeline::verify: {inside}{who}: {}", broken.invariant));
+    let d = broken.node.map_or(d.clone(), |id| d.note(graph.excerpt(id, &broken.invariant.to_string())));
+    d.maybe_at(span, "this node")
 }
