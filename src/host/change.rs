@@ -2,7 +2,7 @@
 
 use ndarray::ArrayViewD;
 
-/// The L1 distance of `to` from `from` relative to `from`: Σ|to − from| / Σ|from|, by which `TeaCache` (Liu et al. 2024, equation 5)
+/// The L1 distance of `to` from `from` relative to `from`: Σ|to − from| / Σ|from|, by which `TeaCache` (Liu et al. 2024)
 /// judges the inputs of two steps. Both have one shape. Sums are in f64, in the order of the elements. 0 where both sums are 0,
 /// infinite where only `from` is 0; no number where either tensor holds one that is none, or infinities.
 pub fn relative(from: ArrayViewD<'_, f32>, to: ArrayViewD<'_, f32>) -> f32 {

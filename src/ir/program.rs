@@ -20,7 +20,7 @@ pub struct Program {
     pub models: IndexMap<String, Arc<OpGraph>>,
 }
 
-/// One place where the pipeline calls a model.
+/// One place where the pipeline calls a model; how often it does is what [`Pipeline::walk`] says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallSite {
     /// The session that serves it, as the call says; where it does not yet, the model's name, and for a further call with other
@@ -32,11 +32,6 @@ pub struct CallSite {
     pub node: String,
     /// Extents of each input.
     pub extents: Vec<Vec<i64>>,
-    /// How often it runs at most: the product of the steps of the loops around it. It runs so often where no branch is around it:
-    /// `least` ≤ executions ≤ `times`.
-    pub times: u64,
-    /// How often it runs at least: as often as at most, or 0 in an arm of a branch, which may never be taken, and in loops in one.
-    pub least: u64,
     /// Extent of the axis along which the model acts on each item alone, or 1 if there is none.
     pub batch: i64,
     /// Pieces along that axis into which the call is cut.
@@ -47,13 +42,11 @@ impl Program {
     /// Every call, in the order in which they run; those of a then-arm before those of the else-arm.
     pub fn calls(&self) -> Vec<CallSite> {
         let mut sites = Vec::new();
-        self.collect(&self.pipeline.graph, (1, 1), &mut sites);
+        self.collect(&self.pipeline.graph, &mut sites);
         sites
     }
 
-    /// `runs`: how often the graph runs, at least and at most.
-    fn collect(&self, graph: &PipeGraph, runs: (u64, u64), sites: &mut Vec<CallSite>) {
-        let (least, times) = runs;
+    fn collect(&self, graph: &PipeGraph, sites: &mut Vec<CallSite>) {
         for id in graph.order() {
             match &graph.node(id).op {
                 PipeOp::Call(call) => {
@@ -64,14 +57,9 @@ impl Program {
                         call.placement.as_ref().map_or_else(|| name_of(sites, &call.model, &node, &extents), |p| p.session.clone());
                     let pieces = call.placement.as_ref().map_or(1, |p| p.pieces);
                     let batch = self.batch(call, &extents);
-                    sites.push(CallSite { session, model: call.model.clone(), node, extents, times, least, batch, pieces });
+                    sites.push(CallSite { session, model: call.model.clone(), node, extents, batch, pieces });
                 }
-                PipeOp::Loop(l) => {
-                    let steps = l.steps.max(0) as u64;
-                    self.collect(&l.body, (least * steps, times * steps), sites);
-                }
-                PipeOp::Branch(b) => b.arms().into_iter().for_each(|arm| self.collect(arm, (0, times), sites)),
-                PipeOp::Input { .. } | PipeOp::Argument { .. } | PipeOp::Prim(_) | PipeOp::Load(_) | PipeOp::Unload(_) => {}
+                op => op.bodies().into_iter().for_each(|body| self.collect(body, sites)),
             }
         }
     }

@@ -112,7 +112,8 @@ impl IrLevel for Program {
 
     fn canonical(&self) -> String {
         // A model changes only by being replaced, so where it is in memory says whether it is still the same.
-        let models: Vec<String> = self.models.iter().map(|(name, graph)| format!("{name} {:p}", Arc::as_ptr(graph))).collect();
+        let models: Vec<String> =
+            self.models.iter().map(|(name, graph)| format!("{name} {} {:p}", graph.len(), Arc::as_ptr(graph))).collect();
         format!("{}{}", self.pipeline, models.join("\n"))
     }
 

@@ -33,9 +33,14 @@ const EXTERNAL: i32 = 1;
 /// # Errors
 /// `onnx/…` if the bytes are no model, `runtime/weights` if an entry makes no sense.
 pub(super) fn entries(model: &[u8]) -> Result<Vec<External>> {
-    let model = onnx::decode(model.to_vec().into())?;
-    let initializers = model.graph.unwrap_or_default().initializer;
-    initializers.into_iter().filter(|i| i.data_location == Some(EXTERNAL)).map(entry).collect()
+    Ok(outside_and_own(model)?.0)
+}
+
+/// The initializers of a model's main graph: those in other files, and its own.
+fn outside_and_own(model: &[u8]) -> Result<(Vec<External>, Vec<TensorProto>)> {
+    let initializers = onnx::decode(model.to_vec().into())?.graph.unwrap_or_default().initializer;
+    let (outside, own): (Vec<_>, Vec<_>) = initializers.into_iter().partition(|i| i.data_location == Some(EXTERNAL));
+    Ok((outside.into_iter().map(entry).collect::<Result<_>>()?, own))
 }
 
 /// Bytes of the initializers of a model's main graph, those in other files and its own; a range of a file that several name counts
@@ -44,13 +49,12 @@ pub(super) fn entries(model: &[u8]) -> Result<Vec<External>> {
 /// # Errors
 /// As [`entries`].
 pub(super) fn weight_bytes(model: &[u8]) -> Result<u64> {
-    let decoded = onnx::decode(model.to_vec().into())?;
-    let own = decoded.graph.unwrap_or_default().initializer.into_iter().filter(|i| i.data_location != Some(EXTERNAL));
-    let own = own.filter_map(|i| {
+    let (outside, own) = outside_and_own(model)?;
+    let own = own.into_iter().filter_map(|i| {
         let shape: Option<Vec<usize>> = i.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
         byte_len(DType::from_onnx(i.data_type)?, &shape?)
     });
-    let outside: HashSet<(String, Range<usize>)> = entries(model)?.into_iter().map(|e| (e.location, e.range)).collect();
+    let outside: HashSet<(String, Range<usize>)> = outside.into_iter().map(|e| (e.location, e.range)).collect();
     let all = own.chain(outside.into_iter().map(|(_, range)| range.len()));
     Ok(all.map(|bytes| bytes as u64).filter(|bytes| *bytes >= LEAST_WEIGHT).sum())
 }

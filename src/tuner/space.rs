@@ -106,11 +106,11 @@ impl Space {
     pub fn of(planned: &Planned, wanted: Wanted<'_>) -> Result<Self> {
         let plain = planned.arranged(&Choices::default(), Checks::Fast)?;
         let asked: Vec<Knob> = plain.knobs.into_iter().filter(|k| k.scope == Scope::Pipeline).collect();
-        let mut maker = Maker { planned, wanted, bounds: Mutex::new(Vec::new()) };
+        let maker = Maker { planned, wanted, bounds: Mutex::new(Vec::new()) };
         let searched: Vec<Knob> = asked.iter().map(|k| maker.searched(k.clone())).collect();
-        let mut space = Self { arrangements: Vec::new(), knobs: asked };
+        let mut space = Self { arrangements: Vec::new(), knobs: asked.clone() };
         for choices in combinations(&searched) {
-            let (arrangement, knobs) = maker.arrangement(choices, &searched)?;
+            let (arrangement, knobs) = maker.arrangement(choices, &asked)?;
             space.arrangements.extend(arrangement);
             knobs.into_iter().for_each(|k| unite(&mut space.knobs, k));
         }
@@ -147,7 +147,7 @@ impl Maker<'_> {
     }
 
     /// The arrangement of these answers, if any variant of each session is left; and the knobs of its sessions.
-    fn arrangement(&mut self, choices: Choices, asked: &[Knob]) -> Result<(Option<Arrangement>, Vec<Knob>)> {
+    fn arrangement(&self, choices: Choices, asked: &[Knob]) -> Result<(Option<Arrangement>, Vec<Knob>)> {
         let plain = self.planned.arranged(&choices, Checks::Fast)?;
         let names: Vec<String> = plain.program.sessions().into_iter().map(|s| s.session).collect();
         let session = |name: &String| self.session(name, &choices, &plain);

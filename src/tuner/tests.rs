@@ -209,8 +209,8 @@ impl Pass<Program> for HalfTheSteps {
 
     fn knobs(&self, _: &Program, _: &Machine) -> Vec<Knob> {
         let half = Answer::changing("half", Effect::Approximate, QualityLoss::Literature { noise: Noise::at_least_db(40.0) });
-        let tenth = Answer::changing("one", Effect::Approximate, QualityLoss::Unmeasured);
-        let answers = vec![Answer::exact("all"), half, tenth];
+        let one = Answer::changing("one", Effect::Approximate, QualityLoss::Unmeasured);
+        let answers = vec![Answer::exact("all"), half, one];
         vec![Knob { id: "pipeline.steps".into(), scope: Scope::Pipeline, answers, about: "for tests".into() }]
     }
 
@@ -380,9 +380,13 @@ fn an_answer_that_nobody_measured_is_taken_only_if_asked_for() {
     };
     assert_eq!(asked(&fixed, false), ("half".into(), QualityFrom::Estimated, true));
     assert_eq!(asked(&fixed, true), ("one".into(), QualityFrom::Unmeasured, false));
-    let mut named = fixed.clone();
-    named.set("pipeline.steps", "one");
-    assert_eq!(asked(&named, false), ("one".into(), QualityFrom::Unmeasured, false));
+    for (named, quality, has_figure) in
+        [("one", QualityFrom::Unmeasured, false), ("half", QualityFrom::Estimated, true), ("all", QualityFrom::Exact, false)]
+    {
+        let mut given = fixed.clone();
+        given.set("pipeline.steps", named);
+        assert_eq!(asked(&given, false), (named.into(), quality, has_figure));
+    }
 }
 
 /// A graph gives answers; who runs it gives others; what it gives wrongly is told at its place.

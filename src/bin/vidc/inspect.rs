@@ -72,13 +72,13 @@ fn models(program: &Program) -> Result<Vec<Figures>, Failure> {
     let machine = machine("cpu-avx2")?;
     let whole = Debugging { disable: vec!["hoist".into()], ..Debugging::default() };
     let lowered = Planned::of(program, &machine, &whole)?.compile(&Choices::default(), Checks::Fast)?;
-    let calls = lowered.program.calls();
+    let walk = lowered.program.pipeline.walk();
     let mut out = Vec::new();
     for (name, graph) in &program.models {
         let mut work = Vec::new();
-        for site in calls.iter().filter(|s| &s.model == name) {
-            let cost = GraphCost::of(&lowered.sessions[&site.session].graph, &machine)?;
-            work.push((site.node.clone(), cost.flop, site.times));
+        for m in walk.moments.iter().filter(|m| &m.call.model == name) {
+            let cost = GraphCost::of(&lowered.sessions[&m.placement.session].graph, &machine)?;
+            work.push((m.node.to_owned(), cost.flop, m.times));
         }
         let operators = operators(graph);
         out.push(Figures { name: name.clone(), parameters: parameter_count(graph), nodes: operators.values().sum(), operators, work });
