@@ -8,7 +8,6 @@ pub mod files;
 pub mod units;
 
 pub mod host;
-pub mod hwdb;
 pub mod media;
 pub mod metrics;
 pub mod onnx;
@@ -17,10 +16,13 @@ pub mod weights;
 
 pub mod ir;
 pub mod scenarios;
+pub mod target;
 
-pub mod cost;
+pub mod hwdb;
 pub mod interp;
 pub mod models;
+
+pub mod cost;
 
 pub mod passes;
 

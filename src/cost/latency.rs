@@ -21,7 +21,7 @@
 //!
 //! The arithmetic uses only +, -, *, / and square roots, which IEEE 754 fixes to the last bit, so that every platform gives the same figure.
 
-use crate::hwdb::{DeviceKind, Engine};
+use crate::hwdb::DeviceKind;
 pub use crate::hwdb::{Family, Machine, Params, Precision};
 use crate::units::{Bytes, Flop, Time};
 
@@ -414,8 +414,8 @@ pub fn latency(work: &Work, p: Precision, machine: &Machine) -> Estimate {
 
 /// Time of a run of `nodes` kernels that take `kernels` together: on a GPU the host dispatches ahead of the device, so the slower
 /// of both decides; on a CPU they take turns.
-pub fn stage_time(kernels: Time, nodes: u64, engine: Engine, machine: &Machine) -> Time {
-    let dispatch = Time::from_secs(machine.dispatch_by(engine)) * nodes;
+pub fn stage_time(kernels: Time, nodes: u64, machine: &Machine) -> Time {
+    let dispatch = Time::from_secs(machine.dispatch) * nodes;
     match machine.kind {
         DeviceKind::Gpu => kernels.max(dispatch),
         DeviceKind::Cpu => kernels + dispatch,

@@ -138,9 +138,9 @@ fn priors_say_so_in_sigma() {
 fn dispatch_bounds_a_gpu_stage_and_adds_to_a_cpu_stage() {
     let (gpu, cpu) = (machine("h100-sxm"), machine("cpu-avx2"));
     let ms = |x: f64| Time::from_secs(x * 1e-3);
-    assert_eq!(stage_time(ms(1.0), 1000, Engine::OnnxRuntimeCuda, &gpu), ms(8.0));
-    assert_eq!(stage_time(ms(20.0), 1000, Engine::OnnxRuntimeCuda, &gpu), ms(20.0));
-    assert_eq!(stage_time(ms(20.0), 1000, Engine::OnnxRuntimeCpu, &cpu), ms(20.28));
+    assert_eq!(stage_time(ms(1.0), 1000, &gpu), ms(8.0));
+    assert_eq!(stage_time(ms(20.0), 1000, &gpu), ms(20.0));
+    assert_eq!(stage_time(ms(20.0), 1000, &cpu), ms(20.28));
 }
 
 #[test]

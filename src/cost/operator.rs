@@ -8,20 +8,18 @@
 //!
 //! # Scratch
 //! Memory that a kernel takes while it runs, on top of its inputs and outputs:
-//! - CUDA convolution: the smaller of the im2col matrix and 32 MiB, ONNX Runtime's default cap for cuDNN (`docs/facts/tuning.md` B.2).
-//! - CUDA attention: the statistics of the softmax, 4 bytes a query and head (B.2).
-//! - CPU attention: q, k and v are transposed into temporaries, so their sizes once more.
-//! - CPU convolution: MLAS expands a slice a thread into buffers of fixed size; they are in the machine's overhead.
+//! - Convolution: the smaller of the im2col matrix and what the provider's row allows.
+//! - Fused attention: by the row, the statistics of the softmax, 4 bytes a query and head (`docs/facts/tuning.md` B.2), or q, k and v
+//!   transposed into temporaries.
+//! - Transposed convolution: the columns of one image.
 
 use super::latency::{Estimate, Machine, MemoryKind, Precision, Work, latency};
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::{DeviceKind, Engine};
+use crate::hwdb::DeviceKind;
 use crate::ir::op::Conv;
 use crate::ir::{DType, Node, NodeId, Op, OpGraph, TensorType};
+use crate::target::AttentionScratch;
 use crate::units::{Bytes, Time};
-
-/// Largest cuDNN workspace of ONNX Runtime's default settings.
-const CUDNN_WORKSPACE: u64 = 32 << 20;
 
 /// What one node costs.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -98,7 +96,19 @@ pub fn work(node: &Node, inputs: &[&TensorType]) -> Result<Work> {
             moved(MemoryKind::Copy, read, written)
         }
         Op::Upsample { .. } => moved(MemoryKind::Resize, read, written),
-        _ => return Err(Box::new(unrunnable(node))),
+        Op::Input
+        | Op::Weight(_)
+        | Op::Arange { .. }
+        | Op::Linear
+        | Op::Attention(_)
+        | Op::GroupNorm(_)
+        | Op::RmsNorm { .. }
+        | Op::Silu
+        | Op::Gelu { .. }
+        | Op::GeGlu
+        | Op::RotaryEmbedding { .. }
+        | Op::TemporalConv
+        | Op::ForChunks(_) => return Err(Box::new(unrunnable(node))),
     })
 }
 
@@ -178,16 +188,17 @@ fn attention(node: &Node, heads: i64, inputs: &[&TensorType]) -> Result<Work> {
 
 fn scratch(node: &Node, inputs: &[&TensorType], machine: &Machine) -> u64 {
     let bytes = |t: &TensorType| t.bytes().unwrap_or(0);
-    match (&node.op, machine.engine) {
-        (Op::Conv(c), Engine::OnnxRuntimeCuda | Engine::TensorRt) => CUDNN_WORKSPACE.min(im2col(c, inputs[0], &node.outs[0])),
+    let row = machine.target.figures.scratch;
+    match (&node.op, row.attention) {
+        (Op::Conv(c), _) => row.convolution.0.min(im2col(c, inputs[0], &node.outs[0])),
         // The columns of one image.
         (Op::ConvTranspose(c), _) => {
             let pixels = inputs[0].dims().map_or(0, |d| d[2..].iter().product::<i64>()) as u64;
             let wide = node.outs[0].dims().map_or(0, |d| d[1]) as u64;
             pixels.saturating_mul(wide).saturating_mul(taps(c)).saturating_mul(node.outs[0].dtype.size())
         }
-        (Op::MultiHeadAttention(_), Engine::OnnxRuntimeCpu) => inputs.iter().take(3).map(|t| bytes(t)).sum(),
-        (Op::MultiHeadAttention(a), _) => {
+        (Op::MultiHeadAttention(_), AttentionScratch::Operands) => inputs.iter().take(3).map(|t| bytes(t)).sum(),
+        (Op::MultiHeadAttention(a), AttentionScratch::Statistics) => {
             let tokens = |t: &TensorType| t.dims().map_or(0, |d| d[0] * d[1]) as u64;
             4 * a.heads.max(1) as u64 * tokens(inputs[0])
         }

@@ -24,6 +24,7 @@ use super::latency::{Machine, transfer_time};
 use super::quality::Quality;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::DeviceKind;
+use crate::ir::OpGraph;
 use crate::ir::pipeline::{Moment, Pipeline, Walk};
 use crate::units::{Bytes, Time};
 
@@ -163,6 +164,12 @@ impl Predicted {
     pub fn peak(&self) -> Bytes {
         Bytes(self.peak_bytes)
     }
+}
+
+/// Time to make sessions ready for the first time, seconds: kernels are chosen and engines built, which later starts read from files.
+pub fn first_start<'a>(graphs: impl Iterator<Item = &'a OpGraph>, machine: &Machine) -> Time {
+    let nodes = |g: &OpGraph| g.nodes().into_iter().filter(|id| g.node(*id).op.onnx_type().is_some()).count() as f64;
+    Time::from_secs(graphs.map(nodes).sum::<f64>() * machine.target.figures.compile_s_per_node)
 }
 
 /// The predicted figures of a lowered pipeline. `sessions` gives the cost of one execution of each session.

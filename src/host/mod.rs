@@ -57,12 +57,4 @@ mod testing {
             ArrayD::read_npy(self.0.by_name(&format!("{name}.npy")).unwrap()).unwrap()
         }
     }
-
-    /// Relative L2 distance in f64.
-    pub(super) fn relative_l2(a: &ArrayD<f32>, b: &ArrayD<f32>) -> f64 {
-        assert_eq!(a.shape(), b.shape());
-        let square = |x: f64| x * x;
-        let difference: f64 = a.iter().zip(b).map(|(x, y)| square(f64::from(*x) - f64::from(*y))).sum();
-        (difference / b.iter().map(|y| square(f64::from(*y))).sum::<f64>()).sqrt()
-    }
 }

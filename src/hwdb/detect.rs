@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::profile::{DeviceKind, Figure, Origin, Profile, parse};
+use super::profile::{Figure, Origin, Profile};
+use super::read::parse;
 use crate::diag::{Diagnostics, Result};
+use crate::target::DeviceKind;
 
 /// What the operating system says about the processor.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

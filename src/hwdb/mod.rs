@@ -6,9 +6,12 @@
 
 pub mod detect;
 mod embedded;
+mod kernel;
 mod machine;
+mod params;
 mod priors;
 mod profile;
+mod read;
 mod validate;
 
 use std::path::{Path, PathBuf};
@@ -16,9 +19,14 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 
 pub use detect::detect;
-pub use machine::{Engine, Family, Machine, ParamOrigin, Params, Peaks, Precision};
-pub use profile::{Calibration, ChipFamily, DeviceKind, Figure, FittedParams, Origin, Power, Profile, SCHEMA, Spec, parse};
+pub use kernel::Family;
+pub use machine::{Machine, Peaks};
+pub use params::{ParamOrigin, Params};
+pub use profile::{Calibration, ChipFamily, Figure, FittedParams, Origin, Power, Profile, SCHEMA, Spec};
+pub use read::parse;
 pub use validate::PCIE_LANE_GB_S;
+
+pub use crate::target::{DeviceKind, Precision};
 
 use crate::diag::{Diagnostic, Diagnostics, Result, suggest};
 
@@ -106,7 +114,7 @@ impl Database {
 }
 
 /// The keys that a wrong one begins or is a part of, or that stand in it (`NVIDIA GeForce RTX 4090`); the best kind of these only.
-/// Letters and digits count, nothing else.
+/// Letters and digits count, nothing else; `m4` does not stand in `Tesla M40`.
 fn alike<'k>(wrong: &str, keys: &'k [String]) -> Vec<&'k str> {
     let plain = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_ascii_lowercase();
     let wrong = plain(wrong);
@@ -120,7 +128,9 @@ fn alike<'k>(wrong: &str, keys: &'k [String]) -> Vec<&'k str> {
         return within;
     }
     // `rtx3090` stands in `rtx3090ti` too; the longest is meant.
-    let inside = of(&|key| wrong.contains(key));
+    let digit = |c: char| c.is_ascii_digit();
+    let cut = |key: &str, at: usize| key.ends_with(digit) && wrong[at + key.len()..].starts_with(digit);
+    let inside = of(&|key| wrong.match_indices(key).any(|(at, _)| !cut(key, at)));
     let longest = inside.iter().map(|k| plain(k).len()).max().unwrap_or(0);
     inside.into_iter().filter(|k| plain(k).len() == longest).collect()
 }
@@ -154,6 +164,14 @@ pub fn load(key: &str) -> Result<Profile> {
 /// As [`load`].
 pub fn machine(key: &str) -> Result<Machine> {
     load(key).map(|profile| Machine::new(&profile))
+}
+
+/// The machine of `KEY` or `KEY/PROVIDER`, as examples and cases name it.
+#[cfg(test)]
+pub(crate) fn machine_of_case(name: &str) -> Machine {
+    let (key, provider) = name.split_once('/').map_or((name, None), |(key, provider)| (key, Some(provider)));
+    let profile = load(key).unwrap_or_else(|d| panic!("{name}: {d}"));
+    Machine::with_provider(&profile, provider).unwrap_or_else(|d| panic!("{name}: {d}"))
 }
 
 #[cfg(test)]

@@ -10,24 +10,15 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_saphyr::{Location, Spanned};
 
-use super::machine::{Family, Precision};
-use crate::diag::{Diagnostic, Diagnostics, SourceText, Span};
+use super::kernel::Family;
+use crate::diag::{SourceText, Span};
+use crate::target::{Device, DeviceKind, Precision, Target, fitting};
 
 /// The schema version that this vidc reads and writes.
 pub const SCHEMA: u32 = 1;
 
 /// No honest profile is larger; a larger text is refused before it is parsed.
 pub(super) const MAX_BYTES: usize = 1 << 20;
-
-/// What executes the operators.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DeviceKind {
-    /// Host cores; operators and host memory share one memory.
-    Cpu,
-    /// An accelerator with streaming multiprocessors.
-    Gpu,
-}
 
 /// The chip family, which decides the priors of a device that nobody has measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +36,13 @@ pub enum ChipFamily {
     Hopper,
     Gb100,
     Gb20x,
+    Apple7,
+    Apple8,
+    Apple9,
+    Cdna2,
+    Cdna3,
+    Rdna3,
+    Rdna4,
 }
 
 impl ChipFamily {
@@ -62,6 +60,30 @@ impl ChipFamily {
             Self::Hopper => "hopper",
             Self::Gb100 => "gb100",
             Self::Gb20x => "gb20x",
+            Self::Apple7 => "apple7",
+            Self::Apple8 => "apple8",
+            Self::Apple9 => "apple9",
+            Self::Cdna2 => "cdna2",
+            Self::Cdna3 => "cdna3",
+            Self::Rdna3 => "rdna3",
+            Self::Rdna4 => "rdna4",
+        }
+    }
+
+    /// True for the families that run CUDA and so have a compute capability.
+    pub fn has_cuda(self) -> bool {
+        match self {
+            Self::Pascal
+            | Self::Volta
+            | Self::Turing
+            | Self::Ga100
+            | Self::Ga10x
+            | Self::Orin
+            | Self::Ada
+            | Self::Hopper
+            | Self::Gb100
+            | Self::Gb20x => true,
+            Self::Cpu | Self::Apple7 | Self::Apple8 | Self::Apple9 | Self::Cdna2 | Self::Cdna3 | Self::Rdna3 | Self::Rdna4 => false,
         }
     }
 }
@@ -103,7 +125,7 @@ macro_rules! figures {
 figures! {
     /// What the vendor or a measurement says the device can do. Absent means that the device lacks it or that nobody knows.
     Spec {
-        /// Streaming multiprocessors.
+        /// Streaming multiprocessors; compute units of AMD, GPU cores of Apple.
         sm_count: "1",
         /// Physical cores.
         cores: "1",
@@ -135,7 +157,7 @@ figures! {
         usable_memory: "B",
         /// Peak rate of device memory.
         memory_bandwidth: "GB/s",
-        /// Last-level cache.
+        /// Last-level cache; AMD's Infinity Cache and Apple's system-level cache are such.
         l2: "MB",
         /// Rate of the last-level cache.
         l2_bandwidth: "GB/s",
@@ -248,7 +270,7 @@ pub struct Profile {
     pub kind: DeviceKind,
     /// Chip family.
     pub architecture: ChipFamily,
-    /// CUDA compute capability, such as `8.6`.
+    /// CUDA compute capability, such as `8.6`; NVIDIA's devices have one and no others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compute_capability: Option<String>,
     /// Kind of memory, in words.
@@ -275,25 +297,28 @@ pub struct Profile {
     pub origin: Origin,
 }
 
-/// Reads and validates one profile.
-///
-/// # Errors
-/// Every mistake that there is after a clean parse, or the one that stopped the parser.
-pub fn parse(name: &str, text: &str) -> Result<Profile, Diagnostics> {
-    let source = Arc::new(SourceText { name: name.into(), text: text.into() });
-    let refuse =
-        |message: String| Diagnostic::new("hwdb/invalid-profile", message).help("`vidc hw show rtx3090` prints a profile to compare with");
-    if text.len() > MAX_BYTES {
-        return Err(refuse(format!("the profile has {} bytes; {MAX_BYTES} is the limit", text.len())).into());
+impl Profile {
+    /// What of the device decides which providers it can use.
+    pub fn device(&self) -> Device<'_> {
+        let systems: &[&str] = match self.vendor.as_str() {
+            "Apple" => &["macos"],
+            _ if self.kind == DeviceKind::Cpu => &["linux", "macos", "windows"],
+            _ => &["linux", "windows"],
+        };
+        Device { key: &self.key, kind: self.kind, vendor: &self.vendor, capability: self.capability(), systems }
     }
-    let options = serde_saphyr::options! { with_snippet: false };
-    let profile: Profile = serde_saphyr::from_str_with_options(text, options).map_err(|e| {
-        let span = e.location().map(|l| span_at(&source, l));
-        refuse(first_sentence(&e.to_string())).maybe_at(span.as_ref(), "here")
-    })?;
-    let mut found = Diagnostics::default();
-    super::validate::validate(&profile, &source, &mut found);
-    found.into_result(profile)
+
+    /// The providers that it can use, the one first that it gets where none is named. There is one at least: held by a test over all
+    /// rows, and by the check of profiles.
+    pub fn targets(&self) -> Vec<&'static Target> {
+        fitting(&self.device())
+    }
+
+    /// CUDA compute capability as (major, minor).
+    pub fn capability(&self) -> Option<(u8, u8)> {
+        let (major, minor) = self.compute_capability.as_deref()?.split_once('.')?;
+        Some((major.parse().ok()?, minor.parse().ok()?))
+    }
 }
 
 /// The span of a location that the YAML reader gave.
@@ -301,10 +326,4 @@ pub(super) fn span_at(source: &Arc<SourceText>, location: Location) -> Span {
     let span = location.span();
     let (start, len) = (span.byte_offset().unwrap_or(0) as usize, span.byte_len().unwrap_or(0) as usize);
     Span { source: source.clone(), start: start.min(source.text.len()), len: len.max(1) }
-}
-
-/// The reader repeats the location in its text; the label says it already.
-fn first_sentence(text: &str) -> String {
-    let line = text.lines().next().unwrap_or(text);
-    line.split(" at line ").next().unwrap_or(line).trim_start_matches("error: ").to_owned()
 }

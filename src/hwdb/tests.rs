@@ -21,13 +21,14 @@ fn check(from: &str, to: &str, expect: &[(&str, &str)]) {
 #[test]
 fn every_embedded_profile_is_sound_and_resolves() {
     let database = Database::default();
-    assert!(database.keys().len() >= 52);
+    assert!(database.keys().len() >= 71);
     for (key, profile) in database.keys().iter().zip(database.list()) {
         let profile = profile.unwrap_or_else(|e| panic!("{key}: {e:?}"));
         assert_eq!(&profile.key, key);
         let m = Machine::new(&profile);
         assert!(m.dram > 1e9 && m.units >= 1.0 && m.memory > Bytes(1 << 30) && m.peaks.rate(Precision::F32) > 1e10, "{key}");
         assert_eq!(m.link.is_some(), profile.kind == DeviceKind::Gpu && !profile.unified_memory, "{key}");
+        assert_eq!(m.compute_capability.is_some(), profile.vendor == "NVIDIA", "{key}");
     }
 }
 
@@ -47,9 +48,12 @@ fn an_unknown_device_names_every_key_that_it_may_mean() {
         ("rtx309", "did you mean one of these? rtx3090, rtx3090ti"),
         ("NVIDIA GeForce RTX 3090 Ti", "did you mean `rtx3090ti`?"),
         ("rtx3o90", "did you mean `rtx3090`?"),
+        ("Apple M4 Max", "did you mean `m4-max`?"),
+        ("7900 XTX", "did you mean `rx7900xtx`?"),
     ] {
         assert_eq!(help(key), want, "{key}");
     }
+    assert!(!help("Tesla M40").contains("`m4`"), "another number is another device");
 }
 
 #[test]
@@ -101,6 +105,39 @@ fn contradictions_are_refused_with_both_figures() {
             ("hwdb/impossible-figure", "`memory_bandwidth` of -936 GB/s is that of no memory"),
         ],
     );
+}
+
+#[test]
+fn only_devices_of_nvidia_have_a_compute_capability() {
+    check("compute_capability: \"8.6\"\n", "", &[("hwdb/impossible-figure", "`architecture: ga10x` needs its `compute_capability`")]);
+    for (key, family) in [("rx7900xtx", "rdna3"), ("m4-max", "apple9"), ("cpu-avx2", "cpu")] {
+        let text = embedded::text(key).unwrap().to_owned() + "compute_capability: \"8.6\"\n";
+        let Diagnostics(found) = parse("mine.yaml", &text).unwrap_err();
+        let got: Vec<_> = found.iter().map(|d| (d.code, d.message.clone())).collect();
+        let message = format!("`compute_capability` is 8.6, but `architecture: {family}` has no CUDA");
+        assert_eq!(got, [("hwdb/impossible-figure", message)], "{key}");
+    }
+}
+
+#[test]
+fn devices_of_apple_and_amd_resolve_without_cuda() {
+    let machine = |key: &str| Machine::new(&Database::default().load(key).unwrap());
+    let (mac, amd) = (machine("m4-max"), machine("mi300x"));
+    assert!(mac.unified && mac.link.is_none() && mac.link_pageable.is_none());
+    assert_eq!((mac.units, mac.dram, mac.memory), (40.0, 546e9, Bytes(36 << 30)));
+    assert_eq!(mac.peaks.rate(Precision::Int8), mac.peaks.rate(Precision::F32), "int8 without units runs as fp32");
+    assert!(!mac.peaks.supports(Precision::Tf32) && mac.peaks.supports(Precision::Bf16) && !machine("m2").peaks.supports(Precision::Bf16));
+    assert_eq!((amd.peaks.rate(Precision::F16), amd.peaks.rate(Precision::Fp8)), (1307.4e12, 2614.9e12));
+    assert_eq!((amd.l2, amd.l2_rate, amd.unified), (256e6, 17e12, false));
+    assert_eq!((mac.provenance(), amd.provenance()), ("prior:apple9".to_owned(), "prior:cdna3".to_owned()));
+}
+
+/// Products of RX 7900 XTX run at 0.42 of the rated fp32 peak; the prior must not promise the share of other cards.
+#[test]
+fn a_rate_that_counts_paired_instructions_has_a_prior_of_its_own() {
+    let share = |key: &str, p: Precision| Machine::new(&Database::default().load(key).unwrap()).params(Family::Gemm, p).eta;
+    assert!(share("rx7900xtx", Precision::F32) < 0.5 && share("rx7900xtx", Precision::F16) > 0.8);
+    assert_eq!(share("rtx3090", Precision::F32), 0.95);
 }
 
 #[test]

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use super::profile::{ChipFamily, DeviceKind, Figure, Profile, SCHEMA, span_at};
+use super::profile::{ChipFamily, Figure, Profile, SCHEMA, span_at};
 use crate::diag::{Diagnostic, Diagnostics, SourceText};
+use crate::target::DeviceKind;
 
 /// Theoretical rate of one PCI Express lane and direction, GB/s, after line coding: generations 1 to 6.
 pub const PCIE_LANE_GB_S: [f64; 6] = [0.25, 0.5, 0.985, 1.969, 3.938, 7.563];
@@ -41,6 +42,7 @@ pub(super) fn validate(profile: &Profile, source: &Arc<SourceText>, found: &mut 
     check.link();
     check.shared_memory();
     check.calibration();
+    check.targets();
 }
 
 impl Check<'_> {
@@ -169,11 +171,15 @@ impl Check<'_> {
     fn shared_memory(&mut self) {
         let p = self.profile;
         let Some(capability) = &p.compute_capability else {
-            if p.kind == DeviceKind::Gpu {
-                self.impossible("a GPU needs its `compute_capability`".into(), None);
+            if p.architecture.has_cuda() {
+                self.impossible(format!("`architecture: {}` needs its `compute_capability`", p.architecture.name()), None);
             }
             return;
         };
+        if !p.architecture.has_cuda() {
+            let message = format!("`compute_capability` is {capability}, but `architecture: {}` has no CUDA", p.architecture.name());
+            return self.impossible(message, None);
+        }
         let Some((_, sm, block, threads)) = SHARED_MEMORY.iter().find(|row| row.0 == capability) else {
             let known: Vec<&str> = SHARED_MEMORY.iter().map(|row| row.0).collect();
             return self.impossible(format!("vidc knows no compute capability {capability}; there is: {}", known.join(", ")), None);
@@ -189,6 +195,13 @@ impl Check<'_> {
             {
                 self.impossible(format!("`{name}` is {}, but compute capability {capability} has {want}", f.value.value), Some(f));
             }
+        }
+    }
+
+    /// What is wrong otherwise is the reason already.
+    fn targets(&mut self) {
+        if self.found.0.is_empty() && self.profile.targets().is_empty() {
+            self.impossible("no execution provider is for such a device (`vendor`, `kind`, `compute_capability`)".into(), None);
         }
     }
 

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::{Float, to_literal};
 use crate::ir::op::{Attention, Binary, Conv, GroupNorm, Unary};
 use crate::ir::{DType, Dim, Op, OpGraph, Outlet, TensorType};
+use crate::metrics::relative_l2_above;
 
 /// No tensor has more elements than this for each batch entry.
 const LARGEST: i64 = 2048;
@@ -26,12 +27,10 @@ pub(crate) fn wave<T: Float>(position: usize, shape: &[usize]) -> ArrayD<T> {
     ArrayD::from_shape_vec(IxDyn(shape), (0..shape.iter().product()).map(value).collect()).expect("as many as the shape")
 }
 
-/// `‖a - b‖ / ‖b‖`, or the difference itself where b is smaller than that of a tensor of 1e-3.
-pub(crate) fn relative_l2(a: &ArrayD<f64>, b: &ArrayD<f64>) -> f64 {
+/// How far a result is from the expected one, relative to that; one that is smaller than 1e-3 all over counts as that large.
+pub(crate) fn distance(a: &ArrayD<f64>, b: &ArrayD<f64>) -> f64 {
     assert_eq!(a.shape(), b.shape());
-    let norm = |x: &mut dyn Iterator<Item = f64>| x.map(|v| v * v).sum::<f64>().sqrt();
-    let floor = 1e-3 * (b.len() as f64).sqrt();
-    norm(&mut a.iter().zip(b).map(|(x, y)| x - y)) / norm(&mut b.iter().copied()).max(floor).max(f64::MIN_POSITIVE)
+    relative_l2_above(a.view(), b.view(), 1e-3)
 }
 
 /// What a random graph is made from.
@@ -382,7 +381,7 @@ mod tests {
             let wide = run::<f64>(&graph, &inputs(&graph), &mut literal).expect("runs in f64");
             let narrow = run::<f32>(&graph, &inputs(&graph), &mut literal).expect("runs in f32");
             for (name, expect) in &wide {
-                let far = relative_l2(&narrow[name].mapv(f64::from), expect);
+                let far = distance(&narrow[name].mapv(f64::from), expect);
                 prop_assert!(far < 1e-4, "{name}: {far:e}");
             }
         }
@@ -394,7 +393,7 @@ mod tests {
             let expect = run::<f64>(&whole, &inputs(&whole), &mut literal).expect("runs whole");
             let got = run::<f64>(&chunked, &inputs(&chunked), &mut literal).expect("runs in chunks");
             for (name, expect) in &expect {
-                let far = relative_l2(&got[name], expect);
+                let far = distance(&got[name], expect);
                 prop_assert!(far < 1e-12, "{name}: {far:e}");
             }
         }

@@ -3,7 +3,7 @@
 
 use ndarray::ArrayD;
 
-use super::arb::{relative_l2, wave};
+use super::arb::{distance, wave};
 use super::eval_op;
 use crate::ir::Op;
 use crate::ir::op::{Attention, Conv, GroupNorm, Unary};
@@ -17,7 +17,7 @@ fn check(name: &str, op: &Op, shapes: &[&[usize]]) {
     let got = &eval_op(op, &inputs.iter().collect::<Vec<_>>()).expect(name)[0];
     let single = &eval_op(op, &singles.iter().collect::<Vec<_>>()).expect(name)[0];
     assert_eq!(got.shape(), expect.shape(), "{name}");
-    let (far, far_single) = (relative_l2(got, &expect), relative_l2(&single.mapv(f64::from), &expect));
+    let (far, far_single) = (distance(got, &expect), distance(&single.mapv(f64::from), &expect));
     assert!(far < 1e-12, "{name} in f64: {far:e}");
     assert!(far_single < 1e-6, "{name} in f32: {far_single:e}");
 }

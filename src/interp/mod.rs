@@ -20,11 +20,14 @@ mod layout;
 mod linear;
 mod norm;
 mod pipeline;
-pub mod prim;
 mod run;
 
 #[cfg(test)]
 pub(crate) mod arb;
+#[cfg(test)]
+pub(crate) mod arb_op;
+#[cfg(test)]
+mod axes_tests;
 #[cfg(test)]
 mod golden;
 
@@ -33,7 +36,6 @@ use ndarray::{ArrayD, ArrayViewD, CowArray, IxDyn};
 pub use float::{Float, Rounding};
 pub use fold::{eval_literals, literal, to_literal};
 pub use pipeline::{Caller, run_pipeline};
-pub use prim::{Value, eval_prim};
 pub use run::{run, run_with};
 
 use crate::diag::{Diagnostic, Result};

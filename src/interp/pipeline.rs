@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use ndarray::{Axis, Slice};
 
-use super::prim::{Value, eval_prim};
 use crate::diag::{Diagnostic, Result};
-use crate::ir::pipeline::{Branch, Call, Loop, PipeGraph, PipeOp, Pipeline, ValueId};
+use crate::ir::pipeline::{Branch, Call, Loop, PipeGraph, PipeOp, Pipeline, Value, ValueId, eval_prim};
 
 /// Runs a model on the values of its ports, in the order of its signature; returns its outputs.
 pub type Caller<'a> = &'a mut dyn FnMut(&Call, &[&Value]) -> Result<Vec<Value>>;

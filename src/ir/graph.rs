@@ -76,7 +76,7 @@ pub(crate) struct Wire {
     pub(crate) to: u16,
 }
 
-/// A model as operators.
+/// A model as operators. Two are equal if their canonical texts are ([`text`](super::text)).
 #[derive(Clone, Debug)]
 pub struct OpGraph {
     /// The model's name.
@@ -93,12 +93,6 @@ pub struct OpGraph {
     next: u32,
     /// What [`OpGraph::nodes`] gives, from the first time it is asked until a node comes or goes: passes ask for it all the time.
     sorted: OnceLock<Vec<NodeId>>,
-}
-
-impl PartialEq for OpGraph {
-    fn eq(&self, other: &Self) -> bool {
-        super::text::canonical(self) == super::text::canonical(other)
-    }
 }
 
 impl OpGraph {

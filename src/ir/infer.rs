@@ -29,99 +29,93 @@ pub fn countable(shape: &[Dim]) -> bool {
 }
 
 fn infer_any(op: &Op, inputs: &[&TensorType]) -> Types {
+    // Operators with at least one input and one output.
+    let one = |infer: &dyn Fn(&TensorType, &[&TensorType]) -> Result<TensorType, String>| match inputs {
+        [] => Err("it has no input".into()),
+        [x, rest @ ..] => infer(x, rest).map(|t| vec![t]),
+    };
+    // Those with one input alone.
+    let alone = |infer: &dyn Fn(&TensorType) -> Result<TensorType, String>| one(&|x, rest| count(rest, 0..=0).and_then(|()| infer(x)));
     match op {
         Op::Input | Op::Weight(_) => Err("inputs and constants have given types".into()),
         Op::Foreign(f) => Ok(f.outputs.clone()),
         Op::ForChunks(chunks) => for_chunks(chunks, inputs),
         Op::Concat { axis } => concat(*axis, inputs),
         Op::Split { axis, sizes } => split(*axis, sizes, inputs),
-        _ => match inputs {
-            [] => no_input(op),
-            [x, rest @ ..] => one(infer_first(op, x, rest)),
-        },
+        Op::Arange { len } => {
+            ensure(inputs.is_empty(), || "it takes other inputs".into()).map(|()| vec![TensorType::new(DType::F32, [len.clone()])])
+        }
+        Op::Unary(_) | Op::Silu | Op::Gelu { .. } | Op::QuickGelu { .. } => alone(&|x| Ok(x.clone())),
+        Op::Cast { to } => alone(&|x| Ok(x.with_dtype(*to))),
+        Op::Softmax { axis } => alone(&|x| axis_ok(*axis, x).map(|()| x.clone())),
+        Op::GeGlu => alone(&halve),
+        Op::ReduceMean { axes } => alone(&|x| reduce(x, axes)),
+        Op::Reshape { shape } => alone(&|x| reshape(x, shape)),
+        Op::Transpose { perm } => alone(&|x| transpose(x, perm)),
+        Op::Slice { axis, start, end } => alone(&|x| slice(x, *axis, start, end)),
+        Op::Expand { shape } => alone(&|x| expand(x, shape)),
+        Op::Upsample { factors } => alone(&|x| upsample(x, factors)),
+        Op::Pad { before, after } => alone(&|x| pad(x, before, after)),
+        Op::Binary(b) => one(&|x, rest| binary(*b, x, rest)),
+        Op::MatMul => one(&matmul),
+        Op::Gemm { trans_b } => one(&|x, rest| gemm(x, rest, *trans_b)),
+        Op::Linear => one(&linear),
+        Op::FusedMatMul => one(&|x, rest| count(rest, 1..=1).and_then(|()| linear(x, rest))),
+        Op::BiasGelu => one(&|x, rest| last_axis_scale(x, rest).and_then(|t| same_dtype(x, rest).map(|()| t))),
+        Op::Conv(conv) => one(&|x, rest| convolve(x, rest, conv)),
+        Op::ConvTranspose(conv) => one(&|x, rest| convolve_transposed(x, rest, conv)),
+        Op::FusedConv(conv) => one(&|x, rest| convolve_onto(x, rest, conv)),
+        Op::TemporalConv => one(&temporal_conv),
+        Op::InstanceNorm { .. } | Op::ChannelAffine => one(&|x, rest| per_channel(x, rest, 1)),
+        Op::GroupNorm(g) => one(&|x, rest| divides(x, 1, g.groups).and_then(|()| per_channel(x, rest, 1))),
+        Op::GroupNormNhwc(g) => one(&|x, rest| {
+            let last = x.rank().saturating_sub(1);
+            divides(x, last, g.groups).and_then(|()| per_channel(x, rest, last))
+        }),
+        Op::LayerNorm { .. } => one(&|x, rest| per_channel(x, rest, x.rank().saturating_sub(1))),
+        Op::RmsNorm { .. } => one(&last_axis_scale),
+        Op::Attention(a) | Op::MultiHeadAttention(a) => one(&|x, rest| attention(*a, x, rest)),
+        Op::RotaryEmbedding { heads } => one(&|x, rest| rotary(*heads, x, rest)),
     }
 }
 
-fn one(ty: Result<TensorType, String>) -> Types {
-    ty.map(|t| vec![t])
+fn reduce(x: &TensorType, axes: &[usize]) -> Result<TensorType, String> {
+    ensure(axes.windows(2).all(|w| w[0] < w[1]) && axes.iter().all(|a| *a < x.rank()), || {
+        format!("{axes:?} are not ascending axes of {x}")
+    })?;
+    let shape = x.shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { Dim::Const(1) } else { d.clone() });
+    Ok(TensorType { dtype: x.dtype, shape: shape.collect() })
 }
 
-fn no_input(op: &Op) -> Types {
-    match op {
-        Op::Arange { len } => Ok(vec![TensorType { dtype: DType::F32, shape: vec![len.clone()] }]),
-        _ => Err("it has no input".into()),
-    }
+fn reshape(x: &TensorType, shape: &[Dim]) -> Result<TensorType, String> {
+    let counted = |shape: &[Dim]| Dim::checked_product(shape).ok_or("it has more elements than can be counted");
+    let (have, want) = (counted(&x.shape)?, counted(shape)?);
+    ensure(have == want, || format!("{have} elements do not make {want}"))?;
+    Ok(TensorType { dtype: x.dtype, shape: shape.to_vec() })
 }
 
-/// Operators with at least one input and one output.
-fn infer_first(op: &Op, x: &TensorType, rest: &[&TensorType]) -> Result<TensorType, String> {
-    match op {
-        Op::Unary(_) | Op::Silu | Op::Gelu { .. } | Op::QuickGelu { .. } => count(rest, 0..=0).map(|()| x.clone()),
-        Op::Softmax { axis } => count(rest, 0..=0).and_then(|()| axis_ok(*axis, x)).map(|()| x.clone()),
-        Op::Binary(b) => binary(*b, x, rest),
-        Op::MatMul => matmul(x, rest),
-        Op::Gemm { trans_b } => gemm(x, rest, *trans_b),
-        Op::Linear => linear(x, rest),
-        Op::FusedMatMul => count(rest, 1..=1).and_then(|()| linear(x, rest)),
-        Op::BiasGelu => last_axis_scale(x, rest).and_then(|t| same_dtype(x, rest).map(|()| t)),
-        Op::Conv(conv) => convolve(x, rest, conv),
-        Op::ConvTranspose(conv) => convolve_transposed(x, rest, conv),
-        Op::FusedConv(conv) => convolve_onto(x, rest, conv),
-        Op::TemporalConv => temporal_conv(x, rest),
-        Op::InstanceNorm { .. } | Op::ChannelAffine => per_channel(x, rest, 1),
-        Op::GroupNorm(g) => divides(x, 1, g.groups).and_then(|()| per_channel(x, rest, 1)),
-        Op::GroupNormNhwc(g) => divides(x, x.rank().saturating_sub(1), g.groups).and_then(|()| per_channel(x, rest, x.rank() - 1)),
-        Op::LayerNorm { .. } => per_channel(x, rest, x.rank().saturating_sub(1)),
-        Op::RmsNorm { .. } => last_axis_scale(x, rest),
-        Op::GeGlu => count(rest, 0..=0).and_then(|()| halve(x)),
-        Op::Attention(a) | Op::MultiHeadAttention(a) => attention(*a, x, rest),
-        Op::RotaryEmbedding { heads } => rotary(*heads, x, rest),
-        _ => count(rest, 0..=0).and_then(|()| layout(op, x)),
-    }
+fn transpose(x: &TensorType, perm: &[usize]) -> Result<TensorType, String> {
+    let mut sorted = perm.to_vec();
+    sorted.sort_unstable();
+    ensure(sorted == (0..x.rank()).collect::<Vec<_>>(), || format!("{perm:?} is no permutation of its {} axes", x.rank()))?;
+    Ok(TensorType { dtype: x.dtype, shape: perm.iter().map(|p| x.shape[*p].clone()).collect() })
 }
 
-/// Operators that move elements without computing.
-fn layout(op: &Op, x: &TensorType) -> Result<TensorType, String> {
-    let shaped = |shape: Vec<Dim>| TensorType { dtype: x.dtype, shape };
-    match op {
-        Op::ReduceMean { axes } => {
-            ensure(axes.windows(2).all(|w| w[0] < w[1]) && axes.iter().all(|a| *a < x.rank()), || {
-                format!("{axes:?} are not ascending axes of {x}")
-            })?;
-            let shape = x.shape.iter().enumerate().map(|(i, d)| if axes.contains(&i) { Dim::Const(1) } else { d.clone() });
-            Ok(shaped(shape.collect()))
-        }
-        Op::Reshape { shape } => {
-            let counted = |shape| Dim::checked_product(shape).ok_or("it has more elements than can be counted");
-            let (have, want) = (counted(&x.shape)?, counted(shape)?);
-            ensure(have == want, || format!("{have} elements do not make {want}"))?;
-            Ok(shaped(shape.clone()))
-        }
-        Op::Transpose { perm } => {
-            let mut sorted = perm.clone();
-            sorted.sort_unstable();
-            ensure(sorted == (0..x.rank()).collect::<Vec<_>>(), || format!("{perm:?} is no permutation of its {} axes", x.rank()))?;
-            Ok(shaped(perm.iter().map(|p| x.shape[*p].clone()).collect()))
-        }
-        Op::Slice { axis, start, end } => slice(x, *axis, start, end),
-        Op::Expand { shape } => {
-            let out = broadcast(&x.shape, shape)?;
-            ensure(&out == shape, || "the shape is smaller than the tensor".into())?;
-            Ok(shaped(out))
-        }
-        Op::Cast { to } => Ok(x.with_dtype(*to)),
-        Op::Upsample { factors } => {
-            ensure(factors.len() == x.rank() && factors.iter().all(|f| *f >= 1), || {
-                format!("{factors:?} are not whole factors, one per axis")
-            })?;
-            Ok(shaped(x.shape.iter().zip(factors).map(|(d, f)| d * &Dim::Const(*f)).collect()))
-        }
-        Op::Pad { before, after } => {
-            ensure(before.len() == x.rank() && after.len() == x.rank(), || "pads need one entry per axis".into())?;
-            Ok(shaped(x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| d + &Dim::Const(b.saturating_add(*a))).collect()))
-        }
-        _ => Err("it takes other inputs".into()),
-    }
+fn expand(x: &TensorType, shape: &[Dim]) -> Result<TensorType, String> {
+    let out = broadcast(&x.shape, shape)?;
+    ensure(out == shape, || "the shape is smaller than the tensor".into())?;
+    Ok(TensorType { dtype: x.dtype, shape: out })
+}
+
+fn upsample(x: &TensorType, factors: &[i64]) -> Result<TensorType, String> {
+    ensure(factors.len() == x.rank() && factors.iter().all(|f| *f >= 1), || format!("{factors:?} are not whole factors, one per axis"))?;
+    Ok(TensorType { dtype: x.dtype, shape: x.shape.iter().zip(factors).map(|(d, f)| d * &Dim::Const(*f)).collect() })
+}
+
+fn pad(x: &TensorType, before: &[i64], after: &[i64]) -> Result<TensorType, String> {
+    ensure(before.len() == x.rank() && after.len() == x.rank(), || "pads need one entry per axis".into())?;
+    let shape = x.shape.iter().zip(before.iter().zip(after)).map(|(d, (b, a))| d + &Dim::Const(b.saturating_add(*a)));
+    Ok(TensorType { dtype: x.dtype, shape: shape.collect() })
 }
 
 fn ensure(ok: bool, why: impl FnOnce() -> String) -> Result<(), String> {

@@ -13,9 +13,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::graph::{NodeId, OpGraph};
+use super::invariant::Broken;
 use super::op::Op;
+use super::place::{BodyId, Location, Part};
 use super::text::{self, Line};
-use super::verify::{BodyId, Broken, Location, Part};
 
 /// An excerpt shows at most this many broken invariants.
 pub const MOST_BROKEN: usize = 8;

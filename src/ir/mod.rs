@@ -57,6 +57,9 @@
 //! such an extent is needed where only it can ([`live`](mod@live)). A pipeline has no symbols: [`pipeline::resolve`] evaluates parameters first,
 //! and a call binds the symbols of the model by the extents of its inputs ([`Signature::unify`]).
 //!
+//! What an operator does to axes is said once, in [`axes`]: for each axis of an output, which part of each input one index depends on.
+//! Passes that cut, batch, merge or divide axes ask there whether that is legal.
+//!
 //! # Constants
 //! A constant ([`Op::Weight`]) is an expression ([`crate::weights::WeightExpr`]): a parameter by name, a tensor in a file, seeded
 //! values, a literal, or an operation over those. Its type is known without reading anything. Passes rewrite expressions; bytes
@@ -83,33 +86,36 @@
 //! function (sums may be taken in another order), `rounding` ones with fewer bits, `approximate` ones another function. All passes keep names
 //! and types of inputs and outputs. Two graphs with the same canonical [`text`] are equal, and [`mod@parse`] reads that text back.
 
+pub mod axes;
 mod cursor;
 pub mod dim;
 mod equate;
 pub mod graph;
 pub mod infer;
+pub mod invariant;
 pub mod listing;
 pub mod live;
 pub mod op;
 pub mod parse;
 pub mod pipeline;
+pub mod place;
 pub mod program;
 pub mod schedule;
 pub mod signature;
-pub mod standard;
 pub mod text;
 pub mod types;
 pub mod verify;
 
 pub use dim::{Bindings, Dim};
 pub use graph::{Node, NodeId, OpGraph, Order, Outlet};
+pub use invariant::Broken;
 pub use op::Op;
 pub use pipeline::Pipeline;
 pub use program::{CallSite, Program};
 pub use schedule::{Schedule, schedule};
 pub use signature::{Mismatch, Signature};
 pub use types::{DType, TensorType};
-pub use verify::{Broken, Verified, broken, verify};
+pub use verify::{Verified, broken, verify};
 
 /// Constants below this size are not counted as weights: they are less than one allocation unit of any arena and are part
 /// of the machine's overhead. (The factor of a tiled attention is one number; it must not make the weights depend on tiles.)

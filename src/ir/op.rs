@@ -322,6 +322,9 @@ impl Foreign {
     }
 }
 
+/// The domain of ONNX Runtime's own operators.
+pub const CONTRIB: &str = "com.microsoft";
+
 impl Op {
     /// The operator's name in text, `explain` and the cost breakdown.
     pub fn name(&self) -> &str {
@@ -366,6 +369,53 @@ impl Op {
             Self::GroupNormNhwc(_) => "GroupNormNhwc",
             Self::ForChunks(_) => "ForChunks",
             Self::Foreign(f) => &f.op_type,
+        }
+    }
+
+    /// Domain and operator type of the ONNX node that it is written as; nothing for what is written as no node and for raised operators.
+    pub fn onnx_type(&self) -> Option<(&str, &str)> {
+        let standard = |op_type| Some(("", op_type));
+        let contrib = |op_type| Some((CONTRIB, op_type));
+        match self {
+            Self::Input | Self::Weight(_) | Self::ForChunks(_) => None,
+            Self::Arange { .. }
+            | Self::Linear
+            | Self::Attention(_)
+            | Self::GroupNorm(_)
+            | Self::RmsNorm { .. }
+            | Self::Silu
+            | Self::Gelu { .. }
+            | Self::GeGlu
+            | Self::RotaryEmbedding { .. }
+            | Self::TemporalConv => None,
+            Self::Unary(u) => standard(u.name()),
+            Self::Binary(b) => standard(b.name()),
+            Self::MatMul => standard("MatMul"),
+            Self::Gemm { .. } => standard("Gemm"),
+            Self::Conv(_) => standard("Conv"),
+            Self::ConvTranspose(_) => standard("ConvTranspose"),
+            Self::Softmax { .. } => standard("Softmax"),
+            Self::InstanceNorm { .. } => standard("InstanceNormalization"),
+            Self::LayerNorm { .. } => standard("LayerNormalization"),
+            Self::ReduceMean { .. } => standard("ReduceMean"),
+            Self::Reshape { .. } => standard("Reshape"),
+            Self::Transpose { .. } => standard("Transpose"),
+            Self::Concat { .. } => standard("Concat"),
+            Self::Split { .. } => standard("Split"),
+            Self::Slice { .. } => standard("Slice"),
+            Self::Expand { .. } => standard("Expand"),
+            Self::Cast { .. } => standard("Cast"),
+            Self::Upsample { .. } => standard("Resize"),
+            Self::Pad { .. } => standard("Pad"),
+            // Mean 0 and variance 1 leave a scale and a shift.
+            Self::ChannelAffine => standard("BatchNormalization"),
+            Self::MultiHeadAttention(_) => contrib("MultiHeadAttention"),
+            Self::QuickGelu { .. } => contrib("QuickGelu"),
+            Self::FusedMatMul => contrib("FusedMatMul"),
+            Self::BiasGelu => contrib("BiasGelu"),
+            Self::FusedConv(_) => contrib("FusedConv"),
+            Self::GroupNormNhwc(_) => contrib("GroupNorm"),
+            Self::Foreign(f) => Some((&f.domain, &f.op_type)),
         }
     }
 

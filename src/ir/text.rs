@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 
 use super::graph::{NodeId, OpGraph, Outlet};
 use super::op::{Conv, ForChunks, Foreign, Op, Unary};
+use super::place::BodyId;
 use super::types::DType;
-use super::verify::BodyId;
 use crate::weights::{WeightExpr, WeightOp};
 
 /// Longer literals are printed as a digest.
@@ -48,6 +48,12 @@ pub(super) fn lines(graph: &OpGraph) -> Vec<Line> {
         node: *node,
     };
     starts.iter().zip(ends).map(cut).collect()
+}
+
+impl PartialEq for OpGraph {
+    fn eq(&self, other: &Self) -> bool {
+        canonical(self) == canonical(other)
+    }
 }
 
 /// A line of the text.

@@ -9,8 +9,16 @@ use ndarray::{ArrayView, ArrayView4, Axis, Dimension, Zip};
 
 /// ||a - b|| / ||b||, `b` being the reference. Against a zero reference: 0 if equal, else infinite.
 pub fn relative_l2<T: Copy + Into<f64>, D: Dimension>(a: ArrayView<'_, T, D>, b: ArrayView<'_, T, D>) -> f64 {
+    relative_l2_above(a, b, 0.0)
+}
+
+/// The same against a reference that may be close to zero: one whose root mean square is below `floor` counts as one of `floor`.
+pub fn relative_l2_above<T: Copy + Into<f64>, D: Dimension>(a: ArrayView<'_, T, D>, b: ArrayView<'_, T, D>, floor: f64) -> f64 {
     let difference = squared_distance(a, b.view());
     let norm = b.fold(0.0, |sum: f64, y| sum + (*y).into() * (*y).into());
+    let least = floor * floor * b.len() as f64;
+    // Not `f64::max`: a norm that is no number must stay one.
+    let norm = if norm < least { least } else { norm };
     if difference == 0.0 { 0.0 } else { (difference / norm).sqrt() }
 }
 
@@ -83,6 +91,7 @@ mod tests {
         let zero = Array1::<f32>::zeros(3);
         close(relative_l2(zero.view(), zero.view()), 0.0);
         assert!(relative_l2(Array1::from_elem(3, 1.0_f32).view(), zero.view()).is_infinite());
+        close(relative_l2_above(Array1::from_elem(3, 1.0_f32).view(), zero.view(), 0.5), 2.0);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 pub mod build;
 pub mod dtype;
 mod external;
+mod initializers;
 pub mod owner;
 pub mod proto;
 mod reader;
@@ -20,6 +21,7 @@ mod writer;
 mod golden_tests;
 
 pub use external::{ExternalTensor, check_external_data, for_each_tensor};
+pub use initializers::{Initializer, initializers};
 pub use reader::{MAX_FILE, decode, read};
 pub use style::{OPSET, Style};
 pub use writer::{encode, write};

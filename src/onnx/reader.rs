@@ -44,7 +44,7 @@ pub fn decode(bytes: Bytes) -> Result<ModelProto> {
     Ok(model)
 }
 
-fn not_a_model(message: &str) -> Diagnostic {
+pub(super) fn not_a_model(message: &str) -> Diagnostic {
     Diagnostic::new("onnx/not-a-model", message)
 }
 

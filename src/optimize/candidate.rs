@@ -12,8 +12,8 @@ use crate::files;
 use crate::onnx;
 use crate::onnx::build;
 use crate::onnx::proto::{ModelProto, StringStringEntryProto};
-use crate::runtime::ffi::MappedFile;
 use crate::runtime::session::{Optimization, Runtime, Session, SessionOptions, Weights};
+use crate::weights::WeightsFile;
 
 /// A model and the way it is loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,7 +59,7 @@ impl ModelSource {
             Self::Mapped { path, weights } => {
                 let mut files = Weights::none();
                 for (name, file) in weights {
-                    files = files.with(name, Arc::new(MappedFile::open(file)?));
+                    files = files.with(name, Arc::new(WeightsFile::open(file)?));
                 }
                 let (mut file, len) = files::open_regular(path)?;
                 let bytes = files::read_start(path, &mut file, len.min(onnx::MAX_FILE))?;

@@ -71,7 +71,7 @@ fn graph_of(text: &str) -> OpGraph {
 }
 
 fn run(pass: &dyn Pass, graph: &mut OpGraph, case: &Case<'_>) -> Result<Vec<Remark>> {
-    let machine = crate::hwdb::machine(case.machine).unwrap();
+    let machine = crate::hwdb::machine_of_case(case.machine);
     let name = graph.name.clone();
     let mut rw = Rewriter::new(&name, graph);
     pass.run(&mut rw, &PassCx { machine: &machine, choices: &case.choices, debugging: &Debugging::default() })?;
@@ -104,7 +104,7 @@ fn means_the_same(pass: &dyn Pass, before: &OpGraph, after: &OpGraph) {
 /// What came of a case: the graph after the pass, what the pass said, and the code of its error.
 fn outcome(pass: &dyn Pass, case: &Case<'_>) -> (String, String, String) {
     let mut graph = graph_of(&case.before);
-    let knobs = pass.knobs(&graph, &crate::hwdb::machine(case.machine).unwrap());
+    let knobs = pass.knobs(&graph, &crate::hwdb::machine_of_case(case.machine));
     case.choices.check(&knobs).unwrap_or_else(|d| panic!("{}: {:?}; on offer: {knobs:?}", d.message, d.help));
     let remarks = match run(pass, &mut graph, case) {
         Ok(remarks) => remarks,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use super::regions::{Region, counts, split};
+use super::regions::{Region, counts, separable, split};
 use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::diag::Result;
 use crate::hwdb::Machine;
@@ -83,7 +83,7 @@ fn knob_id(graph: &OpGraph, region: &Region) -> String {
     format!("{}.{}.feed-forward", graph.name, graph.node(region.nodes[0]).group)
 }
 
-/// `Linear → GeGlu → Linear` around a GeGlu, if nobody else reads what lies between and each piece can read whole weights.
+/// `Linear → GeGlu → Linear` around a GeGlu, if nobody else reads what lies between and the rows of all three are independent.
 fn site(graph: &OpGraph, id: NodeId) -> Option<Region> {
     if graph.node(id).op != Op::GeGlu {
         return None;
@@ -92,8 +92,8 @@ fn site(graph: &OpGraph, id: NodeId) -> Option<Region> {
     let [(down, 0)] = graph.users(Outlet { node: id, slot: 0 })[..] else { return None };
     let alone = graph.users(up).len() == 1 && !graph.is_output(up) && !graph.is_output(Outlet { node: id, slot: 0 });
     let layers = graph.node(up.node).op == Op::Linear && graph.node(down).op == Op::Linear;
-    let constant = |layer: NodeId| graph.inputs_of(layer).iter().skip(1).all(|w| graph.as_weight(*w).is_some());
-    let rows = graph.node(id).outs[0].rank() > 1 && constant(up.node) && constant(down);
-    let extent = graph.node(id).outs[0].shape[0].as_const()?;
-    (alone && layers && rows).then(|| Region { nodes: vec![up.node, id, down], axis: 0, extent })
+    let nodes = vec![up.node, id, down];
+    let rows = alone && layers && nodes.iter().all(|n| separable(graph, *n, 0));
+    let extent = graph.node(id).outs[0].shape.first()?.as_const()?;
+    rows.then_some(Region { nodes, axis: 0, extent })
 }

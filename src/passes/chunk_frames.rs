@@ -7,11 +7,11 @@
 
 use std::collections::BTreeMap;
 
-use super::regions::{Region, counts, split};
+use super::regions::{Region, counts, separable, split};
 use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::diag::Result;
 use crate::hwdb::Machine;
-use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
+use crate::ir::{NodeId, Op, OpGraph};
 use crate::units::Bytes;
 
 pub(super) struct ChunkFrames;
@@ -86,7 +86,7 @@ fn sites(graph: &OpGraph) -> Vec<Region> {
     let mut run: Vec<NodeId> = Vec::new();
     let mut extent = 0;
     for id in graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))) {
-        let images = separable(graph, id);
+        let images = images(graph, id);
         let joins =
             run.last().is_none_or(|last| graph.node(*last).group == graph.node(id).group) && (run.is_empty() || images == Some(extent));
         if !joins || images.is_none() {
@@ -112,11 +112,19 @@ fn close(graph: &OpGraph, regions: &mut Vec<Region>, run: &mut Vec<NodeId>, exte
     }
 }
 
-/// The number of images, if the node acts on each of them alone.
-fn separable(graph: &OpGraph, id: NodeId) -> Option<i64> {
+/// The number of images, if the node is part of a spatial block and acts on each of them alone.
+fn images(graph: &OpGraph, id: NodeId) -> Option<i64> {
     let node = graph.node(id);
-    let by_image = matches!(
-        node.op,
+    let [images, _, _, _] = &node.outs[0].shape[..] else { return None };
+    let tensors = graph.inputs_of(id).into_iter().filter(|o| graph.as_weight(*o).is_none());
+    let pictures = tensors.into_iter().all(|o| graph.ty(o).rank() == 4);
+    (node.knob.is_none() && of_a_block(&node.op) && pictures && separable(graph, id, 0)).then(|| images.as_const())?
+}
+
+/// What spatial blocks are made of. Much else is separable, but a run that goes on beyond its block frees less than its pieces cost.
+fn of_a_block(op: &Op) -> bool {
+    matches!(
+        op,
         Op::Conv(_)
             | Op::GroupNorm(_)
             | Op::InstanceNorm { .. }
@@ -127,18 +135,5 @@ fn separable(graph: &OpGraph, id: NodeId) -> Option<i64> {
             | Op::Upsample { .. }
             | Op::Pad { .. }
             | Op::Cast { .. }
-    );
-    let [n, _, _, _] = &node.outs[0].shape[..] else { return None };
-    let images = n.as_const()?;
-    let cut = |o: &Outlet| graph.ty(*o).rank() == 4 && graph.ty(*o).shape[0] == Dim::Const(images) && graph.as_weight(*o).is_none();
-    // Every piece reads the whole constant, so the constant may not have more than one element along the axis that is cut.
-    let whole = |o: &Outlet| graph.as_weight(*o).is_some() && (graph.ty(*o).rank() < 4 || graph.ty(*o).shape[0] == Dim::Const(1));
-    let inputs = graph.inputs_of(id);
-    let pieces = match node.op {
-        Op::Binary(_) => inputs.iter().any(cut) && inputs.iter().all(|o| cut(o) || whole(o)),
-        _ => inputs.first().is_some_and(cut) && inputs[1..].iter().all(|o| graph.as_weight(*o).is_some()),
-    };
-    let padded = matches!(&node.op, Op::Pad { before, after } if before[0] + after[0] > 0)
-        || matches!(&node.op, Op::Upsample { factors } if factors[0] != 1);
-    (by_image && !padded && node.knob.is_none() && pieces).then_some(images)
+    )
 }

@@ -1,11 +1,11 @@
-//! Edits of an operator graph, with a journal of what they did.
+//! Operator graphs as a level that passes edit, and an edit of one, with a journal of what it did.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::level::Journal;
+use super::level::{IrLevel, Journal};
 use crate::diag::{Diagnostic, Result};
-use crate::ir::{Node, NodeId, Op, OpGraph, Order, Outlet, TensorType};
+use crate::ir::{Node, NodeId, Op, OpGraph, Order, Outlet, TensorType, text, verify};
 use crate::weights::WeightExpr;
 
 /// One entry of the journal: how to take a change back.
@@ -32,7 +32,7 @@ pub struct Edit<'a> {
 
 impl<'a> Edit<'a> {
     /// An edit at a site; `silent`: new nodes get no names.
-    pub(super) fn at(graph: &'a mut OpGraph, site: NodeId, silent: bool) -> Self {
+    fn at(graph: &'a mut OpGraph, site: NodeId, silent: bool) -> Self {
         let node = graph.node(site);
         let name = if silent { String::new() } else { node.name.clone() };
         let (order, group) = (node.order.clone(), node.group.clone());
@@ -205,6 +205,40 @@ impl Edit<'_> {
         }
         self.removed.insert(id);
         Ok(())
+    }
+}
+
+impl IrLevel for OpGraph {
+    type Site<'s> = NodeId;
+    type Edit<'e> = Edit<'e>;
+
+    fn name_of(&self, site: NodeId) -> String {
+        self.node(site).name.clone()
+    }
+
+    fn unit_at(&self, _: NodeId) -> Option<String> {
+        None
+    }
+
+    fn edit(&mut self, site: NodeId, silent: bool) -> Edit<'_> {
+        Edit::at(self, site, silent)
+    }
+
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn canonical(&self) -> String {
+        text::canonical(self)
+    }
+
+    fn interface(&self) -> Vec<(String, String)> {
+        let inputs = self.inputs().iter().map(|i| (self.node(*i).name.clone(), self.node(*i).outs[0].to_string()));
+        inputs.chain(self.outputs().iter().map(|(n, o)| (n.clone(), self.ty(*o).to_string()))).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        verify(self).map(|_| ())
     }
 }
 

@@ -7,9 +7,9 @@
 
 use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
 use crate::diag::Result;
-use crate::hwdb::Engine;
 use crate::ir::op::Binary;
-use crate::ir::{DType, NodeId, Op, OpGraph, Outlet};
+use crate::ir::{NodeId, Op, OpGraph, Outlet};
+use crate::target::{Form, Target};
 
 pub(super) struct FuseResidual;
 
@@ -37,11 +37,8 @@ impl Pass for FuseResidual {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
-        if cx.machine.engine != Engine::OnnxRuntimeCpu {
-            return Ok(());
-        }
         for id in rw.graph().nodes() {
-            let Some((conv, views, other)) = site(rw.graph(), id) else { continue };
+            let Some((conv, views, other)) = site(rw.graph(), id, cx.machine.target) else { continue };
             let Op::Conv(attributes) = rw.graph().node(conv).op.clone() else { continue };
             let mut inputs = rw.graph().inputs_of(conv);
             let (sum, made) = (rw.graph().node(id).outs[0].shape.clone(), rw.graph().node(conv).outs[0].shape.clone());
@@ -76,9 +73,9 @@ fn behind(graph: &OpGraph, mut o: Outlet) -> Option<(Outlet, Vec<NodeId>)> {
 }
 
 /// The convolution that only this sum reads, the views between them, and what it is added to; of two convolutions the later one.
-fn site(graph: &OpGraph, id: NodeId) -> Option<(NodeId, Vec<NodeId>, Outlet)> {
+fn site(graph: &OpGraph, id: NodeId, target: &Target) -> Option<(NodeId, Vec<NodeId>, Outlet)> {
     let node = graph.node(id);
-    if node.op != Op::Binary(Binary::Add) || node.outs[0].dtype != DType::F32 {
+    if node.op != Op::Binary(Binary::Add) || !target.has(Form::ResidualConv, node.outs[0].dtype) {
         return None;
     }
     let [a, b] = graph.inputs_of(id)[..] else { return None };

@@ -10,9 +10,9 @@
 
 use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
 use crate::diag::Result;
-use crate::hwdb::Engine;
 use crate::ir::op::Conv;
-use crate::ir::{DType, NodeId, Op, OpGraph, Outlet};
+use crate::ir::{NodeId, Op, OpGraph, Outlet};
+use crate::target::{Form, Target};
 use crate::weights::WeightExpr;
 
 pub(super) struct FuseUpsample;
@@ -41,11 +41,8 @@ impl Pass for FuseUpsample {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
-        if cx.machine.engine != Engine::OnnxRuntimeCpu {
-            return Ok(());
-        }
         for id in rw.graph().nodes() {
-            let Some(site) = site(rw.graph(), id) else { continue };
+            let Some(site) = site(rw.graph(), id, cx.machine.target) else { continue };
             let inputs = rw.graph().inputs_of(id);
             let small = rw.graph().inputs_of(site.upsample)[0];
             let knob = rw.graph().node(id).knob.clone();
@@ -74,7 +71,7 @@ struct Site {
 }
 
 /// A convolution that alone reads an enlarged image, if it has fewer products as a transposed one.
-fn site(graph: &OpGraph, id: NodeId) -> Option<Site> {
+fn site(graph: &OpGraph, id: NodeId, target: &Target) -> Option<Site> {
     let node = graph.node(id);
     let Op::Conv(conv) = &node.op else { return None };
     let inputs = graph.inputs_of(id);
@@ -87,8 +84,8 @@ fn site(graph: &OpGraph, id: NodeId) -> Option<Site> {
     let inside = conv.pads.iter().zip(&conv.kernel).all(|((before, after), k)| before < k && after < k);
     let products = |kernel: &[i64]| kernel.iter().try_fold(1, |all: i64, k| all.checked_mul(*k));
     let fewer = products(&transposed(conv, factors).kernel)? < products(&[factors, &conv.kernel].concat())?;
-    let f32s = node.outs[0].dtype == DType::F32;
-    (sole && unit && inside && fewer && f32s && upsample.knob == node.knob).then(|| Site {
+    let gains = target.has(Form::TransposedUpsample, node.outs[0].dtype);
+    (sole && unit && inside && fewer && gains && upsample.knob == node.knob).then(|| Site {
         upsample: inputs[0].node,
         conv: conv.clone(),
         factors: factors.to_vec(),
@@ -150,7 +147,7 @@ mod tests {
 
     use super::*;
     use crate::hwdb;
-    use crate::ir::{TensorType, verify};
+    use crate::ir::{DType, TensorType, verify};
     use crate::passes::Choices;
     use crate::passes::property_tests::{EXACT, close, outputs};
 

@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 
 use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
 use crate::diag::Result;
-use crate::hwdb::Engine;
 use crate::ir::dim::product;
 use crate::ir::op::Binary;
 use crate::ir::{DType, NodeId, Op, OpGraph, Outlet};
@@ -50,7 +49,7 @@ impl Pass for MergeLinears {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
-        if cx.machine.engine != Engine::OnnxRuntimeCpu {
+        if !cx.machine.target.forms.merges_linears {
             return Ok(());
         }
         // A merge can make another one possible (the merged layer may follow a layer directly, or share its input with others), so until nothing changes.

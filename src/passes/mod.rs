@@ -29,7 +29,9 @@ pub mod manager;
 mod merge_linears;
 mod place_loads;
 mod place_views;
+mod placement;
 mod program;
+mod program_edit;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod program_tests;
@@ -38,6 +40,7 @@ mod program_tests;
 mod property_tests;
 mod raise;
 mod regions;
+mod remark;
 mod rewriter;
 mod schedule;
 mod select_kernels;
@@ -49,16 +52,20 @@ mod tests;
 mod tile_attention;
 pub mod trace;
 mod unroll_chunks;
+mod written_attention;
 
 use serde::Serialize;
 
 pub use edit::Edit;
 pub use knob::{Answer, Choices, Effect, Knob, KnobId, QualityLoss, Scope};
-pub use level::{IrLevel, ProgramEdit};
+pub use level::IrLevel;
 pub use manager::{Checks, Compiled, Debugging, compile_graph, offered_knobs};
 pub use place_loads::RESIDENCY;
+pub use placement::elsewhere;
 pub use program::{Arranged, Lowered, Passes, Planned};
-pub use rewriter::{Fact, Remark, Rewriter, Why};
+pub use program_edit::ProgramEdit;
+pub use remark::{Fact, Remark, Why};
+pub use rewriter::Rewriter;
 pub use trace::{PassRecord, Status, Trace};
 
 use crate::diag::Result;

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use super::level::IrLevel;
 use super::manager::{Checks, Compiled, Debugging, Run, run_passes};
+use super::placement::elsewhere;
 use super::{Choices, Knob, Leveled, Pass, PassCx, PassRecord, Trace, order};
 use crate::diag::Result;
 use crate::hwdb::Machine;
@@ -133,13 +134,15 @@ impl Planned {
     /// Runs all passes that are left.
     ///
     /// # Errors
-    /// What a pass or the binding of sizes returns.
+    /// What a pass or the binding of sizes returns; `pass/no-kernel` for an operator that the provider cannot take.
     pub fn compile(&self, choices: &Choices, checks: Checks) -> Result<Lowered> {
         let arranged = self.arranged(choices, checks)?;
         let session = |(name, graph): (String, OpGraph)| Ok((name, run_passes(self.operators(), &graph, &self.cx(choices), checks)?));
         let sessions: Result<Vec<(String, Compiled)>> = arranged.sessions()?.into_par_iter().map(session).collect();
+        let sessions = sessions?;
+        sessions.iter().try_for_each(|(_, s)| elsewhere(&s.graph, self.machine.target).map(drop))?;
         let records = self.records.iter().cloned().chain(arranged.records).collect();
-        Ok(Lowered { program: arranged.program, sessions: sessions?.into_iter().collect(), choices: choices.clone(), records })
+        Ok(Lowered { program: arranged.program, sessions: sessions.into_iter().collect(), choices: choices.clone(), records })
     }
 }
 

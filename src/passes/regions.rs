@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Edit;
 use crate::diag::Result;
+use crate::ir::axes::{self, Dependence};
 use crate::ir::op::ForChunks;
 use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet, TensorType};
 
@@ -38,6 +39,17 @@ impl Region {
     pub(super) fn cuts(&self, ty: &TensorType) -> bool {
         ty.shape.get(self.axis) == Some(&Dim::Const(self.extent))
     }
+}
+
+/// May a node's result be computed piece by piece along an axis? Each index of it follows that index alone of the same axis of what
+/// the node reads; constants, which every piece reads whole, do not have the axis.
+pub(super) fn separable(graph: &OpGraph, id: NodeId, axis: usize) -> bool {
+    let (axes, inputs) = (axes::at(graph, id), graph.inputs_of(id));
+    let (constants, tensors): (Vec<usize>, Vec<usize>) = (0..inputs.len()).partition(|i| graph.as_weight(inputs[*i]).is_some());
+    graph.node(id).outs.len() == 1
+        && !tensors.is_empty()
+        && tensors.into_iter().all(|i| axes.along(0, axis, i) == Dependence::Independent { axis })
+        && constants.into_iter().all(|i| axes.along(0, axis, i) == Dependence::Broadcast)
 }
 
 /// Replaces a region by `count` pieces of it.
@@ -83,7 +95,7 @@ fn body(graph: &OpGraph, region: &Region, inputs: &[Outlet], outputs: &[Outlet],
             }
             args.push(map[&read]);
         }
-        let new = body.add(node.op.clone(), &args, node.name.clone(), &node.group)?;
+        let new = body.add(axes::piece(&node.op, region.axis, extent), &args, node.name.clone(), &node.group)?;
         map.insert(Outlet { node: *id, slot: 0 }, new);
     }
     for (i, output) in outputs.iter().enumerate() {

@@ -1,21 +1,20 @@
 //! `select-kernels`: gives every raised operator a form that the provider runs.
 //!
-//! Which form is a table of facts about ONNX Runtime's providers (`docs/facts/ort.md` section 4): the CPU provider has fused
-//! attention and QuickGelu but no GroupNorm; CUDA has a fused GroupNorm + SiLU on channels-last tensors for the channel counts
-//! in [`GROUP_NORM_CHANNELS`]. Temporal convolutions have two forms worth searching, so their form is a knob per level.
+//! Which form is said by the row of the provider (`target`; facts in `docs/facts/ort.md` section 4): the CPU provider has fused
+//! attention and QuickGelu but no GroupNorm, CUDA has a fused GroupNorm + SiLU on channels-last tensors of some channel counts,
+//! TensorRT takes operators of the standard. What no row has a form for is written out in operators of the standard. Where a row
+//! leaves open which kernel a temporal convolution runs best on, that is a knob per level.
 
 mod forms;
 
 use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::{Engine, Machine};
+use crate::hwdb::Machine;
 use crate::ir::op::ForChunks;
-use crate::ir::{DType, NodeId, Op, OpGraph, Outlet, TensorType};
+use crate::ir::{NodeId, Op, OpGraph, Outlet, TensorType};
+use crate::target::{Form, GroupNormKernel, Target, TemporalConv};
 
 pub(super) struct SelectKernels;
-
-/// Channel counts for which ONNX Runtime's CUDA GroupNorm kernel is compiled (`contrib_ops/cuda/diffusion/group_norm_impl.cu`).
-const GROUP_NORM_CHANNELS: [i64; 16] = [128, 256, 320, 384, 448, 512, 576, 640, 768, 896, 960, 1024, 1280, 1920, 2048, 2560];
 
 static INFO: PassInfo = PassInfo {
     id: "select-kernels",
@@ -44,7 +43,7 @@ impl Pass for SelectKernels {
     }
 
     fn knobs(&self, graph: &OpGraph, machine: &Machine) -> Vec<Knob> {
-        if on_cpu(machine) {
+        if machine.target.forms.temporal_conv == TemporalConv::Flat {
             return Vec::new();
         }
         let sites = graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::TemporalConv);
@@ -77,36 +76,37 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
     let knob = governed.as_deref();
     let gate = if op == Op::Linear { gate_reader(rw.graph(), id) } else { None };
     if let Some(gate) = gate {
-        return forms::split_gate(rw, id, gate, on_cpu(cx.machine));
+        return forms::split_gate(rw, id, gate, cx.machine.target);
     }
     match &op {
         Op::TemporalConv => return temporal_conv(rw, cx, id, &inputs, &out),
         Op::ForChunks(chunks) => return bodies(rw, cx, id, chunks),
         _ => {}
     }
-    let inputs_f32 = inputs.iter().all(|i| rw.graph().ty(*i).dtype == DType::F32);
+    let target = cx.machine.target;
+    let has = |form| target.has(form, out.dtype);
+    let any_rank = inputs.iter().all(|i| target.has(Form::ProductOfAnyRank, rw.graph().ty(*i).dtype));
     let mut replace = |rule: &'static str, form: &dyn Fn(&mut super::Edit<'_>) -> Result<Outlet>| {
-        rw.apply(id, knob, Why::new(rule).with("engine", engine_word(cx.machine.engine)), |e| {
+        rw.apply(id, knob, Why::new(rule).with("provider", target.key), |e| {
             let new = form(e)?;
             e.replace(Outlet { node: id, slot: 0 }, new)?;
             e.remove(id)
         })
     };
     match &op {
-        Op::Linear if on_cpu(cx.machine) && inputs.len() == 2 && out.rank() > 2 && inputs_f32 => {
+        Op::Linear if any_rank && inputs.len() == 2 && out.rank() > 2 => {
             replace("product-of-any-rank", &|e| e.add(Op::FusedMatMul, &inputs, ""))
         }
         Op::Linear => replace("gemm", &|e| forms::linear(e, &inputs, &out)),
-        // ONNX Runtime's own kernels have no 64-bit floats.
-        Op::Attention(a) if out.dtype == DType::F64 => replace("attention-written-out", &|e| forms::attention(e, *a, &inputs, &out)),
-        Op::Silu if out.dtype == DType::F64 => replace("silu-written-out", &|e| forms::silu(e, inputs[0])),
-        Op::Attention(a) => replace("fused-attention", &|e| e.add(Op::MultiHeadAttention(*a), &inputs, "")),
-        Op::GroupNorm(g) if fused_group_norm(&out, g.groups, cx.machine) => {
+        Op::Attention(a) if has(Form::FusedAttention) => replace("fused-attention", &|e| e.add(Op::MultiHeadAttention(*a), &inputs, "")),
+        Op::Attention(a) => replace("attention-written-out", &|e| forms::attention(e, *a, &inputs, &out)),
+        Op::GroupNorm(g) if fused_group_norm(&out, g.groups, target) => {
             replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out))
         }
-        Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out, on_cpu(cx.machine))),
+        Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out, target)),
         Op::RmsNorm { eps } => replace("rms-norm-written-out", &|e| forms::rms_norm(e, *eps, &inputs, &out)),
-        Op::Silu => replace("quick-gelu", &|e| e.add(Op::QuickGelu { alpha: 1.0 }, &inputs, "")),
+        Op::Silu if has(Form::QuickGelu) => replace("quick-gelu", &|e| forms::silu(e, inputs[0], "", target)),
+        Op::Silu => replace("silu-written-out", &|e| forms::silu(e, inputs[0], "", target)),
         Op::Gelu { tanh } => replace("gelu", &|e| e.add(Op::Unary(forms::gelu(*tanh)), &inputs, "")),
         Op::GeGlu => replace("geglu-as-slices", &|e| forms::geglu(e, inputs[0], &out)),
         Op::RotaryEmbedding { heads } => replace("rotary-written-out", &|e| forms::rotary(e, *heads, &inputs, &out)),
@@ -115,21 +115,8 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
     }
 }
 
-fn on_cpu(machine: &Machine) -> bool {
-    machine.engine == Engine::OnnxRuntimeCpu
-}
-
-fn engine_word(engine: Engine) -> &'static str {
-    match engine {
-        Engine::OnnxRuntimeCpu => "cpu",
-        Engine::OnnxRuntimeCuda => "cuda",
-        Engine::TensorRt => "tensorrt",
-    }
-}
-
 fn temporal_conv(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, inputs: &[Outlet], out: &TensorType) -> Result<()> {
-    if on_cpu(cx.machine) {
-        // The 2-D kernel was never slower there (0.89 to 0.98 of the time of the 3-D one at 64 to 256 channels).
+    if cx.machine.target.forms.temporal_conv == TemporalConv::Flat {
         let knob = rw.graph().node(id).knob.clone();
         return rw.apply(id, knob.as_deref(), Why::new("temporal-conv-as-2d"), |e| {
             let new = forms::temporal_2d(e, inputs, out)?;
@@ -172,18 +159,18 @@ fn gate_reader(graph: &OpGraph, id: NodeId) -> Option<NodeId> {
 }
 
 /// Is there a fused GroupNorm kernel for this tensor?
-pub(super) fn fused_group_norm(ty: &TensorType, groups: i64, machine: &Machine) -> bool {
+pub(super) fn fused_group_norm(ty: &TensorType, groups: i64, target: &Target) -> bool {
     let channels = ty.shape.get(1).and_then(crate::ir::Dim::as_const).unwrap_or(0);
-    let typed = matches!(ty.dtype, DType::F16 | DType::F32);
-    machine.engine == Engine::OnnxRuntimeCuda && ty.rank() > 2 && groups == 32 && typed && GROUP_NORM_CHANNELS.contains(&channels)
+    let fits = |k: &GroupNormKernel| k.groups == groups && k.channels.contains(&channels) && k.types.contains(&ty.dtype);
+    ty.rank() > 2 && target.forms.group_norm.as_ref().is_some_and(fits)
 }
 
 /// Does the kernel that this norm will get for tensors of type `ty` sum in fp32?
-pub(super) fn sums_in_f32(op: &Op, ty: &TensorType, machine: &Machine) -> bool {
+pub(super) fn sums_in_f32(op: &Op, ty: &TensorType, target: &Target) -> bool {
     match op {
         // ONNX: stash_type defaults to float.
         Op::LayerNorm { .. } => true,
-        Op::GroupNorm(g) => fused_group_norm(ty, g.groups, machine),
+        Op::GroupNorm(g) => fused_group_norm(ty, g.groups, target),
         _ => false,
     }
 }

@@ -8,6 +8,7 @@
 
 use super::{Edit, Effect, Pass, PassCx, PassInfo, Rewriter, Why};
 use crate::diag::Result;
+use crate::ir::axes::{self, Counting, Dependence, counting};
 use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
 
 pub(super) struct SinkRepeat;
@@ -120,13 +121,17 @@ fn visit(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
     let Some(first) = inputs.first().and_then(|i| copies(graph, *i)) else { return dissolve(rw, id, &inputs) };
     let sole = first.sole(graph);
     let (read, mut dead) = match &graph.node(id).op {
-        Op::Linear if first.keeps_rows(graph) => (vec![first.source], Vec::new()),
-        op if elementwise(op) && sole => (vec![first.source], Vec::new()),
-        Op::Binary(_) if sole => match both(graph, &first, &inputs) {
+        Op::Binary(_) => match both(graph, &first, &inputs).filter(|_| sole) {
             Some(second) => (vec![first.source, second.source], second.nodes),
             None => return dissolve(rw, id, &inputs),
         },
-        _ => return dissolve(rw, id, &inputs),
+        // A product of fewer rows is worth it even if the copies stay for others.
+        op if sole || *op == Op::Linear => match sight(graph, id) {
+            Some(Sight::Element) => (vec![first.source], Vec::new()),
+            Some(Sight::Row) if first.keeps_rows(graph) => (vec![first.source], Vec::new()),
+            _ => return Ok(()),
+        },
+        _ => return Ok(()),
     };
     if sole {
         dead.extend(&first.nodes);
@@ -143,8 +148,26 @@ fn visit(rw: &mut Rewriter<'_>, id: NodeId) -> Result<()> {
     })
 }
 
-fn elementwise(op: &Op) -> bool {
-    matches!(op, Op::Unary(_) | Op::Silu | Op::Gelu { .. } | Op::QuickGelu { .. })
+/// What an operator looks at of its first input, whatever the axes in front.
+enum Sight {
+    /// Each element alone.
+    Element,
+    /// Each row alone; what else it reads is the same for all rows.
+    Row,
+}
+
+fn sight(graph: &OpGraph, id: NodeId) -> Option<Sight> {
+    let (node, axes) = (graph.node(id), axes::at(graph, id));
+    let last = node.outs[0].rank().checked_sub(1)?;
+    let others = 1..graph.inputs_of(id).len();
+    let row = |a: usize| {
+        let same = axes.along(0, a, 0) == Dependence::Independent { axis: a };
+        same && others.clone().all(|i| axes.along(0, a, i) == Dependence::Broadcast)
+    };
+    if counting(&node.op) != Counting::Back || !(0..last).all(row) {
+        return None;
+    }
+    Some(if others.is_empty() && row(last) { Sight::Element } else { Sight::Row })
 }
 
 /// The other operand, if it was copied in the same way as the first, for this reader alone.
@@ -173,4 +196,45 @@ fn dissolve(rw: &mut Rewriter<'_>, id: NodeId, inputs: &[Outlet]) -> Result<()> 
         e.remove(id)?;
         dead.into_iter().try_for_each(|n| e.remove(n))
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::hwdb;
+    use crate::interp::arb_op::{KINDS, arb_seed};
+    use crate::ir::{DType, TensorType, verify};
+    use crate::passes::property_tests::{EXACT, close, outputs};
+    use crate::passes::{Choices, Debugging};
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1024))]
+
+        #[test]
+        fn once_on_the_source_is_the_same_as_on_its_copies(kind in 0..KINDS, seed in arb_seed(), axis in 0..3_usize) {
+            let (op, shapes) = seed.op(kind);
+            let Some(wide) = shapes.first().filter(|s| s.len() > axis) else { return Ok(()) };
+            let ty = |shape: &[usize]| TensorType::new(DType::F32, shape.iter().copied());
+            let mut narrow = wide.clone();
+            narrow[axis] = 1;
+            let mut before = OpGraph::new("m");
+            let x = before.input("x", ty(&narrow));
+            let expand = Op::Expand { shape: wide.iter().map(|n| Dim::from(*n)).collect() };
+            let mut args = vec![before.add(expand, &[x], "copies", &"g".into()).unwrap()];
+            args.extend(shapes.iter().enumerate().skip(1).map(|(i, shape)| before.input(format!("p{i}"), ty(shape))));
+            let y = before.add(op, &args, "y", &"g".into()).unwrap();
+            before.output("y", y);
+
+            let (mut after, machine) = (before.clone(), hwdb::machine("x86-cpu-2core").unwrap());
+            let mut rw = Rewriter::new("m", &mut after);
+            let cx = PassCx { machine: &machine, choices: &Choices::default(), debugging: &Debugging::default() };
+            SinkRepeat.run(&mut rw, &cx).unwrap();
+            rw.finish();
+            verify(&after).map_err(|d| TestCaseError::fail(format!("{d:?}")))?;
+            close(&outputs::<f64>(&after), &outputs::<f64>(&before), EXACT, "");
+        }
+    }
 }

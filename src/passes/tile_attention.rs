@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use super::written_attention::{COLUMNS, Chain, ROWS, attend, heads_apart};
 use super::{Edit, Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
 use crate::diag::Result;
 use crate::hwdb::Machine;
+use crate::ir::axes::{self, Dependence};
 use crate::ir::op::{Attention, Binary, ForChunks};
 use crate::ir::{DType, Dim, NodeId, Op, OpGraph, Outlet, TensorType};
 use crate::units::Bytes;
@@ -99,13 +101,19 @@ fn site(graph: &OpGraph, id: NodeId) -> Option<i64> {
     let Op::Attention(_) = graph.node(id).op else { return None };
     let [q, k, _] = graph.inputs_of(id)[..] else { return None };
     let queries = graph.ty(q).shape[1].as_const()?;
-    (graph.ty(k).shape[1] == Dim::Const(queries) && tiles(queries).next().is_some()).then_some(queries)
+    // Every tile reads its queries, and the keys and values whole.
+    let axes = axes::at(graph, id);
+    let alone = axes.along(0, 1, 0) == Dependence::Independent { axis: 1 }
+        && [1, 2].into_iter().all(|i| axes.along(0, 1, i) == Dependence::Broadcast);
+    (alone && graph.ty(k).shape[1] == Dim::Const(queries) && tiles(queries).next().is_some()).then_some(queries)
 }
 
 fn tile(e: &mut Edit<'_>, id: NodeId, a: Attention, count: i64) -> Result<()> {
     let [q, k, v] = e.graph().inputs_of(id)[..] else { return Ok(()) };
-    let keys = heads_apart(e, k, a.heads, [0, 2, 3, 1], "keys")?;
-    let values = heads_apart(e, v, a.heads, [0, 2, 1, 3], "values")?;
+    let (kt, vt) = (e.graph().ty(k).clone(), e.graph().ty(v).clone());
+    let mut add = |op, inputs: &[Outlet], name: &str| e.add(op, inputs, name);
+    let keys = heads_apart(&mut add, (k, &kt), a.heads, COLUMNS, "keys")?;
+    let values = heads_apart(&mut add, (v, &vt), a.heads, ROWS, "values")?;
     let qt = e.graph().ty(q).clone();
     let ranges = ForChunks::even_ranges(qt.shape[1].as_const().unwrap_or(1), count);
     let extents: std::collections::BTreeSet<i64> = ranges.iter().map(|(s, end)| end - s).collect();
@@ -119,17 +127,6 @@ fn tile(e: &mut Edit<'_>, id: NodeId, a: Attention, count: i64) -> Result<()> {
     e.remove(id)
 }
 
-/// `[b, l, h·d]` as `[b, l, h, d]`, permuted.
-fn heads_apart(e: &mut Edit<'_>, x: Outlet, heads: i64, perm: [usize; 4], name: &str) -> Result<Outlet> {
-    let ty = e.graph().ty(x).clone();
-    let split = e.add(Op::Reshape { shape: by_head(&ty, heads) }, &[x], name)?;
-    e.add(Op::Transpose { perm: perm.to_vec() }, &[split], name)
-}
-
-fn by_head(ty: &TensorType, heads: i64) -> Vec<Dim> {
-    vec![ty.shape[0].clone(), ty.shape[1].clone(), heads.into(), ty.shape[2].div_floor(heads)]
-}
-
 /// One tile: scale, scores, softmax in fp32, product with the values.
 fn body(name: &str, group: &std::sync::Arc<str>, q: &TensorType, kv: &[TensorType; 2], a: Attention, extent: i64) -> Result<OpGraph> {
     let mut g = OpGraph::new(name);
@@ -140,18 +137,15 @@ fn body(name: &str, group: &std::sync::Arc<str>, q: &TensorType, kv: &[TensorTyp
     let v = g.input("v", kv[1].clone());
     let scale = g.weight(WeightExpr::literal_f32(&[1], &[a.scale])?.cast(qt.dtype)?);
     let scaled = g.add(Op::Binary(Binary::Mul), &[q, scale], "scale", group)?;
-    let split = g.add(Op::Reshape { shape: by_head(&qt, a.heads) }, &[scaled], "heads", group)?;
-    let by_heads = g.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[split], "heads", group)?;
-    let scores = g.add(Op::MatMul, &[by_heads, k], "scores", group)?;
-    let island = qt.dtype != DType::F32;
-    let wide = if island { g.add(Op::Cast { to: DType::F32 }, &[scores], "island", group)? } else { scores };
-    let soft = g.add(Op::Softmax { axis: 3 }, &[wide], "softmax", group)?;
-    let narrow = if island { g.add(Op::Cast { to: qt.dtype }, &[soft], "island", group)? } else { soft };
-    let mixed = g.add(Op::MatMul, &[narrow, v], "mix", group)?;
-    let back = g.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[mixed], "join", group)?;
-    // The values may have another head size than the queries.
-    let joined = vec![qt.shape[0].clone(), extent.into(), &kv[1].shape[1] * &kv[1].shape[3]];
-    let out = g.add(Op::Reshape { shape: joined }, &[back], "join", group)?;
+    let mut add = |op, inputs: &[Outlet], name: &str| g.add(op, inputs, name, group);
+    let q = heads_apart(&mut add, (scaled, &qt), a.heads, ROWS, "heads")?;
+    let chain = Chain {
+        mask: None,
+        island: (qt.dtype != DType::F32).then_some(qt.dtype),
+        joined: vec![qt.shape[0].clone(), extent.into(), &kv[1].shape[1] * &kv[1].shape[3]],
+        names: ["softmax", "mix"],
+    };
+    let out = attend(&mut add, [q, k, v], chain)?;
     g.output("out", out);
     Ok(g)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::rewriter::Remark;
+use super::remark::Remark;
 
 /// Did a pass change the model?
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -18,8 +18,6 @@ use crate::onnx::build::{self, Extent, attr};
 use crate::onnx::proto::{AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
 use crate::weights::WeightExpr;
 
-const CONTRIB: &str = "com.microsoft";
-
 /// Where the bytes of a constant lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Placed {
@@ -75,6 +73,11 @@ pub fn emit(graph: Verified<'_>, style: &Style, place: Place<'_>) -> Result<Mode
     Ok(model)
 }
 
+/// The name in the file of the node at a position of the graph's order; names in a file are unique, those in a graph need not be.
+pub(super) fn node_name(index: usize, name: &str) -> String {
+    format!("{index}:{name}")
+}
+
 fn foreign_domains(graph: &OpGraph) -> BTreeSet<String> {
     let mut out = BTreeSet::new();
     for id in graph.nodes() {
@@ -105,22 +108,16 @@ struct Emitter<'a> {
     domains: BTreeSet<String>,
 }
 
-/// Operator type, domain, attributes and the constants that follow the inputs.
+/// Attributes of a node and the constants that follow its inputs.
 struct Form {
-    op_type: String,
-    domain: String,
     attributes: Vec<AttributeProto>,
     /// Names of further inputs; an empty one is left out.
     extra: Vec<String>,
 }
 
 impl Form {
-    fn standard(op_type: &str, attributes: Vec<AttributeProto>) -> Self {
-        Self { op_type: op_type.into(), domain: String::new(), attributes, extra: Vec::new() }
-    }
-
-    fn contrib(op_type: &str, attributes: Vec<AttributeProto>) -> Self {
-        Self { op_type: op_type.into(), domain: CONTRIB.into(), attributes, extra: Vec::new() }
+    fn of(attributes: Vec<AttributeProto>) -> Self {
+        Self { attributes, extra: Vec::new() }
     }
 
     fn with(mut self, extra: impl IntoIterator<Item = String>) -> Self {
@@ -172,15 +169,14 @@ impl<'a> Emitter<'a> {
     fn node(&mut self, index: usize, id: NodeId, place: Place<'_>) -> Result<()> {
         let node = self.graph.node(id);
         let at = |slot| Outlet { node: id, slot };
-        match &node.op {
-            Op::Input => return Ok(()),
-            Op::Weight(expr) => {
-                let name = format!("{}w{index}", self.prefix);
-                self.proto.initializer.push(initializer(&name, expr, place(expr)?));
-                self.names.insert(at(0), name);
-                return Ok(());
-            }
-            _ => {}
+        if node.op == Op::Input {
+            return Ok(());
+        }
+        if let Op::Weight(expr) = &node.op {
+            let name = format!("{}w{index}", self.prefix);
+            self.proto.initializer.push(initializer(&name, expr, place(expr)?));
+            self.names.insert(at(0), name);
+            return Ok(());
         }
         let mut inputs: Vec<String> = self.graph.inputs_of(id).iter().map(|o| self.names[o].clone()).collect();
         for slot in 0..node.outs.len() as u16 {
@@ -188,29 +184,28 @@ impl<'a> Emitter<'a> {
             self.names.entry(at(slot)).or_insert(name);
         }
         let mut outputs: Vec<String> = (0..node.outs.len() as u16).map(|slot| self.names[&at(slot)].clone()).collect();
-        let form = match &node.op {
-            Op::Foreign(f) => {
-                let form = self.foreign(index, f, &inputs, place)?;
-                inputs.truncate(inputs.len() - f.captures());
-                inputs = Foreign::with_absent(&inputs, &f.absent_inputs, &String::new());
-                outputs = Foreign::with_absent(&outputs, &f.absent_outputs, &String::new());
-                form
-            }
-            Op::MultiHeadAttention(_) if inputs.len() > 3 => {
-                // Between the values and the mask stand a bias and the lengths of the keys, which vidc does not use.
-                inputs.splice(3..3, [String::new(), String::new()]);
-                self.form(id)?
-            }
-            _ => self.form(id)?,
+        let form = if let Op::Foreign(f) = &node.op {
+            let form = self.foreign(index, f, &inputs, place)?;
+            inputs.truncate(inputs.len() - f.captures());
+            inputs = Foreign::with_absent(&inputs, &f.absent_inputs, &String::new());
+            outputs = Foreign::with_absent(&outputs, &f.absent_outputs, &String::new());
+            form
+        } else {
+            self.form(id)?
         };
+        if matches!(node.op, Op::MultiHeadAttention(_)) && inputs.len() > 3 {
+            // Between the values and the mask stand a bias and the lengths of the keys, which vidc does not use.
+            inputs.splice(3..3, [String::new(), String::new()]);
+        }
+        let (domain, op_type) = node.op.onnx_type().ok_or_else(|| shapes::no_form(&node.op))?;
         inputs.extend(form.extra);
-        self.domains.insert(form.domain.clone());
+        self.domains.insert(domain.to_owned());
         self.proto.node.push(NodeProto {
             input: inputs,
             output: outputs,
-            name: format!("{}{index}:{}", self.prefix, node.name),
-            op_type: form.op_type,
-            domain: form.domain,
+            name: format!("{}{}", self.prefix, node_name(index, &node.name)),
+            op_type: op_type.to_owned(),
+            domain: domain.to_owned(),
             attribute: form.attributes,
             ..Default::default()
         });
@@ -228,7 +223,7 @@ impl<'a> Emitter<'a> {
             let own: Vec<String> = captured.by_ref().take(body.captures).cloned().collect();
             attributes.push(attr::graph(&body.attribute, self.nested(&format!("{index}_{i}_"), body, &own, place)?));
         }
-        Ok(Form { op_type: f.op_type.clone(), domain: f.domain.clone(), attributes, extra: vec![] })
+        Ok(Form::of(attributes))
     }
 
     /// A body as a graph of the file; what it captures it reads by the name outside.
@@ -294,48 +289,53 @@ impl<'a> Emitter<'a> {
         let node = self.graph.node(id);
         let rank = node.outs[0].rank() as i64;
         Ok(match &node.op {
-            Op::Unary(Unary::GeluTanh) => Form::standard("Gelu", vec![attr::string("approximate", "tanh")]),
-            Op::Unary(u) => Form::standard(u.name(), vec![]),
-            Op::Binary(b) => Form::standard(b.name(), vec![]),
-            Op::MatMul => Form::standard("MatMul", vec![]),
-            Op::Gemm { trans_b } => Form::standard("Gemm", vec![attr::int("transB", i64::from(*trans_b))]),
-            Op::Conv(c) => Form::standard("Conv", conv_attributes(c)),
-            Op::ConvTranspose(c) => Form::standard("ConvTranspose", conv_attributes(c)),
-            Op::FusedConv(c) => Form::contrib("FusedConv", conv_attributes(c)),
-            Op::FusedMatMul => Form::contrib("FusedMatMul", vec![attr::int("transB", 1)]),
-            Op::BiasGelu => Form::contrib("BiasGelu", vec![]),
-            Op::Softmax { axis } => Form::standard("Softmax", vec![attr::int("axis", *axis as i64)]),
-            Op::InstanceNorm { eps } => Form::standard("InstanceNormalization", vec![attr::float("epsilon", *eps)]),
-            Op::LayerNorm { eps } => Form::standard("LayerNormalization", vec![attr::int("axis", rank - 1), attr::float("epsilon", *eps)]),
+            Op::Unary(Unary::GeluTanh) => Form::of(vec![attr::string("approximate", "tanh")]),
+            Op::Unary(_) | Op::Binary(_) | Op::MatMul | Op::BiasGelu => Form::of(vec![]),
+            Op::Gemm { trans_b } => Form::of(vec![attr::int("transB", i64::from(*trans_b))]),
+            Op::Conv(c) | Op::ConvTranspose(c) | Op::FusedConv(c) => Form::of(conv_attributes(c)),
+            Op::FusedMatMul => Form::of(vec![attr::int("transB", 1)]),
+            Op::Softmax { axis } => Form::of(vec![attr::int("axis", *axis as i64)]),
+            Op::InstanceNorm { eps } => Form::of(vec![attr::float("epsilon", *eps)]),
+            Op::LayerNorm { eps } => Form::of(vec![attr::int("axis", rank - 1), attr::float("epsilon", *eps)]),
             Op::ReduceMean { axes } => {
                 let axes: Vec<i64> = axes.iter().map(|a| *a as i64).collect();
-                Form::standard("ReduceMean", vec![attr::int("keepdims", 1)]).with([self.integers(&axes)])
+                Form::of(vec![attr::int("keepdims", 1)]).with([self.integers(&axes)])
             }
-            Op::Transpose { perm } => {
-                Form::standard("Transpose", vec![attr::ints("perm", &perm.iter().map(|p| *p as i64).collect::<Vec<_>>())])
-            }
-            Op::Concat { axis } => Form::standard("Concat", vec![attr::int("axis", *axis as i64)]),
-            Op::Cast { to } => Form::standard("Cast", vec![attr::int("to", i64::from(to.onnx()))]),
-            Op::MultiHeadAttention(a) => {
-                Form::contrib("MultiHeadAttention", vec![attr::int("num_heads", a.heads), attr::float("scale", a.scale)])
-            }
-            Op::QuickGelu { alpha } => Form::contrib("QuickGelu", vec![attr::float("alpha", *alpha)]),
-            Op::GroupNormNhwc(g) => Form::contrib(
-                "GroupNorm",
-                vec![
-                    attr::int("groups", g.groups),
-                    attr::float("epsilon", g.eps),
-                    attr::int("activation", i64::from(g.silu)),
-                    attr::int("channels_last", 1),
-                ],
-            ),
+            Op::Transpose { perm } => Form::of(vec![attr::ints("perm", &perm.iter().map(|p| *p as i64).collect::<Vec<_>>())]),
+            Op::Concat { axis } => Form::of(vec![attr::int("axis", *axis as i64)]),
+            Op::Cast { to } => Form::of(vec![attr::int("to", i64::from(to.onnx()))]),
+            Op::MultiHeadAttention(a) => Form::of(vec![attr::int("num_heads", a.heads), attr::float("scale", a.scale)]),
+            Op::QuickGelu { alpha } => Form::of(vec![attr::float("alpha", *alpha)]),
+            Op::GroupNormNhwc(g) => Form::of(vec![
+                attr::int("groups", g.groups),
+                attr::float("epsilon", g.eps),
+                attr::int("activation", i64::from(g.silu)),
+                attr::int("channels_last", 1),
+            ]),
             Op::ChannelAffine => {
                 let channels = node.outs[0].shape.get(1).and_then(Dim::as_const).unwrap_or(0).max(0) as usize;
                 let [mean, variance] = [0_f32, 1.0]
                     .map(|v| self.constant(&format!("f32[{v}; {channels}]"), DType::F32, channels, v.to_le_bytes().repeat(channels)));
-                Form::standard("BatchNormalization", vec![attr::float("epsilon", 0.0)]).with([mean, variance])
+                Form::of(vec![attr::float("epsilon", 0.0)]).with([mean, variance])
             }
-            _ => self.shaped_form(id)?,
+            Op::Reshape { .. } | Op::Split { .. } | Op::Slice { .. } | Op::Expand { .. } | Op::Upsample { .. } | Op::Pad { .. } => {
+                self.shaped_form(id)?
+            }
+            // Written elsewhere, or to be lowered first.
+            Op::Input
+            | Op::Weight(_)
+            | Op::Arange { .. }
+            | Op::Linear
+            | Op::Attention(_)
+            | Op::GroupNorm(_)
+            | Op::RmsNorm { .. }
+            | Op::Silu
+            | Op::Gelu { .. }
+            | Op::GeGlu
+            | Op::RotaryEmbedding { .. }
+            | Op::TemporalConv
+            | Op::ForChunks(_)
+            | Op::Foreign(_) => return Err(shapes::no_form(&node.op)),
         })
     }
 }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use super::store::WeightsEntry;
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::Engine;
 use crate::ir::pipeline::{Prim, ValueType};
 use crate::passes::{Answer, Choices, Effect, Knob, QualityLoss};
 use crate::spec::Number;
+use crate::target::Provider;
 
 /// The version of the format that this vidc writes and reads.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// The manifest's file name.
 pub const FILE: &str = "manifest.json";
 
@@ -33,8 +33,10 @@ pub struct Manifest {
     pub parameters: BTreeMap<String, Number>,
     /// Key of the hardware profile that it was made for.
     pub hardware: String,
-    /// What runs the sessions.
-    pub engine: Engine,
+    /// The execution provider that it was made for: the key of its row.
+    pub provider: String,
+    /// The index of the device on its machine.
+    pub device: u32,
     /// Where the weights came from, in words; random ones say so.
     pub weights: String,
     /// The answers that differ from the plain ones, and all that were given.
@@ -146,8 +148,13 @@ pub struct SessionEntry {
     pub sha256: String,
     /// Locations of the weights that it reads.
     pub weights: Vec<String>,
-    /// Are products of f32 tensors taken in tf32?
-    pub tf32: bool,
+    /// Bytes of its weights while it is loaded, as the cost model counts them: not those below 256 bytes.
+    pub weight_bytes: u64,
+    /// Its execution providers, the one that takes what it can first; each with its options.
+    pub providers: Vec<Provider>,
+    /// The nodes that the first provider has no kernel for, each with the provider that takes it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<String, String>,
 }
 
 /// A value.
@@ -287,7 +294,52 @@ pub struct Carry {
     pub result: usize,
 }
 
+impl ValueEntry {
+    /// The extents of its type.
+    pub fn extents(&self) -> Vec<usize> {
+        // Types were checked: an extent fits.
+        self.ty.dims().iter().map(|d| usize::try_from(*d).unwrap_or(0)).collect()
+    }
+}
+
+/// The parameter that noise is drawn with, by the convention of graphs.
+const SEED: &str = "seed";
+
 impl Manifest {
+    /// The value of the parameter `seed`, if the plan has one and draws noise with it.
+    pub fn seed(&self) -> Option<u64> {
+        let seed = u64::try_from(self.parameters.get(SEED)?.as_i64()?).ok()?;
+        let drawn = self.steps.iter().any(|s| s.any(&mut |prim| matches!(prim, Prim::Randn { seed: s, .. } if *s == seed)));
+        drawn.then_some(seed)
+    }
+
+    /// Can the noise of this plan be drawn with another seed?
+    ///
+    /// # Errors
+    /// `run/no-seed` if the plan has no parameter `seed`, draws nothing with it, or the seed is beyond 2^63 - 1.
+    pub fn check_seed(&self, seed: u64) -> Result<()> {
+        let why = match (self.seed(), i64::try_from(seed)) {
+            (Some(_), Ok(_)) => return Ok(()),
+            (None, _) => format!("the graph `{}` draws no noise with a parameter `{SEED}`", self.graph),
+            (_, Err(_)) => format!("{seed} is no seed: the largest is 2^63 - 1"),
+        };
+        Err(Diagnostic::new("run/no-seed", why).help("leave out --seed and --repeat, or name the parameter with --set").into())
+    }
+
+    /// The same plan at another seed: what compiling with `--set seed=N` gives, where the graph draws noise with the parameter as it
+    /// is. Noise with a number of its own stays.
+    ///
+    /// # Errors
+    /// Those of [`Self::check_seed`].
+    pub fn seeded(&self, seed: u64) -> Result<Self> {
+        self.check_seed(seed)?;
+        let mut out = self.clone();
+        out.parameters.insert(SEED.into(), Number::Int(i64::try_from(seed).unwrap_or(i64::MAX)));
+        let own = self.seed();
+        out.steps.iter_mut().for_each(|s| s.reseed(own, seed));
+        Ok(out)
+    }
+
     /// Reads and checks the manifest of a plan directory.
     ///
     /// # Errors
@@ -367,6 +419,25 @@ fn remaking(raw: &serde_json::Value, folder: &Path) -> String {
 }
 
 impl Step {
+    /// Does `wanted` hold of a primitive of the step, its body or arms included?
+    fn any(&self, wanted: &mut dyn FnMut(&Prim) -> bool) -> bool {
+        match self {
+            Self::Host { prim, .. } => wanted(prim),
+            Self::Loop { body, .. } => body.iter().any(|s| s.any(wanted)),
+            Self::Branch { then, otherwise, .. } => then.iter().chain(otherwise).any(|s| s.any(wanted)),
+            Self::Load { .. } | Self::Unload { .. } | Self::Run { .. } | Self::ForChunks { .. } => false,
+        }
+    }
+
+    fn reseed(&mut self, own: Option<u64>, to: u64) {
+        match self {
+            Self::Host { prim: Prim::Randn { seed, .. }, .. } if Some(*seed) == own => *seed = to,
+            Self::Loop { body, .. } => body.iter_mut().for_each(|s| s.reseed(own, to)),
+            Self::Branch { then, otherwise, .. } => then.iter_mut().chain(otherwise).for_each(|s| s.reseed(own, to)),
+            _ => {}
+        }
+    }
+
     /// Every value that the step names, its body or arms included.
     pub fn values(&self) -> Vec<usize> {
         match self {

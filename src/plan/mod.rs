@@ -10,8 +10,10 @@
 mod emit;
 mod folder;
 pub mod manifest;
+mod providers;
 mod steps;
 mod store;
+mod weights;
 
 use std::path::Path;
 
@@ -39,6 +41,8 @@ pub struct Provenance {
     pub effects: Vec<EffectEntry>,
     /// The prediction.
     pub predicted: Option<serde_json::Value>,
+    /// The index of the device on its machine.
+    pub device: u32,
 }
 
 /// Writes a plan: into a temporary folder beside `folder`, renamed when it is whole. A plan there is replaced, anything else is
@@ -87,11 +91,14 @@ fn write_files(
             }
             Ok(placed)
         })?;
+        let weight_bytes = weights::weight_bytes(&proto);
         let bytes = onnx::encode(&proto)?;
         let file = format!("{}.onnx", crate::files::word(name));
         crate::files::write_atomic(&folder.join(&file), |w| w.write_all(&bytes))?;
         let sha256 = hex(&Sha256::digest(&bytes));
-        sessions.push(SessionEntry { name: name.clone(), file, sha256, weights: used, tf32: model.graph.tf32 });
+        let (providers, elsewhere) =
+            (providers::of(&model.graph, machine, provenance.device)?, providers::elsewhere(&model.graph, machine)?);
+        sessions.push(SessionEntry { name: name.clone(), file, sha256, weights: used, weight_bytes, providers, elsewhere });
     }
     let names: Vec<&str> = lowered.sessions.keys().map(String::as_str).collect();
     let listing = steps::lower(&lowered.program, &names)?;
@@ -103,7 +110,8 @@ fn write_files(
         fingerprint: hex(&pipeline.fingerprint()),
         parameters: pipeline.params.iter().map(|(k, v)| (k.clone(), *v)).collect(),
         hardware: machine.key.clone(),
-        engine: machine.engine,
+        provider: machine.target.key.into(),
+        device: provenance.device,
         weights: provenance.weights,
         choices: lowered.choices.clone(),
         effects: provenance.effects,

@@ -1,13 +1,10 @@
 //! Which initializers of a model lie outside of it: reads only that part of the protobuf, skipping everything else.
 
-use std::collections::HashSet;
 use std::ops::Range;
 
 use super::tensor::byte_len;
 use crate::diag::{Diagnostic, Result};
-use crate::ir::LEAST_WEIGHT;
-use crate::onnx;
-use crate::onnx::proto::TensorProto;
+use crate::onnx::{self, Initializer};
 use crate::weights::DType;
 
 /// An initializer of the main graph whose bytes lie in another file.
@@ -33,33 +30,10 @@ const EXTERNAL: i32 = 1;
 /// # Errors
 /// `onnx/…` if the bytes are no model, `runtime/weights` if an entry makes no sense.
 pub(super) fn entries(model: &[u8]) -> Result<Vec<External>> {
-    Ok(outside_and_own(model)?.0)
+    onnx::initializers(model)?.into_iter().filter(|i| i.data_location == Some(EXTERNAL)).map(entry).collect()
 }
 
-/// The initializers of a model's main graph: those in other files, and its own.
-fn outside_and_own(model: &[u8]) -> Result<(Vec<External>, Vec<TensorProto>)> {
-    let initializers = onnx::decode(model.to_vec().into())?.graph.unwrap_or_default().initializer;
-    let (outside, own): (Vec<_>, Vec<_>) = initializers.into_iter().partition(|i| i.data_location == Some(EXTERNAL));
-    Ok((outside.into_iter().map(entry).collect::<Result<_>>()?, own))
-}
-
-/// Bytes of the initializers of a model's main graph, those in other files and its own; a range of a file that several name counts
-/// once, and those below [`LEAST_WEIGHT`] bytes are not counted, as the cost model does not count them.
-///
-/// # Errors
-/// As [`entries`].
-pub(super) fn weight_bytes(model: &[u8]) -> Result<u64> {
-    let (outside, own) = outside_and_own(model)?;
-    let own = own.into_iter().filter_map(|i| {
-        let shape: Option<Vec<usize>> = i.dims.iter().map(|d| usize::try_from(*d).ok()).collect();
-        byte_len(DType::from_onnx(i.data_type)?, &shape?)
-    });
-    let outside: HashSet<(String, Range<usize>)> = outside.into_iter().map(|e| (e.location, e.range)).collect();
-    let all = own.chain(outside.into_iter().map(|(_, range)| range.len()));
-    Ok(all.map(|bytes| bytes as u64).filter(|bytes| *bytes >= LEAST_WEIGHT).sum())
-}
-
-fn entry(initializer: TensorProto) -> Result<External> {
+fn entry(initializer: Initializer) -> Result<External> {
     let wrong = |what: &str| {
         Diagnostic::new("runtime/weights", format!("the entry of weight `{}` in the model makes no sense: {what}", initializer.name))
     };
@@ -89,6 +63,7 @@ fn is_plain(location: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnx::proto::TensorProto;
 
     fn model(location: &str, pairs: &[(&str, &str)], dims: &[i64]) -> Vec<u8> {
         let external_data =

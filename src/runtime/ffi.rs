@@ -1,16 +1,13 @@
-//! Every unsafe call of the runtime, each behind a safe function: values over memory of ours, initializers, runs, arena figures,
-//! mapped files and aligned buffers.
+//! Every unsafe call of the runtime, each behind a safe function: values over memory of ours, initializers, runs, arena figures and
+//! aligned buffers.
 //!
 //! The safe interface of `ort` copies borrowed inputs when they are bound and cannot bind outputs of ours, so values and runs go to
 //! the C interface directly; environment, session and session options stay `ort`'s own types.
-#![expect(unsafe_code, reason = "the one place where the runtime calls C and maps files")]
+#![expect(unsafe_code, reason = "the one place where the runtime calls C")]
 
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char};
-use std::fs::File;
 use std::marker::PhantomData;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
@@ -21,9 +18,9 @@ use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session};
 use ort::sys;
 
-use super::tensor::{self, Element};
+use super::element::{self, Element};
 use crate::diag::{Diagnostic, Result};
-use crate::weights::DType;
+use crate::weights::{DType, WeightsFile};
 
 const TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
 
@@ -55,57 +52,6 @@ pub fn telemetry_is_off() -> bool {
 
 fn thread_count() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
-}
-
-/// A file mapped for reading; its pages are shared with the page cache and can be dropped by the system at any time.
-///
-/// The file must not be shortened while it is mapped: reading a page that is gone ends the process. Weights files are not
-/// written in place by any program that is known to write them.
-#[derive(Debug)]
-pub struct MappedFile {
-    path: PathBuf,
-    map: Option<memmap2::Mmap>,
-}
-
-impl MappedFile {
-    /// Maps the whole file.
-    ///
-    /// # Errors
-    /// `io/unreadable`.
-    pub fn open(path: &Path) -> Result<Self> {
-        let unreadable = |e: std::io::Error| Diagnostic::new("io/unreadable", format!("cannot read `{}`: {e}", path.display()));
-        let file = File::open(path).map_err(unreadable)?;
-        let meta = file.metadata().map_err(unreadable)?;
-        if !meta.is_file() {
-            return Err(unreadable(std::io::Error::other("it is not a regular file")).into());
-        }
-        // SAFETY: the map is read-only and private to this process; see the type's doc for the one thing that is asked of others.
-        let map = if meta.len() == 0 { None } else { Some(unsafe { memmap2::Mmap::map(&file) }.map_err(unreadable)?) };
-        Ok(Self { path: path.into(), map })
-    }
-
-    /// The path that it was opened by.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The content.
-    pub fn bytes(&self) -> &[u8] {
-        self.map.as_deref().unwrap_or_default()
-    }
-
-    /// Lets the system take back the pages of `range` that were read so far.
-    #[cfg(unix)]
-    fn release_pages(&self, range: &Range<usize>) {
-        let Some(map) = &self.map else { return };
-        // SAFETY: the map is shared, backed by a file and never written to, so a page that is dropped comes back with the same bytes.
-        if let Err(e) = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) } {
-            tracing::debug!("pages of `{}` stay in memory: {e}", self.path.display());
-        }
-    }
-
-    #[cfg(not(unix))]
-    fn release_pages(&self, _range: &Range<usize>) {}
 }
 
 #[repr(C, align(64))]
@@ -174,6 +120,12 @@ pub(super) fn bytes_of<T: Element>(values: &[T]) -> &[u8] {
     unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) }
 }
 
+/// As [`bytes_of`], for writing.
+pub(super) fn bytes_of_mut<T: Element>(values: &mut [T]) -> &mut [u8] {
+    // SAFETY: as in `bytes_of`; every sequence of bytes is values of `T`.
+    unsafe { std::slice::from_raw_parts_mut(values.as_mut_ptr().cast(), size_of_val(values)) }
+}
+
 fn check(status: sys::OrtStatusPtr) -> ort::Result<()> {
     // SAFETY: the status came from the C interface this moment and is handed over once.
     unsafe { ort::Error::result_from_status(status) }
@@ -212,7 +164,7 @@ impl<'a> Value<'a> {
                 len,
                 shape.as_ptr(),
                 shape.len(),
-                tensor::to_onnx_runtime(element),
+                element::to_onnx_runtime(element),
                 &raw mut out,
             )
         })?;
@@ -232,8 +184,8 @@ impl<'a> Value<'a> {
         if is_tensor == 0 {
             return Ok(None);
         }
-        let (element, shape) = self.element_and_shape()?;
-        let Some(element) = tensor::of_onnx_runtime(element) else { return Ok(None) };
+        let (code, shape) = self.element_and_shape()?;
+        let Some(element) = element::of_onnx_runtime(code) else { return Ok(None) };
         let (mut len, mut data) = (0, ptr::null_mut());
         // SAFETY: as above; the data lives as long as the value.
         check(unsafe { (api.GetTensorSizeInBytes)(value, &raw mut len) })?;
@@ -283,17 +235,17 @@ pub(super) struct Parts<'a> {
 /// Where the bytes of a weight lie.
 #[derive(Clone)]
 pub(super) enum Storage {
-    /// In a mapped file.
-    Mapped(Arc<MappedFile>),
+    /// In a mapped file, from this offset.
+    Mapped(Arc<WeightsFile>, u64),
     /// In a copy, because they lie in the file at an address that their type cannot be read from.
     Copied(Arc<AlignedBytes>),
 }
 
 impl Storage {
-    fn bytes(&self) -> &[u8] {
+    fn bytes(&self, len: usize) -> Result<&[u8]> {
         match self {
-            Self::Mapped(file) => file.bytes(),
-            Self::Copied(bytes) => bytes,
+            Self::Mapped(file, offset) => file.bytes(*offset, len as u64),
+            Self::Copied(bytes) => Ok(&bytes[..len]),
         }
     }
 }
@@ -302,24 +254,24 @@ impl Storage {
 pub(super) struct HeldValue {
     value: Value<'static>,
     storage: Storage,
-    range: Range<usize>,
+    len: usize,
 }
 
 impl HeldValue {
-    /// A tensor over `range` of `storage`.
-    pub(super) fn new(storage: Storage, range: Range<usize>, element: DType, shape: &[i64]) -> ort::Result<Self> {
-        let bytes = storage.bytes().get(range.clone()).ok_or_else(|| ort::Error::new("a weight lies outside of its file"))?;
+    /// A tensor over the first `len` bytes of `storage`.
+    pub(super) fn new(storage: Storage, len: usize, element: DType, shape: &[i64]) -> ort::Result<Self> {
+        let bytes = storage.bytes(len).map_err(|d| ort::Error::new(d.message))?;
         let value = Value::view(bytes, element, shape)?;
-        // SAFETY: the bytes do not move when `storage` (a counted reference) does, nobody writes to them, and the fields of this
-        // struct are dropped in order: the value first.
+        // SAFETY: the bytes do not move when `storage` (a counted reference) does, nobody writes to them, a file that is mapped stays
+        // so as long as it lives, and the fields of this struct are dropped in order: the value first.
         let value = unsafe { std::mem::transmute::<Value<'_>, Value<'static>>(value) };
-        Ok(Self { value, storage, range })
+        Ok(Self { value, storage, len })
     }
 
     /// Lets the system take back the pages that were read so far. Reading goes on as before; they come back from the file.
     pub(super) fn release_pages(&self) {
-        if let Storage::Mapped(file) = &self.storage {
-            file.release_pages(&self.range);
+        if let Storage::Mapped(file, offset) = &self.storage {
+            file.release_pages(*offset, self.len as u64);
         }
     }
 }
@@ -450,15 +402,6 @@ mod tests {
         assert_eq!(elements::<f32>(&bytes), Some(&[1.0, 2.0, 3.0][..]));
         assert_eq!(elements::<f32>(&bytes[1..9]), None);
         assert_eq!(elements::<f32>(&bytes[..7]), None);
-    }
-
-    #[test]
-    fn an_empty_file_maps_to_nothing_and_a_folder_does_not_map() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("empty");
-        std::fs::write(&path, b"").unwrap();
-        assert_eq!(MappedFile::open(&path).unwrap().bytes(), b"");
-        assert_eq!(MappedFile::open(dir.path()).unwrap_err().code, "io/unreadable");
     }
 
     #[test]

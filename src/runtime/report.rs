@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::execute::Measured;
+use super::request::{Measured, RunOutcome};
 use crate::diag::{Diagnostic, Result};
 use crate::plan::manifest::MadeOf;
 use crate::plan::{Manifest, WeightsEntry, hex};
@@ -84,12 +84,32 @@ pub struct RuntimeReport {
 /// Seconds and bytes, as measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct MeasuredReport {
-    /// From the first step of the plan to the last.
+    /// From the first step of the plan to the last, loads included.
     pub latency_s: f64,
+    /// Of that, loading sessions; 0 where they were kept from an earlier run.
+    pub load_s: f64,
+    /// Of that, inside of ONNX Runtime's run calls.
+    pub run_s: f64,
+    /// Of that, primitives between the models.
+    pub host_s: f64,
     /// Most resident memory of the process, if the system says.
     pub peak_bytes: Option<u64>,
     /// By session.
     pub stages: BTreeMap<String, Measured>,
+}
+
+impl MeasuredReport {
+    /// The figures of a run; `peak_bytes` is the process's own.
+    pub fn of(outcome: &RunOutcome, peak_bytes: Option<u64>) -> Self {
+        Self {
+            latency_s: outcome.total_s,
+            load_s: outcome.load_s(),
+            run_s: outcome.run_s(),
+            host_s: outcome.host_s,
+            peak_bytes,
+            stages: outcome.measured.clone(),
+        }
+    }
 }
 
 /// A run.

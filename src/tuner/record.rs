@@ -43,6 +43,9 @@ pub struct TuningRecord {
     pub parameters: BTreeMap<String, String>,
     /// Key of the hardware profile.
     pub hw: String,
+    /// Key of the execution provider; absent in records of before there were several: the device's usual one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
     /// Measured or prior, as the profile says.
     pub hw_provenance: String,
     /// What was to be best.
@@ -88,6 +91,7 @@ impl TuningRecord {
             models: identity.models,
             parameters: identity.parameters,
             hw: machine.key.clone(),
+            provider: Some(machine.target.key.into()),
             hw_provenance: machine.provenance(),
             objective: request.objective,
             memory_bytes: request.budget(machine).0,
@@ -166,6 +170,9 @@ impl TuningRecord {
         };
         if self.hw != machine.key {
             return Err(differs("the machine", &self.hw, &machine.key));
+        }
+        if let Some(was) = self.provider.as_deref().filter(|p| *p != machine.target.key) {
+            return Err(differs("the execution provider", was, machine.target.key));
         }
         for (name, value) in &now.parameters {
             let was = self.parameters.get(name).map_or("nothing", String::as_str);

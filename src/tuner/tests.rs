@@ -38,7 +38,7 @@ fn program(name: &str) -> Program {
 /// Its models as they are declared, none of them cut.
 fn uncut(name: &str, key: &str) -> Planned {
     let debugging = Debugging { disable: vec!["hoist".into()], ..Debugging::default() };
-    Planned::of(&program(name), &hwdb::machine(key).unwrap(), &debugging).unwrap()
+    Planned::of(&program(name), &hwdb::machine_of_case(key), &debugging).unwrap()
 }
 
 fn space_of(planned: &Planned, fixed: &Choices) -> Space {
@@ -171,7 +171,10 @@ fn the_search_agrees_with_brute_force_through_compiles() {
         "unet.level0.feed-forward",
         "unet.level0.frames",
     ];
-    assert_eq!(agrees_with_brute_force(&uncut("svd-tiny", "rtx3090"), &open, &[None, Some(60.0), Some(65.0), Some(100.0)]), 16_128);
+    assert_eq!(
+        agrees_with_brute_force(&uncut("svd-tiny", "rtx3090/tensorrt"), &open, &[None, Some(60.0), Some(65.0), Some(100.0)]),
+        16_128
+    );
 }
 
 /// A model that was cut is several, with answers of their own; values of the pipeline count where they lie.
@@ -347,7 +350,7 @@ fn turns_with(key: &str, lines: &str) -> Planned {
     let text = TURNS.replace("CONFIG", CONFIG).replace("models:\n", &format!("{lines}models:\n"));
     let source = crate::diag::SourceText { name: "turns.yaml".into(), text };
     let program = loaded(&Arc::new(source));
-    Planned::with(with_test_passes(), &program, &hwdb::machine(key).unwrap(), &Debugging::default()).unwrap()
+    Planned::with(with_test_passes(), &program, &hwdb::machine_of_case(key), &Debugging::default()).unwrap()
 }
 
 #[test]
@@ -366,7 +369,7 @@ fn the_search_agrees_with_brute_force_where_models_take_turns() {
         "dec.level0.temporal-conv",
         "dec.level0.frames",
     ];
-    let n = agrees_with_brute_force(&turns("rtx3090"), &open, &[None, Some(39.0), Some(45.0), Some(48.0)]);
+    let n = agrees_with_brute_force(&turns("rtx3090/tensorrt"), &open, &[None, Some(39.0), Some(45.0), Some(48.0)]);
     assert!(n >= 10_000, "{n} combinations");
 }
 

@@ -80,6 +80,23 @@ impl WeightsFile {
         Ok(&map[offset as usize..(offset + len) as usize])
     }
 
+    /// Lets the system take back the pages of `len` bytes from `offset` that were read so far. They come back from the file when they
+    /// are read again; nothing happens where the file is not mapped or the system takes no such hint.
+    pub fn release_pages(&self, offset: u64, len: u64) {
+        #[cfg(unix)]
+        if let Some(map) = self.map.get()
+            && self.check_range(offset, len).is_ok()
+            && len > 0
+        {
+            #[expect(unsafe_code, reason = "dropping pages of a map is unsafe because those of a private, written map would be lost")]
+            // SAFETY: the map is of a file and never written to, so a page that is dropped comes back with the same bytes.
+            let dropped = unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, offset as usize, len as usize) };
+            if let Err(e) = dropped {
+                tracing::debug!("pages of `{}` stay in memory: {e}", self.path.display());
+            }
+        }
+    }
+
     /// `len` bytes from `offset`, read into memory of their own. What is read this way does not stay resident as mapped
     /// pages do, so evaluating a large model tensor by tensor stays small.
     ///
@@ -141,6 +158,9 @@ mod tests {
         assert_eq!(file.bytes(3, 4).unwrap(), b"3456");
         assert_eq!(file.read(3, 4).unwrap(), b"3456");
         assert_eq!(file.bytes(10, 0).unwrap(), b"");
+        file.release_pages(2, 5);
+        file.release_pages(8, 9);
+        assert_eq!(file.bytes(3, 4).unwrap(), b"3456", "what was dropped comes back");
         for (offset, len) in [(7, 4), (11, 0), (u64::MAX, 2), (2, u64::MAX)] {
             assert_eq!(file.bytes(offset, len).unwrap_err().code, "weights/out-of-range");
             assert_eq!(file.read(offset, len).unwrap_err().code, "weights/out-of-range");

@@ -13,13 +13,14 @@ use vidc::interp::run_pipeline;
 use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Planned, RESIDENCY};
 use vidc::plan::{self, Provenance};
-use vidc::runtime::execute::{Event, Executor, RunOutcome, RunRequest};
+use vidc::runtime::Run;
 use vidc::runtime::progress::SavedLoop;
-use vidc::runtime::session::{Runtime, SessionOptions};
+use vidc::runtime::request::{Event, RunOutcome, RunRequest};
+use vidc::runtime::session::Runtime;
 use vidc::scenarios::SplitMix64;
 use vidc::{hwdb, weights};
 
-use crate::reference::runtime;
+use crate::reference::{prepared, run_once, runtime};
 use crate::residency::head;
 
 fn planned(text: &str) -> Planned {
@@ -32,13 +33,12 @@ fn write_plan(program: &Planned, residency: &str, folder: &Path) {
     let mut choices = Choices::default();
     choices.set(RESIDENCY, residency);
     let lowered = program.compile(&choices, Checks::Full).unwrap();
-    let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None };
+    let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None, device: 0 };
     plan::write(&lowered, program.machine(), &weights::ParamSource::Random { seed: 1 }, provenance, false, folder).unwrap();
 }
 
 fn execute(folder: &Path, runtime: &Runtime, request: &RunRequest) -> RunOutcome {
-    let executor = Executor::open(folder, runtime, SessionOptions::default(), Arc::default()).unwrap();
-    executor.run(request, &mut |_| {}).unwrap_or_else(|d| panic!("{d:?}"))
+    run_once(&prepared(folder, runtime), request, &mut |_| {})
 }
 
 /// Compiles and runs at once.
@@ -286,16 +286,17 @@ fn a_stopped_loop_with_a_branch_goes_on() {
     let want = execute(&plan, &runtime, &request(&[]));
     // Behind each step: the one before a cached step, a cached one, the one before another.
     for stop_after in 1..5 {
-        let stop = Arc::new(AtomicBool::new(false));
-        let executor = Executor::open(&plan, &runtime, SessionOptions::default(), stop.clone()).unwrap();
+        let stop = AtomicBool::new(false);
+        let prepared = prepared(&plan, &runtime);
         let started = RunRequest { save: Some(save.clone()), ..request(&[]) };
-        let stopped = executor.run(&started, &mut |event| {
+        let mut events = |event| {
             if matches!(event, Event::Step(_, done, _) if done == stop_after) {
                 stop.store(true, Ordering::Relaxed);
             }
-        });
+        };
+        let stopped = Run::new(&prepared, &started, &stop, &mut events).and_then(Run::finish);
         assert_eq!(stopped.unwrap_err().code, "run/interrupted");
-        let saved = SavedLoop::read(&save, executor.manifest()).unwrap();
+        let saved = SavedLoop::read(&save, prepared.manifest()).unwrap();
         assert_eq!((saved.done, saved.state.len()), (stop_after, 3));
         let got = execute(&plan, &runtime, &RunRequest { resume: Some(saved), ..request(&[]) });
         assert_eq!(bits(&got.outputs[0].1), bits(&want.outputs[0].1), "stopped after {stop_after}");
@@ -313,16 +314,18 @@ fn a_stopped_loop_in_a_loop_goes_on() {
     write_plan(&planned(&text), "all", &plan);
     let request = RunRequest::default();
     let want = execute(&plan, &runtime, &request);
-    let stop = Arc::new(AtomicBool::new(false));
-    let executor = Executor::open(&plan, &runtime, SessionOptions::default(), stop.clone()).unwrap();
+    let stop = AtomicBool::new(false);
+    let prepared = prepared(&plan, &runtime);
     let mut steps = 0;
-    let stopped = executor.run(&RunRequest { save: Some(save.clone()), ..request.clone() }, &mut |event| {
+    let started = RunRequest { save: Some(save.clone()), ..request.clone() };
+    let mut events = |event| {
         steps += usize::from(matches!(event, Event::Step(..)));
         // Three steps of the inner loop, one of the outer, then inner ones again if that arm runs.
         stop.store(steps >= 5, Ordering::Relaxed);
-    });
+    };
+    let stopped = Run::new(&prepared, &started, &stop, &mut events).and_then(Run::finish);
     assert_eq!(stopped.unwrap_err().code, "run/interrupted");
-    let saved = SavedLoop::read(&save, executor.manifest()).unwrap();
+    let saved = SavedLoop::read(&save, prepared.manifest()).unwrap();
     assert_eq!(saved.name, "loop1");
     let got = execute(&plan, &runtime, &RunRequest { resume: Some(saved), ..request });
     assert_eq!(bits(&got.outputs[0].1), bits(&want.outputs[0].1));

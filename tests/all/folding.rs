@@ -2,7 +2,7 @@
 //! ends of integers, in every element type, against what ONNX Runtime's CPU provider computes without optimisation.
 //!
 //! Each row is a model of constants whose result is joined to an input, so that nothing but folding can be different. A few elements
-//! are computed while the file is read (`ir::standard::value`), many by the pass `fold-constants`; both are tried. What is folded, what
+//! are computed while the file is read (`import::onnx::standard`), many by the pass `fold-constants`; both are tried. What is folded, what
 //! stays and what the runtime has no kernel for is a snapshot, so a row that no longer folds is seen.
 
 use std::collections::BTreeMap;

@@ -1,19 +1,26 @@
-//! A module uses only modules of a lower layer. The table is the design's; the sources are held to it.
+//! A module uses only modules of a lower layer. The table is the design's; the sources are held to it. Inside of a module its rooms use
+//! each other in one direction (`rooms`).
+
+mod paths;
+mod rooms;
 
 use std::collections::{BTreeMap, BTreeSet};
+
+use paths::paths;
 
 use crate::source::{SourceFile, root, sources};
 
 /// Every module of the library with its layer, bottom first.
 const LAYERS: &[(u8, &[&str])] = &[
     (0, &["diag", "files", "units"]),
-    (1, &["host", "hwdb", "media", "metrics", "onnx", "spec", "weights"]),
-    (2, &["ir", "scenarios"]),
-    (3, &["cost", "interp", "models"]),
-    (4, &["passes"]),
-    (5, &["import", "plan"]),
-    (6, &["runtime"]),
-    (7, &["optimize", "tuner"]),
+    (1, &["host", "media", "metrics", "onnx", "spec", "weights"]),
+    (2, &["ir", "scenarios", "target"]),
+    (3, &["hwdb", "interp", "models"]),
+    (4, &["cost"]),
+    (5, &["passes"]),
+    (6, &["import", "plan"]),
+    (7, &["runtime"]),
+    (8, &["optimize", "tuner"]),
 ];
 
 /// Uses that the table forbids and that stay: (module, used module, reason).
@@ -23,55 +30,21 @@ fn layers() -> BTreeMap<&'static str, u8> {
     LAYERS.iter().flat_map(|(layer, modules)| modules.iter().map(|m| (*m, *layer))).collect()
 }
 
-/// The top-level modules that a file names, with the byte where it does.
-fn uses(file: &SourceFile) -> Vec<(usize, String)> {
-    let mut found = Vec::new();
-    for (at, _) in file.bare.match_indices("crate::") {
-        if !file.bare[..at].ends_with(|c: char| c.is_alphanumeric() || matches!(c, '_' | '$' | ':')) {
-            found.extend(heads(&file.bare, at + "crate::".len()));
-        }
-    }
-    // As many `super::` as the module is deep end at the crate's root.
-    let climb = "super::".repeat(file.module().len());
-    for (at, _) in file.bare.match_indices(&climb).filter(|_| !climb.is_empty()) {
-        if !file.bare[..at].ends_with(':') {
-            found.extend(heads(&file.bare, at + climb.len()));
-        }
-    }
-    found
+/// Is a file held to the rules: code of the library that is no test?
+fn is_held(file: &SourceFile) -> bool {
+    !file.is_test && !file.path.starts_with("src/bin/") && file.path != "src/lib.rs"
 }
 
-/// The first names of a path or of a group of paths: `a::b` gives `a`; `{a::{b, c}, d}` gives `a` and `d`.
-fn heads(bare: &str, from: usize) -> Vec<(usize, String)> {
-    let word = |at: usize| bare[at..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
-    if !bare[from..].starts_with('{') {
-        return vec![(from, word(from))];
-    }
-    let mut found = Vec::new();
-    let mut depth = 0;
-    for (offset, c) in bare[from..].char_indices() {
-        depth += i32::from(c == '{') - i32::from(c == '}');
-        if depth == 0 {
-            break;
-        }
-        if depth == 1 && matches!(c, '{' | ',') {
-            let at = from + offset + 1;
-            let at = at + (bare[at..].len() - bare[at..].trim_start().len());
-            found.push((at, word(at)));
-        }
-    }
-    found.retain(|(_, name)| !name.is_empty());
-    found
+/// The top-level modules that a file names, with the byte where it does.
+fn uses(file: &SourceFile) -> Vec<(usize, String)> {
+    paths(file).into_iter().map(|mut p| (p.at, p.names.swap_remove(0))).collect()
 }
 
 #[test]
 fn modules_use_only_lower_layers() {
     let layers = layers();
     let mut wrong = Vec::new();
-    for file in sources() {
-        if file.is_test || file.path.starts_with("src/bin/") || file.path == "src/lib.rs" {
-            continue;
-        }
+    for file in sources().into_iter().filter(is_held) {
         let own = file.module()[0].to_owned();
         let Some(layer) = layers.get(own.as_str()) else {
             wrong.push(format!("{}: the module `{own}` has no layer in tests/all/layering.rs", file.path));
@@ -88,10 +61,10 @@ fn modules_use_only_lower_layers() {
 }
 
 /// For each module of the library the modules that it uses, tests aside.
-fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+fn arrows(files: &[SourceFile]) -> BTreeMap<String, BTreeSet<String>> {
     let layers = layers();
     let mut arrows: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for file in sources().iter().filter(|f| !f.is_test && !f.path.starts_with("src/bin/") && f.path != "src/lib.rs") {
+    for file in files.iter().filter(|f| is_held(f)) {
         let own = file.module()[0].to_owned();
         let used = uses(file).into_iter().map(|(_, used)| used).filter(|used| layers.contains_key(used.as_str()) && *used != own);
         arrows.entry(own.clone()).or_default().extend(used);
@@ -99,10 +72,11 @@ fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     arrows
 }
 
-/// `docs/modules.md` says which module uses which. `VIDC_UPDATE=1` rewrites it.
+/// `docs/modules.md` says which module uses which, and in which order the rooms of each stand. `VIDC_UPDATE=1` rewrites it.
 #[test]
 fn the_page_of_modules_is_fresh() {
-    let (layers, arrows) = (layers(), arrows());
+    let files = sources();
+    let (layers, arrows) = (layers(), arrows(&files));
     let total: usize = arrows.values().map(BTreeSet::len).sum();
     let mut page = format!(
         "# Which module uses which\n\nGenerated from the sources: `VIDC_UPDATE=1 cargo test` rewrites this page. Tests and the binary aside; \
@@ -116,6 +90,7 @@ fn the_page_of_modules_is_fresh() {
         let used_by = arrows.iter().filter(|(_, uses)| uses.contains(name)).map(|(user, _)| user.as_str()).collect();
         page += &format!("| {layer} | `{name}` | {} | {} |\n", list(uses), list(used_by));
     }
+    page += &rooms::table(&files);
     let path = root().join("docs/modules.md");
     if std::env::var_os("VIDC_UPDATE").is_some() {
         std::fs::write(&path, &page).unwrap();
@@ -131,14 +106,4 @@ fn exceptions_are_needed() {
         let needed = files.iter().filter(|f| !f.is_test && f.module().first() == Some(own)).flat_map(uses).any(|(_, u)| u == *used);
         assert!(needed, "`{own}` does not use `{used}` any more; strike the exception ({reason})");
     }
-}
-
-#[test]
-fn heads_of_groups() {
-    let check = |text: &str, expect: &[&str]| {
-        let found: Vec<String> = heads(text, 0).into_iter().map(|(_, n)| n).collect();
-        assert_eq!(found, expect, "{text}");
-    };
-    check("diag::Result;", &["diag"]);
-    check("{diag::{A, B}, ir, units::Bytes};", &["diag", "ir", "units"]);
 }

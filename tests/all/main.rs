@@ -14,10 +14,13 @@ mod onnx_backend;
 mod order;
 mod outputs;
 mod reference;
+mod repeat;
 mod repo;
 mod residency;
+mod serving;
 #[path = "../../src/skipped.rs"]
 mod skipped;
 mod source;
+mod targets;
 mod third_party;
 mod trained;

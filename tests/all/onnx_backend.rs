@@ -20,9 +20,9 @@ use vidc::optimize::model::{Level, optimize};
 use vidc::optimize::write::write;
 use vidc::passes::Choices;
 use vidc::passes::manager::Debugging;
-use vidc::runtime::ffi::MappedFile;
 use vidc::runtime::session::{Port, Runtime, Session, SessionOptions, Weights};
 use vidc::runtime::tensor::Tensor;
+use vidc::weights::WeightsFile;
 
 use self::case::{Case, DataSet, Unfed};
 use self::compare::{close, same};
@@ -62,7 +62,7 @@ pub(crate) fn through(model: &Path, level: Level, output: &Path) -> vidc::diag::
     let written = write(&compiled.graph, &imported.style, vec![], output)?;
     let bytes = std::fs::read(&written.model).unwrap();
     let weights = match &written.data {
-        Some(data) => Weights::none().with(data.file_name().unwrap().to_string_lossy(), Arc::new(MappedFile::open(data)?)),
+        Some(data) => Weights::none().with(data.file_name().unwrap().to_string_lossy(), Arc::new(WeightsFile::open(data)?)),
         None => Weights::none(),
     };
     Ok(Rewritten { bytes, weights })

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use vidc::passes::{Checks, Choices};
 use vidc::plan::{self, Manifest, Provenance};
-use vidc::runtime::ffi::MappedFile;
 use vidc::runtime::profile::profile_nodes;
 use vidc::runtime::session::{Session, SessionOptions, Weights};
 use vidc::runtime::tensor::Tensor;
 use vidc::weights::ParamSource;
+use vidc::weights::WeightsFile;
 
 /// The share of neighbouring pairs that ran in the planned order, over all sessions of the tiny pipeline.
 fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
@@ -18,13 +18,13 @@ fn realised(choices: &[(&str, &str)]) -> Vec<(String, usize, usize)> {
     let lowered = program.compile(&given, Checks::Full).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let dir = folder.path().join("plan");
-    let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };
+    let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None, device: 0 };
     let manifest = plan::write(&lowered, program.machine(), &ParamSource::Random { seed: 4242 }, provenance, false, &dir).unwrap();
     let mut out = Vec::new();
     for entry in &manifest.sessions {
         let mut weights = Weights::none();
         for file in manifest.files.iter().filter(|f| entry.weights.contains(&f.location)) {
-            weights = weights.with(file.location.clone(), Arc::new(MappedFile::open(&Manifest::weights_path(&dir, file)).unwrap()));
+            weights = weights.with(file.location.clone(), Arc::new(WeightsFile::open(&Manifest::weights_path(&dir, file)).unwrap()));
         }
         let options = SessionOptions { profile: Some(folder.path().join("profile")), ..Default::default() };
         let model = std::fs::read(dir.join(&entry.file)).unwrap();

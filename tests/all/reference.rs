@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ndarray::{Array3, ArrayD, Axis};
-use vidc::hwdb;
+use vidc::hwdb::{self, Machine};
 use vidc::media::npy::{read_npy, read_npz_member};
 use vidc::metrics::relative_l2;
 use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Planned};
 use vidc::plan::{self, Provenance};
-use vidc::runtime::execute::{Executor, RunOutcome, RunRequest};
-use vidc::runtime::session::{Runtime, SessionOptions};
+use vidc::runtime::request::{Event, RunOutcome, RunRequest};
+use vidc::runtime::run::Run;
+use vidc::runtime::session::Runtime;
+use vidc::runtime::{PrepareOptions, Prepared};
 use vidc::weights::ParamSource;
 
 use crate::repo::knobs_of;
@@ -64,10 +66,13 @@ pub(crate) fn planned(graph: &str) -> Planned {
 }
 
 /// `svd-tiny` compiled for the CPU into a folder.
-fn write_plan(choices: &Choices, folder: &Path) {
-    let program = planned("svd-tiny");
+pub(crate) fn write_plan(choices: &Choices, folder: &Path) {
+    write_plan_of(&planned("svd-tiny"), choices, folder);
+}
+
+fn write_plan_of(program: &Planned, choices: &Choices, folder: &Path) {
     let lowered = program.compile(choices, Checks::Full).unwrap();
-    let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None };
+    let provenance = Provenance { weights: "random:4242".into(), effects: vec![], predicted: None, device: 0 };
     plan::write(&lowered, program.machine(), &ParamSource::Random { seed: 4242 }, provenance, false, folder).unwrap();
 }
 
@@ -90,8 +95,19 @@ fn file_names_in_a_manifest_are_no_paths() {
     }
 }
 
+/// A plan opened with ONNX Runtime's defaults, sessions kept as planned.
+pub(crate) fn prepared(folder: &Path, runtime: &Runtime) -> Prepared {
+    let manifest = plan::Manifest::read(folder).unwrap();
+    Prepared::open(runtime, folder, manifest, PrepareOptions::default()).unwrap_or_else(|d| panic!("{d:?}"))
+}
+
+/// One run that nobody stops.
+pub(crate) fn run_once(prepared: &Prepared, request: &RunRequest, events: &mut dyn FnMut(Event)) -> RunOutcome {
+    let stop = AtomicBool::new(false);
+    Run::new(prepared, request, &stop, events).and_then(Run::finish).unwrap_or_else(|d| panic!("{d:?}"))
+}
+
 fn run(plan: &Path, runtime: &Runtime, feeds: Vec<(&str, ArrayD<f32>)>, dumps: &[&str]) -> RunOutcome {
-    let executor = Executor::open(plan, runtime, SessionOptions::default(), Arc::default()).unwrap();
     let image: ArrayD<u8> = read_npy(&root().join("tests/data/svd_tiny_ref/image.npy")).unwrap();
     let image: Array3<u8> = image.into_dimensionality().unwrap();
     let request = RunRequest {
@@ -100,7 +116,7 @@ fn run(plan: &Path, runtime: &Runtime, feeds: Vec<(&str, ArrayD<f32>)>, dumps: &
         dumps: dumps.iter().map(|d| (*d).to_owned()).collect(),
         ..RunRequest::default()
     };
-    executor.run(&request, &mut |_| ()).unwrap_or_else(|d| panic!("{d:?}"))
+    run_once(&prepared(plan, runtime), &request, &mut |_| ())
 }
 
 fn near(what: &str, got: ndarray::ArrayViewD<'_, f32>, want: &ArrayD<f32>, bound: f64) {
@@ -184,6 +200,26 @@ fn is_attention(id: &str) -> bool {
 
 fn is_guidance(id: &str) -> bool {
     id.ends_with(".guidance")
+}
+
+/// The forms of TensorRT are operators of the standard and fused attention, which the CPU provider has too: a plan for TensorRT whose
+/// manifest names the CPU provider instead.
+#[test]
+fn the_forms_of_tensorrt_equal_the_reference() {
+    let Some(runtime) = runtime() else { return };
+    let machine = Machine::with_provider(&hwdb::load("rtx4090").unwrap(), Some("tensorrt")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan");
+    write_plan_of(&Planned::of(&load("svd-tiny"), &machine, &Debugging::default()).unwrap(), &Choices::default(), &plan);
+    let path = plan.join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    for session in manifest["sessions"].as_array_mut().unwrap() {
+        assert_eq!(session["providers"][0]["provider"], "tensorrt");
+        session["providers"] = serde_json::json!([{ "provider": "cpu" }]);
+    }
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    whole(&plan, &runtime);
+    stages(&plan, &runtime);
 }
 
 #[test]

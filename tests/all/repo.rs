@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use vidc::diag::codes;
-use vidc::hwdb::{self, Database};
+use vidc::hwdb::{self, Database, Machine};
 use vidc::ir::Program;
 use vidc::passes::manager::Debugging;
 use vidc::passes::{self, Answer, Choices, Knob, Leveled, PassInfo, Planned, QualityLoss};
@@ -69,7 +69,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("src/runtime/progress.rs", "saved progress, of which `run` asked `files::output`"),
     ("src/runtime/provision.rs", "ONNX Runtime, in the cache of this user"),
     ("src/runtime/report.rs", "a run report, of which `run` asked `files::output`"),
-    ("src/runtime/session.rs", "placeholders in a temporary folder"),
+    ("src/runtime/session/weights.rs", "placeholders in a temporary folder"),
     ("src/tuner/record.rs", "the folder of a record, before `files::output`"),
     ("src/bin/vidc/bench/scenarios.rs", "footage, into a new or empty folder"),
     ("src/bin/vidc/cache.rs", "removes plans from the cache of this user"),
@@ -151,17 +151,21 @@ fn every_graph_loads_and_binds() {
     }
 }
 
-/// A whole compile of the small graph for each kind of engine; one profile of each is enough, the rest differ in figures.
+/// A whole compile of the small graph for each provider; one profile of each is enough, the rest differ in figures.
 #[test]
-fn the_small_graph_compiles_for_every_engine() {
+fn the_small_graph_compiles_for_every_provider() {
     let program = load("svd-tiny");
-    let mut engines = BTreeSet::new();
+    let mut providers = BTreeSet::new();
     for key in Database::new(None).keys() {
-        let machine = hwdb::machine(&key).unwrap_or_else(|d| panic!("{key}: {d:?}"));
-        if engines.insert(format!("{:?}", machine.engine)) || ["rtx3090", "h100-sxm"].contains(&key.as_str()) {
-            passes::compile(&program, &machine, &Choices::default(), &Debugging::default()).unwrap_or_else(|d| panic!("{key}: {d:?}"));
+        let profile = hwdb::load(&key).unwrap_or_else(|d| panic!("{key}: {d:?}"));
+        for target in profile.targets() {
+            if providers.insert(target.key) || ["rtx3090", "h100-sxm"].contains(&key.as_str()) {
+                let machine = Machine::on(&profile, target);
+                passes::compile(&program, &machine, &Choices::default(), &Debugging::default()).unwrap_or_else(|d| panic!("{key}: {d:?}"));
+            }
         }
     }
+    assert_eq!(providers.len(), vidc::target::ROWS.len(), "a row that fits no profile: {providers:?}");
 }
 
 /// `docs/passes.md` is what the passes say about themselves. `VIDC_UPDATE=1` rewrites it.

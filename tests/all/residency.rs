@@ -11,12 +11,12 @@ use vidc::hwdb::{self, Machine};
 use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Lowered, Planned, RESIDENCY};
 use vidc::plan::{self, Provenance, Step};
-use vidc::runtime::execute::{Event, Executor, RunRequest};
-use vidc::runtime::session::{Runtime, SessionOptions};
+use vidc::runtime::request::{Event, RunRequest};
+use vidc::runtime::session::Runtime;
 use vidc::scenarios::SplitMix64;
 use vidc::weights;
 
-use crate::reference::runtime;
+use crate::reference::{prepared, run_once, runtime};
 
 /// The configuration of both models, of two levels: pictures of 16x16, latents of 8x8.
 const CONFIG: &str = "{ block_out_channels: [32, 32], down_block_types: [DownEncoderBlock2D, DownEncoderBlock2D], layers_per_block: 1, \
@@ -162,11 +162,10 @@ fn lowered(program: &Planned, residency: &str) -> Lowered {
 }
 
 fn run(program: &Planned, lowered: &Lowered, runtime: &Runtime) -> Ran {
-    let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None };
+    let provenance = Provenance { weights: "random:1".into(), effects: vec![], predicted: None, device: 0 };
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().join("plan");
     let manifest = plan::write(lowered, program.machine(), &weights::ParamSource::Random { seed: 1 }, provenance, false, &folder).unwrap();
-    let executor = Executor::open(&folder, runtime, SessionOptions::default(), Arc::default()).unwrap();
     let request = RunRequest { inputs: BTreeMap::from([("image".into(), Array3::from_elem((16, 16, 3), 90))]), ..RunRequest::default() };
     let (mut loads, mut calls) = (BTreeMap::new(), BTreeMap::new());
     let mut count = |event: Event| match event {
@@ -174,7 +173,7 @@ fn run(program: &Planned, lowered: &Lowered, runtime: &Runtime) -> Ran {
         Event::Call(session, loaded, bytes) => *calls.entry((session, loaded.into_iter().collect(), bytes)).or_insert(0) += 1,
         Event::Stage(_) | Event::Step(..) => {}
     };
-    executor.run(&request, &mut count).unwrap_or_else(|d| panic!("{d:?}"));
+    run_once(&prepared(&folder, runtime), &request, &mut count);
     let name = |loads: BTreeMap<usize, u64>| loads.into_iter().map(|(s, n)| (manifest.sessions[s].name.clone(), n)).collect();
     let (mut both, mut taken) = (BTreeMap::new(), BTreeMap::new());
     written(&manifest.steps, 1, true, &mut both);

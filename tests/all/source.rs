@@ -18,9 +18,13 @@ pub(crate) struct SourceFile {
 
 impl SourceFile {
     fn read(path: &Path) -> Self {
-        let text = std::fs::read_to_string(path).unwrap();
+        Self::of(relative(path), std::fs::read_to_string(path).unwrap())
+    }
+
+    /// A file of this path and text.
+    pub(crate) fn of(path: String, text: String) -> Self {
         let (code, bare) = blank(&text);
-        let mut file = Self { path: relative(path), text, code, bare, is_test: false };
+        let mut file = Self { path, text, code, bare, is_test: false };
         for (start, end) in test_items(&file.bare) {
             blank_range(&mut file.code, start, end);
             blank_range(&mut file.bare, start, end);
@@ -100,7 +104,7 @@ fn test_items(bare: &str) -> Vec<(usize, usize)> {
 }
 
 /// The end of the item that begins at `from`: its `;`, or the brace that closes its first block.
-fn item_end(bare: &str, from: usize) -> usize {
+pub(crate) fn item_end(bare: &str, from: usize) -> usize {
     let mut depth = 0usize;
     for (offset, c) in bare[from..].char_indices() {
         match c {
@@ -118,6 +122,16 @@ fn item_end(bare: &str, from: usize) -> usize {
     bare.len()
 }
 
+/// Does no name go on to the left of a byte?
+pub(crate) fn stands_alone(bare: &str, at: usize) -> bool {
+    !bare[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_')
+}
+
+/// The name that a text begins with; empty if it begins with none.
+pub(crate) fn word(text: &str) -> &str {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or_default()
+}
+
 /// A function that is written out: its name, its first and its last line.
 pub(crate) struct Function {
     pub(crate) name: String,
@@ -129,10 +143,9 @@ pub(crate) struct Function {
 pub(crate) fn functions(file: &SourceFile) -> Vec<Function> {
     let mut found = Vec::new();
     for (at, _) in file.bare.match_indices("fn ") {
-        let stands_alone = at == 0 || !file.bare[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_');
-        let name: String = file.bare[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        let name = word(&file.bare[at + 3..]).to_owned();
         let end = item_end(&file.bare, at);
-        if stands_alone && !name.is_empty() && file.bare[..end].ends_with('}') {
+        if stands_alone(&file.bare, at) && !name.is_empty() && file.bare[..end].ends_with('}') {
             found.push(Function { name, first: file.line(at), last: file.line(end) });
         }
     }

@@ -1,5 +1,6 @@
-//! `vidc bench`: models measured side by side on this machine, how fast it multiplies, and test footage.
+//! `vidc bench`: models measured side by side on this machine, how fast it multiplies, what running a plan adds, and test footage.
 
+mod plan;
 mod scenarios;
 
 use std::fmt::Write as _;
@@ -33,6 +34,8 @@ pub(crate) enum Command {
     Model(ModelArgs),
     /// How fast this machine multiplies matrices and convolves.
     Rates(RatesArgs),
+    /// What a run of a plan takes beside ONNX Runtime's own run calls.
+    Plan(plan::PlanArgs),
     /// Test footage: nine scenarios, or camera moves over pictures.
     Scenarios(scenarios::ScenariosArgs),
     /// The child of `model` that measures its memory.
@@ -104,6 +107,7 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
     match command {
         Command::Model(args) => model(args, out),
         Command::Rates(args) => multiply(args, out),
+        Command::Plan(args) => plan::run(args, out),
         Command::Scenarios(args) => scenarios::run(args, out),
         Command::Peak => Ok(peak::serve(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?),
     }

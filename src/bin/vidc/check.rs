@@ -9,13 +9,13 @@ use sha2::{Digest, Sha256};
 use crate::common::args::Pair;
 use crate::common::args::pair;
 use crate::common::table::{grouped, table};
-use crate::common::target::{Target, load, target};
+use crate::common::target::{Named, load, target};
 use crate::common::{Done, Failure, Out};
 use vidc::diag::{Diagnostic, Diagnostics};
 use vidc::ir::{Program, verify};
 use vidc::models::parameter_count;
 use vidc::plan::{self, Manifest, hex};
-use vidc::runtime::execute::check_files;
+use vidc::runtime::prepared::check_files;
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -30,15 +30,15 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     match target(&args.target)? {
-        Target::Graph(source) => {
+        Named::Graph(source) => {
             let program = load(&source, &args.set)?;
             check_graphs(&program)?;
             out.result(|| program_text(&program), || program_json(&program));
         }
-        Target::Plan(_) if !args.set.is_empty() => {
+        Named::Plan(_) if !args.set.is_empty() => {
             return Err(Failure::Usage("a plan has its parameters already; --set is for graphs".into()));
         }
-        Target::Plan(folder) => {
+        Named::Plan(folder) => {
             let manifest = Manifest::read(&folder)?;
             check_plan(&folder, &manifest)?;
             out.result(|| plan_text(&folder, &manifest), || plan_json(&manifest));

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, SearchArgs, WeightsArgs, size};
-use crate::common::planning::{self, Chosen, effects_text};
+use crate::common::args::{ChooseArgs, GraphArgs, ProviderArgs, SearchArgs, WeightsArgs, size};
+use crate::common::planning::{self, Chosen, Where, effects_text};
 use crate::common::weights::weights;
 use crate::common::{Done, Failure, Out, target};
 use vidc::files::output::spare_folder;
@@ -27,6 +27,11 @@ pub(crate) struct Args {
     /// The device to tune for first: a key of `vidc hw list`, or cpu for this machine.
     #[arg(long, value_name = "KEY")]
     hw: Option<String>,
+    #[command(flatten)]
+    provider: ProviderArgs,
+    /// The index of the device on the machine that runs the plan, of several.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    device: u32,
     /// Most device memory, such as 12GiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
     memory: Option<Bytes>,
@@ -52,7 +57,9 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     spare_folder(&args.output, &reads)?;
     let record = args.tuning.as_deref().map(TuningRecord::read).transpose()?;
     let key = args.hw.as_deref().or(record.as_ref().map(|r| r.hw.as_str())).unwrap_or("cpu");
-    let machine = target::machine(key)?;
+    let provider = args.provider.provider.clone().or(record.as_ref().and_then(|r| r.provider.clone()));
+    let machine = target::machine(key, &ProviderArgs { provider })?;
+    target::note_missing(&machine);
     target::note_memory(args.memory, &machine);
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let weights = weights(&args.weights, &program)?;
@@ -62,8 +69,8 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         Some(record) => recorded(&program, record)?,
         None => planning::search(&program, args.memory, &args.search, &args.choose.choices())?,
     };
-    let manifest = planning::write(&machine, &chosen, &weights, args.bundle, &args.output)?;
-    out.result(|| text(args, &manifest, &chosen), || result_json(args, &manifest, &chosen, &machine));
+    let manifest = planning::write(&machine, &chosen, &weights, Where { bundle: args.bundle, device: args.device }, &args.output)?;
+    out.result(|| text(args, &manifest, &chosen, &machine), || result_json(args, &manifest, &chosen, &machine));
     Ok(())
 }
 
@@ -72,13 +79,14 @@ fn recorded(program: &Planned, record: &TuningRecord) -> Result<Chosen, Failure>
     planning::given(program, &record.choices)
 }
 
-fn text(args: &Args, manifest: &Manifest, chosen: &Chosen) -> String {
+fn text(args: &Args, manifest: &Manifest, chosen: &Chosen, machine: &Machine) -> String {
     let random = if manifest.is_random() { " (random weights: the picture means nothing)" } else { "" };
     format!(
-        "wrote {}: {} sessions for {}\nweights: {}{random}\npredicted: {}, {} of device memory\n{}",
+        "wrote {}: {} sessions for {} with {}\nweights: {}{random}\npredicted: {}, {} of device memory\n{}",
         args.output.display(),
         manifest.sessions.len(),
         manifest.hardware,
+        machine.target.name,
         manifest.weights,
         chosen.predicted.latency(),
         chosen.predicted.peak(),

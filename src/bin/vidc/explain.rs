@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, DimArgs, GraphArgs, any_pass, pass};
+use crate::common::args::{ChooseArgs, DimArgs, GraphArgs, ProviderArgs, any_pass, pass};
 use crate::common::render::{open_dims, peak_text};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, say, target};
@@ -31,6 +31,8 @@ pub(crate) struct Args {
     /// The device: a key of `vidc hw list`, or cpu for this machine.
     #[arg(long, value_name = "KEY")]
     hw: String,
+    #[command(flatten)]
+    provider: ProviderArgs,
     #[command(flatten)]
     dims: DimArgs,
     #[command(flatten)]
@@ -57,7 +59,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
-    let machine = target::machine(&args.hw)?;
+    let machine = target::machine(&args.hw, &args.provider)?;
     if let Some(folder) = &args.dump_dir {
         check_new_folder(folder, folder)?;
     }

@@ -47,11 +47,12 @@ fn list(database: &Database, out: &Out) -> Done {
             Err(mut wrong) => found.0.append(&mut wrong.0),
         }
     }
-    let machines: Vec<Machine> = profiles.iter().map(Machine::new).collect();
+    let with_providers = |p: &Profile| (Machine::new(p), providers(p));
+    let machines: Vec<(Machine, Vec<&str>)> = profiles.iter().map(with_providers).collect();
     let folder = database.user_folder().map(|f| f.display().to_string());
     let text = || {
         let rows: Vec<Vec<String>> = machines.iter().map(row).collect();
-        let header = ["key", "name", "memory", "GB/s", "fp32 TFLOPS", "fp16 TFLOPS", "figures"];
+        let header = ["key", "name", "memory", "GB/s", "fp32 TFLOPS", "fp16 TFLOPS", "figures", "providers"];
         let own = folder.as_ref().map_or_else(String::new, |f| format!("profiles of your own: {f}\n"));
         table(&header, &rows) + &own
     };
@@ -60,7 +61,7 @@ fn list(database: &Database, out: &Out) -> Done {
     if found.0.is_empty() { Ok(()) } else { Err(Failure::Found(found)) }
 }
 
-fn row(m: &Machine) -> Vec<String> {
+fn row((m, providers): &(Machine, Vec<&str>)) -> Vec<String> {
     let tera = |p: Precision| m.peaks.0[p as usize].map_or_else(|| "-".into(), |x| format!("{:.3}", x / 1e12));
     vec![
         m.key.clone(),
@@ -70,10 +71,16 @@ fn row(m: &Machine) -> Vec<String> {
         tera(Precision::F32),
         tera(Precision::F16),
         m.provenance(),
+        providers.join(", "),
     ]
 }
 
-fn machine_json(m: &Machine) -> Value {
+/// The keys of the providers that fit a device, its usual one first.
+fn providers(profile: &Profile) -> Vec<&'static str> {
+    profile.targets().into_iter().map(|t| t.key).collect()
+}
+
+fn machine_json((m, providers): &(Machine, Vec<&str>)) -> Value {
     let rate = |p: Precision| m.peaks.0[p as usize];
     json!({
         "key": m.key,
@@ -83,6 +90,7 @@ fn machine_json(m: &Machine) -> Value {
         "fp32_flops": rate(Precision::F32),
         "fp16_flops": rate(Precision::F16),
         "provenance": m.provenance(),
+        "providers": providers,
     })
 }
 
@@ -91,6 +99,8 @@ fn show(profile: &Profile, out: &Out) -> Done {
     let mut fields = serde_json::to_value(profile).map_err(|e| broken(e.to_string()))?;
     let origin = fields.as_object_mut().and_then(|f| f.shift_remove("origin"));
     let text = serde_saphyr::to_string(&fields).map_err(|e| broken(e.to_string()))?;
-    out.result(|| text, || json!({ "profile": fields, "origin": origin }));
+    let providers = providers(profile);
+    let said = format!("# providers: {}\n{text}", providers.join(", "));
+    out.result(|| said, || json!({ "profile": fields, "origin": origin, "providers": providers }));
     Ok(())
 }

@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{DimArgs, Pair, pair};
+use crate::common::args::{DimArgs, Pair, ProviderArgs, pair};
 use crate::common::table::{grouped, table};
-use crate::common::target::{Target, check_kind, load, machine, model as model_path, target};
+use crate::common::target::{Named, check_kind, load, machine, model as model_path, target};
 use crate::common::{Done, Failure, Out};
 use vidc::cost::graph::GraphCost;
 use vidc::ir::{Op, OpGraph, Program};
@@ -41,15 +41,15 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let path = model_path(&args.target);
     check_kind(path.is_some(), &args.set, &args.dims)?;
     if let Some(path) = path {
-        return model::run(path, &args.dims.bindings(), &machine(&args.hw)?, out);
+        return model::run(path, &args.dims.bindings(), &machine(&args.hw, &ProviderArgs::default())?, out);
     }
     match target(&args.target)? {
-        Target::Graph(source) => {
+        Named::Graph(source) => {
             let program = load(&source, &args.set)?;
             let models = models(&program)?;
             out.result(|| models_text(&program, &models), || models_json(&program, &models));
         }
-        Target::Plan(folder) => {
+        Named::Plan(folder) => {
             let manifest = Manifest::read(&folder)?;
             out.result(|| plan_text(&manifest), || json!({ "plan": manifest }));
         }
@@ -69,7 +69,7 @@ struct Figures {
 
 fn models(program: &Program) -> Result<Vec<Figures>, Failure> {
     // The work does not depend on the device. Models are shown as they are declared.
-    let machine = machine("cpu-avx2")?;
+    let machine = machine("cpu-avx2", &ProviderArgs::default())?;
     let whole = Debugging { disable: vec!["hoist".into()], ..Debugging::default() };
     let lowered = Planned::of(program, &machine, &whole)?.compile(&Choices::default(), Checks::Fast)?;
     let walk = lowered.program.pipeline.walk();

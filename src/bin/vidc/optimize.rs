@@ -6,7 +6,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::bench::load;
-use crate::common::args::{ChooseArgs, DimArgs};
+use crate::common::args::{ChooseArgs, DimArgs, ProviderArgs};
 use crate::common::render::{kept_text, open_dims};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
@@ -36,6 +36,8 @@ pub(crate) struct Args {
     /// The device: a key of `vidc hw list`, or cpu for this machine.
     #[arg(long, value_name = "KEY", default_value = "cpu")]
     hw: String,
+    #[command(flatten)]
+    provider: ProviderArgs,
     #[command(flatten)]
     dims: DimArgs,
     /// Who changes the model: vidc (nothing of ONNX Runtime's rewrites), layouts (vidc, then all of them but constant folding), both,
@@ -86,7 +88,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let outputs = outputs(&args.output)?;
     outputs.spare([&args.model])?;
     outputs.spare(target::named_files("", Some(&args.hw)))?;
-    let machine = target::machine(&args.hw)?;
+    let machine = target::machine(&args.hw, &args.provider)?;
     let model = read_model(&args.model, &args.dims.bindings())?;
     outputs.spare(&model.files)?;
     let choices = answers(&model, &args.model, &machine, &args.choose.choices())?;

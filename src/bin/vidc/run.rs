@@ -2,6 +2,8 @@
 //!
 //! Everything that can be wrong is looked at before the first kernel, cheapest first: the output's format, the graph, pictures and
 //! arrays, weights, the plan, room in memory and on disk. `--dry-run` ends there and says what was found.
+//!
+//! `--repeat` runs one prepared plan several times at seeds that count up: what the plan lets stay loaded is loaded once.
 
 mod outputs;
 mod prepare;
@@ -13,15 +15,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::common::args::{ChooseArgs, Pair, SearchArgs, WeightsArgs, pair, size};
+use crate::common::args::{ChooseArgs, Pair, ProviderArgs, SearchArgs, WeightsArgs, pair, size};
 use crate::common::progress::Progress;
 use crate::common::render::kept_text;
 use crate::common::{Done, Failure, Out, say};
+use outputs::Round;
 use prepare::Ready;
-use vidc::hwdb::Engine;
-use vidc::runtime::execute::Executor;
-use vidc::runtime::provision;
-use vidc::runtime::session::{Provider, Runtime, SessionOptions};
+use vidc::diag::Diagnostic;
+use vidc::runtime::provision::{self, LocatedLibrary};
+use vidc::runtime::report::RunReport;
+use vidc::runtime::request::RunOutcome;
+use vidc::runtime::run::Run;
+use vidc::runtime::session::{Runtime, SessionOptions};
+use vidc::runtime::{Keep, PrepareOptions, Prepared};
 use vidc::units::Bytes;
 
 /// How a picture of another shape is made to fit.
@@ -44,6 +50,11 @@ pub(crate) struct Args {
     #[arg(long, value_name = "KEY")]
     hw: Option<String>,
     #[command(flatten)]
+    provider: ProviderArgs,
+    /// The index of the device on this machine, of several; the first if not given.
+    #[arg(long, value_name = "N")]
+    device: Option<u32>,
+    #[command(flatten)]
     weights: WeightsArgs,
     /// Most memory, such as 12GiB.
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -61,6 +72,12 @@ pub(crate) struct Args {
     /// Set a parameter of the graph.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = pair)]
     set: Vec<Pair>,
+    /// Draw noise with this seed instead of the graph's own; the plan is the same for every seed.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
+    seed: Option<u64>,
+    /// Run so many times, at seeds that count up from `--seed`; outputs and dumps are named NAME.SEED.EXT.
+    #[arg(long, value_name = "N", requires = "seed", value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    repeat: Option<u64>,
     /// Give a value instead of computing it; a value of a loop has a leading axis of steps.
     #[arg(long = "feed", value_name = "VALUE=FILE.npy", value_parser = pair)]
     feeds: Vec<Pair>,
@@ -90,7 +107,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         // Fails only if the pool is there already, which it is not before anything ran.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();
     }
-    let ready = prepare::prepare(args)?;
+    let mut ready = prepare::prepare(args)?;
     if args.dry_run {
         let status = provision::status(args.runtime.as_deref())?;
         out.result(|| ready.text(&status), || ready.json(&status));
@@ -100,37 +117,81 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let runtime = Runtime::load(&located.path)?;
     let stop = Arc::new(AtomicBool::new(false));
     on_interrupt(&stop);
-    let executor = Executor::open(&ready.folder, &runtime, options(args, &ready), stop)?;
-    let mut progress = Progress::new();
-    let outcome = executor.run(&ready.request, &mut |event| progress.event(event));
-    progress.finish();
-    let outcome = outcome.map_err(|d| explain(*d, &ready))?;
-    let (report, kept) = write::outputs(args, &ready, &outcome, &located, &runtime)?;
+    let options = PrepareOptions { session: options(args), keep: Keep::AsPlanned };
+    let prepared = Prepared::open(&runtime, &ready.folder, ready.manifest.clone(), options)?;
+    let mut done = Vec::new();
+    for round in ready.rounds.clone() {
+        if args.repeat.is_some() {
+            say(&format!("run {} of {}: {}", done.len() + 1, ready.rounds.len(), round.output.display()));
+        }
+        (ready.request.seed, ready.request.save) = (round.seed, Some(round.progress_path()));
+        let outcome = execute(&prepared, &ready, &stop).map_err(|d| explain(*d, &ready, &round, args))?;
+        done.push(Ran::of(args, &ready, &round, &outcome, &located, &runtime)?);
+        prepared.reuse(outcome);
+    }
+    let single = args.repeat.is_none();
     out.result(
-        || write::text(&report, &ready) + &kept_text(&kept),
-        || {
-            json!({
-                "written": report.outputs,
-                "report": ready.report_path(),
-                "kept": kept,
-                "weights": { "source": report.weights.source, "random": report.weights.random },
-                "choices": report.made_of.choices,
-                "effects": report.made_of.effects,
-                "predicted": report.made_of.predicted,
-                "measured": report.measured,
-            })
+        || done.iter().map(|r| r.text(&ready)).collect(),
+        || match done.first() {
+            Some(only) if single => only.json(),
+            _ => json!({ "runs": done.iter().map(Ran::json).collect::<Vec<_>>() }),
         },
     );
     Ok(())
 }
 
-fn options(args: &Args, ready: &Ready) -> SessionOptions {
-    let provider = match ready.manifest.engine {
-        Engine::OnnxRuntimeCpu => Provider::Cpu,
-        Engine::OnnxRuntimeCuda => Provider::Cuda { device: 0 },
-        Engine::TensorRt => Provider::TensorRt { device: 0, fp16: true, engine_cache: None },
-    };
-    SessionOptions { threads: args.threads, provider, ..SessionOptions::default() }
+/// A run that is over.
+struct Ran {
+    round: Round,
+    report: RunReport,
+    kept: Vec<PathBuf>,
+}
+
+impl Ran {
+    /// Writes what the run made.
+    fn of(
+        args: &Args,
+        ready: &Ready,
+        round: &Round,
+        outcome: &RunOutcome,
+        located: &LocatedLibrary,
+        runtime: &Runtime,
+    ) -> Result<Self, Failure> {
+        let (report, kept) = write::outputs(args, ready, round, outcome, located, runtime)?;
+        Ok(Self { round: round.clone(), report, kept })
+    }
+
+    fn text(&self, ready: &Ready) -> String {
+        write::text(&self.report, ready) + &kept_text(&self.kept)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let report = &self.report;
+        json!({
+            "written": report.outputs,
+            "report": self.round.report_path(),
+            "kept": self.kept,
+            "weights": { "source": report.weights.source, "random": report.weights.random },
+            "parameters": report.made_of.parameters,
+            "choices": report.made_of.choices,
+            "effects": report.made_of.effects,
+            "predicted": report.made_of.predicted,
+            "measured": report.measured,
+        })
+    }
+}
+
+fn execute(prepared: &Prepared, ready: &Ready, stop: &AtomicBool) -> vidc::diag::Result<RunOutcome> {
+    let mut progress = Progress::new();
+    let mut events = |event| progress.event(event);
+    let outcome = Run::new(prepared, &ready.request, stop, &mut events).and_then(Run::finish);
+    progress.finish();
+    outcome
+}
+
+/// What the plan does not say of its sessions.
+fn options(args: &Args) -> SessionOptions {
+    SessionOptions { threads: args.threads, ..SessionOptions::default() }
 }
 
 /// The first Ctrl-C stops at the next step, the second at once.
@@ -148,7 +209,14 @@ fn on_interrupt(stop: &Arc<AtomicBool>) {
     }
 }
 
-/// A provider that is missing gets the command that makes a plan without it.
-fn explain(d: vidc::diag::Diagnostic, ready: &Ready) -> Failure {
-    if d.code == "runtime/provider-missing" { d.help(prepare::other_plan(&ready.manifest)).into() } else { d.into() }
+/// A provider that is missing gets the command that makes a plan without it; one of several runs the words that go on with it.
+fn explain(d: Diagnostic, ready: &Ready, round: &Round, args: &Args) -> Failure {
+    match (d.code, args.seed.and(round.seed)) {
+        ("runtime/provider-missing", _) => d.help(prepare::other_plan(&ready.manifest)).into(),
+        ("run/interrupted", Some(seed)) if args.repeat.is_some() && round.progress_path().exists() => {
+            let help = format!("--seed {seed} --resume -o {} in place of --repeat goes on from there", round.output.display());
+            Diagnostic::new("run/interrupted", d.message).help(help).into()
+        }
+        _ => d.into(),
+    }
 }

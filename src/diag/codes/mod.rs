@@ -13,6 +13,7 @@ mod pass;
 mod plan;
 mod runtime;
 mod spec;
+mod target;
 mod tune;
 mod weights;
 
@@ -31,7 +32,7 @@ pub struct Code {
 
 /// Every code, by area.
 pub fn all() -> impl Iterator<Item = &'static Code> {
-    let areas: [&[Code]; 14] = [
+    let areas: [&[Code]; 15] = [
         general::CODES,
         spec::CODES,
         graph::CODES,
@@ -40,6 +41,7 @@ pub fn all() -> impl Iterator<Item = &'static Code> {
         onnx::CODES,
         media::CODES,
         hwdb::CODES,
+        target::CODES,
         pass::CODES,
         tune::CODES,
         import::CODES,

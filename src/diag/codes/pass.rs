@@ -1,11 +1,15 @@
 //! Codes of the area `pass`.
 
-use super::{Code, bug};
+use super::{Code, bug, input};
 
 pub(super) const CODES: &[Code] = &[
     bug(
         "pass/not-lowered",
         "After all passes an operator is left that no provider runs. Switching off `select-kernels` or `unroll-chunks` leads here; otherwise a pass forgot a form.",
+    ),
+    input(
+        "pass/no-kernel",
+        "A plan was asked for in which an operator has an element type that the execution provider has no kernel for (`src/target/kernels`), and none of the providers behind it has one. Choose another precision for that model, or another provider.",
     ),
     bug(
         "pass/order",

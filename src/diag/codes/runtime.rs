@@ -74,6 +74,14 @@ pub(super) const CODES: &[Code] = &[
     input("run/unknown-input", "`--input` names an input that the graph does not declare."),
     input("run/missing-input", "The graph declares an input that was not given."),
     input(
+        "run/no-seed",
+        "`--seed` or `--repeat` is given, and the plan draws no noise with a parameter `seed`: every run would be the same. Noise whose seed the graph computes from the parameter cannot be drawn anew without compiling; use `--set seed=N`.",
+    ),
+    input(
+        "run/repeat",
+        "`--repeat` does not go with `--resume`: saved progress is that of one run. Name its seed and its output, and leave out `--repeat`.",
+    ),
+    input(
         "run/no-progress",
         "`--resume` found no saved progress beside the output. A run saves its progress after every step; a finished run removes it.",
     ),

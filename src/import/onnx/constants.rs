@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::standard::{Elements, ShapeValue, ValueInfo};
 use crate::diag::{Diagnostic, Result};
 use crate::files;
-use crate::ir::standard::{Elements, ShapeValue, ValueInfo};
 use crate::onnx::proto::{SparseTensorProto, TensorProto};
 use crate::onnx::tensor;
 use crate::weights::{DType, TensorRef, WeightExpr, WeightsFile};

@@ -1,7 +1,7 @@
 //! What bodies are given and what operators with bodies yield.
 
-use super::Reader;
-use crate::ir::standard::{PartialType, ValueInfo};
+use super::reader::{Reader, fill};
+use super::standard::{PartialType, ValueInfo};
 use crate::ir::{Dim, Outlet};
 use crate::onnx::proto::NodeProto;
 
@@ -31,12 +31,12 @@ fn loose(info: &ValueInfo) -> ValueInfo {
 /// Adds what the bodies yield to what is known of the outputs.
 pub(super) fn yielded(r: &mut Reader<'_, '_>, node: &NodeProto, yields: &[Vec<ValueInfo>], infos: &mut [ValueInfo]) {
     match (node.op_type.as_str(), yields) {
-        ("If", [a, b]) => infos.iter_mut().zip(a.iter().zip(b)).for_each(|(info, (a, b))| super::fill(info, &either(r, a, b))),
+        ("If", [a, b]) => infos.iter_mut().zip(a.iter().zip(b)).for_each(|(info, (a, b))| fill(info, &either(r, a, b))),
         ("Loop", [body]) => {
             let carried = node.input.len().saturating_sub(2);
             for (i, (info, given)) in infos.iter_mut().zip(body.iter().skip(1)).enumerate() {
                 let known = if i < carried { loose(given) } else { stacked(given) };
-                super::fill(info, &known);
+                fill(info, &known);
             }
         }
         _ => {}

@@ -1,8 +1,8 @@
 //! Extents that cannot be named but are the same: what follows from the same things gets the same symbol, and what must be equal for
 //! an operator to run is equal.
 
+use super::standard::{Elements, NodeInfo, ValueInfo};
 use crate::ir::Dim;
-use crate::ir::standard::{Elements, NodeInfo, ValueInfo};
 use crate::onnx::proto::NodeProto;
 
 /// Operators whose output shape is decided by the values of these inputs.

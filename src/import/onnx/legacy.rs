@@ -2,10 +2,10 @@
 //! name. Sources: the changelog of the standard (`docs/Changelog.md` of `onnx`). A form that set 11 cannot say is refused.
 
 use super::functions::Called;
-use super::read::Reader;
+use super::reader::Reader;
+use super::standard::Elements;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::Outlet;
-use crate::ir::standard::Elements;
 use crate::onnx::build::attr;
 use crate::onnx::proto::{AttributeProto, NodeProto};
 

@@ -4,9 +4,9 @@
 mod compute;
 mod shape;
 
-use super::read::{Reader, UpgradedNode};
+use super::reader::{Reader, UpgradedNode};
+use super::standard::{Elements, PartialType};
 use crate::diag::Result;
-use crate::ir::standard::{Elements, PartialType};
 use crate::ir::{DType, Dim, Outlet};
 use crate::onnx::proto::AttributeProto;
 

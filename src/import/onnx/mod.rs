@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! bytes ─ onnx::read, check_external_data ─► ModelProto ─ functions inlined, nodes sorted ─► one node after the other:
-//!     what is known of its inputs ─ ir::standard ─► what is known of its outputs
+//!     what is known of its inputs ─ standard ─► what is known of its outputs
 //!     known numbers ─► a constant;   a rule of `lift` ─► a typed operator;   else ─► a foreign operator, as it was
 //! ```
 //! Typed and foreign operators stand at the meaning of opset 21 (`upgrade`), or of the file's own if that is newer. A shape whose
@@ -10,11 +10,14 @@
 //! file is dead. Values of other element types, sequences and types that are not known are opaque and only passed on.
 
 mod constants;
+mod control;
 mod extents;
 mod functions;
 mod legacy;
 mod lift;
 mod read;
+mod reader;
+mod standard;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
@@ -29,7 +32,7 @@ use crate::onnx::proto::{GraphProto, ModelProto, ValueInfoProto};
 use crate::onnx::{self, OPSET, Style};
 use constants::Folder;
 use functions::Functions;
-use read::{MAX_EXTENT, Reader, Shared};
+use reader::{MAX_EXTENT, Reader, Shared};
 
 /// Operator sets of the standard domain that are read. Older ones mean other things by the same names.
 pub const OPSETS: std::ops::RangeInclusive<i64> = 1..=28;

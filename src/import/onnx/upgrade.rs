@@ -1,7 +1,7 @@
 //! Nodes of older operator sets at the meaning of opset 21, which is what vidc writes. Only what changed meaning or form between
 //! 11 and 21 is here (`onnx` changelog, `docs/Changelog.md` of the standard); everything else grew by element types alone.
 
-use super::read::Reader;
+use super::reader::Reader;
 use crate::diag::{Diagnostic, Result};
 use crate::ir::{Dim, Op, Outlet};
 use crate::onnx::build::attr;

@@ -20,6 +20,7 @@ mod alive;
 mod call;
 #[cfg(test)]
 mod cases;
+mod eval;
 mod lower;
 mod names;
 mod params;
@@ -40,6 +41,7 @@ use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::EdgeRef;
 use serde::{Deserialize, Serialize};
 
+pub use eval::{Value, eval_prim};
 pub use names::{Located, Within};
 pub use params::parameters;
 pub use prim::{Prim, TypeError};

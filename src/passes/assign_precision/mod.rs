@@ -16,8 +16,9 @@ use super::select_kernels::sums_in_f32;
 use super::{Answer, Edit, Effect, Knob, Pass, PassCx, PassInfo, Property, QualityLoss, Rewriter, Scope, Why};
 use crate::cost::quality::Noise;
 use crate::diag::Result;
-use crate::hwdb::{Engine, Machine, Precision};
+use crate::hwdb::{Machine, Precision};
 use crate::ir::{DType, NodeId, Op, OpGraph, Outlet};
+use crate::target::{Narrow, Target};
 use crate::units::Bytes;
 use crate::weights::WeightOp;
 
@@ -51,14 +52,17 @@ fn knob_id(model: &str) -> String {
     format!("{model}.precision")
 }
 
+/// The precisions that a model can have, with their answers.
+const ANSWERS: [(&str, Precision); 3] = [("tf32", Precision::Tf32), ("f16", Precision::F16), ("bf16", Precision::Bf16)];
+
+/// The answer that stands for a precision.
+fn word(precision: Precision) -> Option<&'static str> {
+    ANSWERS.iter().find(|(_, p)| *p == precision).map(|(word, _)| *word)
+}
+
 /// The precision that an answer names.
 fn precision(answer: Option<&str>) -> Precision {
-    match answer {
-        Some("tf32") => Precision::Tf32,
-        Some("f16") => Precision::F16,
-        Some("bf16") => Precision::Bf16,
-        _ => Precision::F32,
-    }
+    ANSWERS.iter().find(|(word, _)| answer == Some(*word)).map_or(Precision::F32, |(_, p)| *p)
 }
 
 fn element_type(p: Precision) -> DType {
@@ -69,23 +73,33 @@ fn element_type(p: Precision) -> DType {
     }
 }
 
+/// Has the provider kernels of a type for those operators of a model that become one node of the model's type, whatever form is chosen?
+/// The others are cast to f32 where they need it, or have forms in every type.
+fn has_kernels(graph: &OpGraph, ty: DType, target: &'static Target) -> bool {
+    let one_node = |op: &Op| match op {
+        Op::Conv(_) | Op::TemporalConv => Some("Conv"),
+        Op::ConvTranspose(_) => Some("ConvTranspose"),
+        Op::Upsample { .. } => Some("Resize"),
+        _ => None,
+    };
+    let used: BTreeSet<&str> = graph.nodes().into_iter().filter_map(|id| one_node(&graph.node(id).op)).collect();
+    used.into_iter().all(|op_type| target.taker("", op_type, ty).is_some())
+}
+
 impl Pass for AssignPrecision {
     fn info(&self) -> &'static PassInfo {
         &INFO
     }
 
     fn knobs(&self, graph: &OpGraph, machine: &Machine) -> Vec<Knob> {
-        let offered = [("tf32", Precision::Tf32), ("f16", Precision::F16), ("bf16", Precision::Bf16)];
-        // 16-bit floats on the CPU provider are fp32 kernels between casts: never faster, so nobody searches them (docs/facts/ort.md 4).
-        // Of bf16 it takes no convolution at all.
-        let on_cpu = machine.engine == Engine::OnnxRuntimeCpu;
-        let fits = |p: Precision| if on_cpu { p == Precision::F16 } else { machine.peaks.supports(p) };
-        let holds = |p: Precision| !(graph.needs_f32 && p == Precision::F16);
-        let answer = |(word, p): (&str, Precision)| {
-            let quality = QualityLoss::Literature { noise: Noise::of(p) };
-            Answer { on_request: on_cpu, ..Answer::changing(word, Effect::Rounding, quality) }
+        let fits = |n: &&Narrow| !n.native || machine.peaks.supports(n.precision);
+        let holds = |n: &&Narrow| !(graph.needs_f32 && n.precision == Precision::F16);
+        let kernels = |n: &&Narrow| has_kernels(graph, element_type(n.precision), machine.target);
+        let answer = |n: &Narrow| {
+            let quality = QualityLoss::Literature { noise: Noise::of(n.precision) };
+            Some(Answer { on_request: !n.searched, ..Answer::changing(word(n.precision)?, Effect::Rounding, quality) })
         };
-        let more = offered.into_iter().filter(|(_, p)| fits(*p) && holds(*p)).map(answer);
+        let more = machine.target.precisions.iter().filter(fits).filter(holds).filter(kernels).filter_map(answer);
         let answers = std::iter::once(Answer::exact("f32")).chain(more).collect();
         vec![Knob {
             id: knob_id(&graph.name).into(),
@@ -225,7 +239,7 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, before: &Before, knob: &str, id
         return keep_foreign(rw, knob, id, types, ty);
     }
     let op = node.op.clone();
-    if !is_norm(&op) || sums_in_f32(&op, &node.outs[0].with_dtype(ty), cx.machine) {
+    if !is_norm(&op) || sums_in_f32(&op, &node.outs[0].with_dtype(ty), cx.machine.target) {
         let op = if op == (Op::Cast { to: DType::F32 }) { Op::Cast { to: ty } } else { op };
         return rw.apply(id, Some(knob), Why::new("narrow").with("to", ty), |e| e.set_op(id, op));
     }

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::blend::complementary;
 use super::*;
 use crate::hwdb;
 use crate::interp::arb::inputs;
-use crate::ir::op::{Conv, GroupNorm};
-use crate::ir::{DType, TensorType, parse, text, verify};
+use crate::ir::op::{Binary, Conv, GroupNorm};
+use crate::ir::{DType, OpGraph, Outlet, TensorType, parse, text, verify};
 use crate::passes::property_tests::{EXACT, close, outputs};
 use crate::passes::{Choices, Remark};
+use crate::weights::{Arithmetic, WeightExpr};
 
 const CHANNELS: i64 = 6;
 

@@ -31,8 +31,8 @@ mod tests;
 
 use std::collections::BTreeSet;
 
-use super::level::ProgramEdit;
 use super::manager::{Checks, Compiled, Debugging, run_passes};
+use super::program_edit::ProgramEdit;
 use super::{Choices, Effect, Pass, PassCx, PassInfo, Rewriter, Why, eliminate, fold_cross_attention, sink_repeat};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::pipeline::{Axis, Call, Model, PipeGraph, PipeId, PipeNode, PipeOp, Pipeline, Prim, ValueId, ValueType};

@@ -9,7 +9,7 @@ use super::batch::{Prepare, batched};
 use super::*;
 use crate::hwdb;
 use crate::interp;
-use crate::interp::arb::relative_l2;
+use crate::interp::arb::distance;
 use crate::ir::op::{Binary, Unary};
 use crate::ir::{CallSite, DType, Dim, Outlet, TensorType};
 use crate::passes::trace::Status;
@@ -100,7 +100,7 @@ fn same_in_f64(pieces: i64) {
         };
         let got: Vec<ArrayD<f64>> = (0..pieces as usize).map(|i| run(&rest, &piece(i))["out_sample"].clone()).collect();
         let got = ndarray::concatenate(Along(0), &got.iter().map(|g| g.view()).collect::<Vec<_>>()).unwrap();
-        let off = relative_l2(&got, expect);
+        let off = distance(&got, expect);
         assert!(off <= 1e-10, "step {step}: {off:e}");
     }
 }
@@ -240,7 +240,7 @@ fn check_batched(op: &Op, shapes: &[&[i64]], varies: &[bool]) {
     let expect = stack(Along(0), &each.iter().map(|e| e.view()).collect::<Vec<_>>()).unwrap();
     let got = eval(&new, &all);
     assert_eq!(got.shape(), expect.shape(), "{op:?}");
-    assert!(relative_l2(&got, &expect) < 1e-12, "{op:?}");
+    assert!(distance(&got, &expect) < 1e-12, "{op:?}");
 }
 
 #[test]

@@ -4,7 +4,9 @@ use crate::diag::Result;
 use crate::ir::dim::product;
 use crate::ir::op::{Attention, Binary, Conv, GroupNorm, Unary};
 use crate::ir::{DType, Dim, NodeId, Op, Outlet, TensorType};
+use crate::passes::written_attention::{COLUMNS, Chain, ROWS, attend, heads_apart};
 use crate::passes::{Edit, Rewriter, Why};
+use crate::target::{Form, Target};
 use crate::weights::WeightExpr;
 
 /// `Linear` as a 2-D matrix product: the kernel adds the bias and takes the weight as stored.
@@ -22,14 +24,15 @@ pub(super) fn linear(e: &mut Edit<'_>, inputs: &[Outlet], out: &TensorType) -> R
 
 /// `GeGlu(Linear(x))` as two products over the halves of the weight: the wide tensor is never written nor cut.
 ///
-/// With `fused`, the bias of the gated half is added by the kernel of the activation and the other half's by `Gemm`, both over
+/// With a fused [`Form::BiasGelu`], the bias of the gated half is added by the kernel of the activation and the other half's by `Gemm`, both over
 /// rows: 0.83 of the time of two `Gemm` (CPU provider, 28672 rows, 64 to 256 columns), whose bias is a sweep of its own.
-pub(super) fn split_gate(rw: &mut Rewriter<'_>, id: NodeId, gate: NodeId, fused: bool) -> Result<()> {
+pub(super) fn split_gate(rw: &mut Rewriter<'_>, id: NodeId, gate: NodeId, target: &Target) -> Result<()> {
     let knob = rw.graph().node(gate).knob.clone();
     let inputs = rw.graph().inputs_of(id);
     let out = rw.graph().node(gate).outs[0].clone();
     rw.apply(gate, knob.as_deref(), Why::new("gate-split-by-weight"), |e| {
-        let product = if fused && out.dtype == DType::F32 { gate_fused(e, &inputs, &out)? } else { gate_by_gemm(e, &inputs, &out)? };
+        let fused = target.has(Form::BiasGelu, out.dtype);
+        let product = if fused { gate_fused(e, &inputs, &out)? } else { gate_by_gemm(e, &inputs, &out)? };
         e.replace(Outlet { node: gate, slot: 0 }, product)?;
         e.remove(gate)?;
         e.remove(id)
@@ -85,8 +88,8 @@ pub(super) fn gelu(tanh: bool) -> Unary {
 
 /// Group norm as instance norm over `[n, groups, rest]`, then scale, bias and activation.
 ///
-/// With `fused`, scale and bias are one kernel: 0.69 to 0.87 of the time of the whole norm (CPU provider).
-pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out: &TensorType, fused: bool) -> Result<Outlet> {
+/// With [`Form::ChannelAffine`], scale and bias are one kernel: 0.69 to 0.87 of the time of the whole norm (CPU provider).
+pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out: &TensorType, target: &Target) -> Result<Outlet> {
     let n = out.shape[0].clone();
     let rest = product(&out.shape[1..]).div_floor(g.groups);
     let grouped = e.add(Op::Reshape { shape: vec![n, g.groups.into(), rest] }, &inputs[..1], "groups")?;
@@ -94,12 +97,12 @@ pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out:
     let zeros = constant(e, out.dtype, g.groups as usize, 0.0)?;
     let norm = e.add(Op::InstanceNorm { eps: g.eps }, &[grouped, ones, zeros], "norm")?;
     let back = e.add(Op::Reshape { shape: out.shape.clone() }, &[norm], "groups")?;
-    let y = if fused && out.dtype == DType::F32 {
+    let y = if target.has(Form::ChannelAffine, out.dtype) {
         e.add(Op::ChannelAffine, &[back, inputs[1], inputs[2]], "affine")?
     } else {
         affine(e, back, inputs, out)?
     };
-    if g.silu { e.add(Op::QuickGelu { alpha: 1.0 }, &[y], "silu") } else { Ok(y) }
+    if g.silu { silu(e, y, "silu", target) } else { Ok(y) }
 }
 
 /// Scale and bias for each channel as a product and a sum.
@@ -143,29 +146,25 @@ pub(super) fn rms_norm(e: &mut Edit<'_>, eps: f32, inputs: &[Outlet], out: &Tens
 
 /// `softmax(scale · q · kᵀ + mask) · v` for each head.
 pub(super) fn attention(e: &mut Edit<'_>, a: Attention, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
-    let heads = |e: &mut Edit<'_>, i: usize, perm: [usize; 4]| {
-        let ty = e.graph().ty(inputs[i]).clone();
-        let shape = vec![ty.shape[0].clone(), ty.shape[1].clone(), a.heads.into(), ty.shape[2].div_floor(a.heads)];
-        let split = e.add(Op::Reshape { shape }, &inputs[i..=i], "heads")?;
-        e.add(Op::Transpose { perm: perm.to_vec() }, &[split], "heads")
+    let types: Vec<TensorType> = inputs[..3].iter().map(|i| e.graph().ty(*i).clone()).collect();
+    let mut heads = |i: usize, perm| {
+        let add = &mut |op, inputs: &[Outlet], name: &str| e.add(op, inputs, name);
+        heads_apart(add, (inputs[i], &types[i]), a.heads, perm, "heads")
     };
-    let (q, k, v) = (heads(e, 0, [0, 2, 1, 3])?, heads(e, 1, [0, 2, 3, 1])?, heads(e, 2, [0, 2, 1, 3])?);
+    let (q, k, v) = (heads(0, ROWS)?, heads(1, COLUMNS)?, heads(2, ROWS)?);
     let scale = constant(e, out.dtype, 1, a.scale)?;
     let q = e.add(Op::Binary(Binary::Mul), &[q, scale], "scale")?;
-    let mut scores = e.add(Op::MatMul, &[q, k], "scores")?;
-    if let Some(mask) = inputs.get(3) {
-        scores = e.add(Op::Binary(Binary::Add), &[scores, *mask], "mask")?;
-    }
-    let weights = e.add(Op::Softmax { axis: 3 }, &[scores], "weights")?;
-    let each = e.add(Op::MatMul, &[weights, v], "values")?;
-    let each = e.add(Op::Transpose { perm: vec![0, 2, 1, 3] }, &[each], "join")?;
-    e.add(Op::Reshape { shape: out.shape.clone() }, &[each], "join")
+    let chain = Chain { mask: inputs.get(3).copied(), island: None, joined: out.shape.clone(), names: ["weights", "values"] };
+    attend(&mut |op, inputs: &[Outlet], name: &str| e.add(op, inputs, name), [q, k, v], chain)
 }
 
-/// `x · sigmoid(x)` by the operators of the standard.
-pub(super) fn silu(e: &mut Edit<'_>, x: Outlet) -> Result<Outlet> {
+/// `x · sigmoid(x)`: one kernel, or the operators of the standard.
+pub(super) fn silu(e: &mut Edit<'_>, x: Outlet, name: &str, target: &Target) -> Result<Outlet> {
+    if target.has(Form::QuickGelu, e.graph().ty(x).dtype) {
+        return e.add(Op::QuickGelu { alpha: 1.0 }, &[x], name);
+    }
     let gate = e.add(Op::Unary(Unary::Sigmoid), &[x], "sigmoid")?;
-    e.add(Op::Binary(Binary::Mul), &[x, gate], "")
+    e.add(Op::Binary(Binary::Mul), &[x, gate], name)
 }
 
 /// `value · gelu(gate)` over the halves of the last axis.

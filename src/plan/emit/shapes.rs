@@ -40,6 +40,12 @@ pub(super) fn of_element_type(name: &str, dtype: DType) -> ValueInfoProto {
     ValueInfoProto { name: name.into(), r#type: ty, ..ValueInfoProto::default() }
 }
 
+/// The diagnostic that an operator cannot be written.
+#[expect(clippy::unnecessary_box_returns, reason = "`Result` carries diagnostics in a box")]
+pub(super) fn no_form(op: &Op) -> Box<Diagnostic> {
+    Box::new(Diagnostic::new("pass/not-lowered", format!("{} has no ONNX form", op.name())))
+}
+
 impl Emitter<'_> {
     /// Remembers the extents of a tensor that stands in the model now.
     pub(super) fn carries(&mut self, name: &str, ty: &TensorType) {
@@ -60,18 +66,18 @@ impl Emitter<'_> {
         let read = self.graph.inputs_of(id).first().map(|o| self.graph.ty(*o).clone());
         Ok(match (&node.op, &read) {
             (Op::Reshape { shape }, Some(x)) => self.reshape(x, shape)?,
-            (Op::Split { axis, sizes }, _) => Form::standard("Split", vec![attr::int("axis", *axis as i64)]).with([self.integers(sizes)]),
+            (Op::Split { axis, sizes }, _) => Form::of(vec![attr::int("axis", *axis as i64)]).with([self.integers(sizes)]),
             (Op::Expand { shape }, Some(x)) => {
                 let shape = kept(x, shape);
-                Form::standard("Expand", vec![]).with([self.dims(&shape)?])
+                Form::of(vec![]).with([self.dims(&shape)?])
             }
             (Op::Slice { axis, start, end }, _) => {
                 let (start, end) = (self.dims(std::slice::from_ref(start))?, self.dims(std::slice::from_ref(end))?);
-                Form::standard("Slice", vec![]).with([start, end, self.integers(&[*axis as i64])])
+                Form::of(vec![]).with([start, end, self.integers(&[*axis as i64])])
             }
             (Op::Pad { before, after }, _) => {
                 let pads: Vec<i64> = before.iter().chain(after).copied().collect();
-                Form::standard("Pad", vec![]).with([self.integers(&pads)])
+                Form::of(vec![]).with([self.integers(&pads)])
             }
             (Op::Upsample { factors }, _) => {
                 let attributes = vec![
@@ -79,9 +85,9 @@ impl Emitter<'_> {
                     attr::string("coordinate_transformation_mode", "asymmetric"),
                     attr::string("nearest_mode", "floor"),
                 ];
-                Form::standard("Resize", attributes).with([String::new(), self.factors(factors)])
+                Form::of(attributes).with([String::new(), self.factors(factors)])
             }
-            (other, _) => return Err(Box::new(Diagnostic::new("pass/not-lowered", format!("{} has no ONNX form", other.name())))),
+            (other, _) => return Err(no_form(other)),
         })
     }
 
@@ -91,7 +97,7 @@ impl Emitter<'_> {
         if let Some(numbers) = numbers {
             let empty = numbers.contains(&0);
             let attributes = if empty { vec![attr::int("allowzero", 1)] } else { vec![] };
-            return Ok(Form::standard("Reshape", attributes).with([self.target(&numbers)]));
+            return Ok(Form::of(attributes).with([self.target(&numbers)]));
         }
         let entry = |(i, d): (usize, &Dim)| d.as_const().filter(|n| *n > 0).or_else(|| (x.shape.get(i) == Some(d)).then_some(0));
         let entries: Vec<Option<i64>> = shape.iter().enumerate().map(entry).collect();
@@ -100,7 +106,7 @@ impl Emitter<'_> {
         } else {
             self.dims(shape)?
         };
-        Ok(Form::standard("Reshape", vec![]).with([name]))
+        Ok(Form::of(vec![]).with([name]))
     }
 
     /// The name of the shape that a `Reshape` gives.

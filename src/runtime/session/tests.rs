@@ -1,9 +1,13 @@
 //! Tests that need the library: they fetch it once, or are skipped with a line that says so.
 
 use std::path::Path;
+use std::sync::Arc;
 
+use super::errors::node_name;
 use super::*;
 use crate::runtime::profile::profile_nodes;
+use crate::runtime::provision;
+use crate::weights::{DType, WeightsFile};
 
 /// The runtime for tests; `None` (and a line on stderr) if it cannot be had here. With `VIDC_REQUIRE_ORT=1` that is a failure.
 #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
@@ -129,11 +133,11 @@ fn product(n: i64, location: &str, skip: usize) -> Vec<u8> {
         .model()
 }
 
-fn file_of(dir: &Path, skip: usize, values: &[f32]) -> Arc<MappedFile> {
+fn file_of(dir: &Path, skip: usize, values: &[f32]) -> Arc<WeightsFile> {
     let path = dir.join(format!("w{skip}.bin"));
     let bytes: Vec<u8> = vec![0xff; skip].into_iter().chain(values.iter().flat_map(|v| v.to_le_bytes())).collect();
     std::fs::write(&path, bytes).unwrap();
-    Arc::new(MappedFile::open(&path).unwrap())
+    Arc::new(WeightsFile::open(&path).unwrap())
 }
 
 #[test]
@@ -158,8 +162,8 @@ fn the_way_of_other_providers_reads_the_same_weights() {
     let dir = tempfile::tempdir().unwrap();
     let model = product(2, "w.bin", 13);
     let weights = Weights::none().with("w.bin", file_of(dir.path(), 13, &[1.0, 2.0, 3.0, 4.0]));
-    let mut builder = SessionOptions::default().builder(&runtime).unwrap();
-    let held = Held::give(&mut builder, &weights, &external::entries(&model).unwrap(), &Provider::Cuda { device: 0 }).unwrap();
+    let mut builder = SessionOptions::default().builder(&runtime, false).unwrap();
+    let held = Held::give(&mut builder, &weights, &external::entries(&model).unwrap(), &[provider("cuda")]).unwrap();
     let mut session = builder.commit_from_memory(&model).unwrap();
     let x = ort::value::Tensor::from_array(([1usize, 2], vec![10f32, 1.0])).unwrap();
     let y = session.run(ort::inputs![x]).unwrap();
@@ -285,18 +289,31 @@ fn a_run_is_stopped_between_nodes_and_can_go_on_later() {
     session.run_controlled(&inputs, &["v400"], Some(&control)).unwrap();
 }
 
+/// A provider without options.
+fn provider(key: &str) -> Provider {
+    Provider { provider: key.into(), options: std::collections::BTreeMap::new() }
+}
+
 #[test]
 fn a_provider_that_is_not_there_is_an_error() {
     let Some(runtime) = test_runtime() else { return };
-    for provider in [Provider::Cuda { device: 0 }, Provider::TensorRt { device: 0, fp16: true, engine_cache: Some("engines".into()) }] {
+    for keys in [&["cuda"][..], &["tensorrt", "cuda"]] {
         // A machine with the GPU build would rightly make the session.
-        let options = SessionOptions { provider, ..SessionOptions::default() };
+        let options = SessionOptions { providers: keys.iter().map(|k| provider(k)).collect(), ..SessionOptions::default() };
         if let Err(d) = Session::load(&runtime, &chain(1, 4), &Weights::none(), &options) {
             assert_eq!(d.code, "runtime/provider-missing", "{d} {:?}", d.notes);
         } else {
             assert!(runtime.path().parent().unwrap().join("libonnxruntime_providers_cuda.so").exists());
         }
     }
+}
+
+#[test]
+fn a_provider_that_vidc_cannot_start_says_what_is_missing() {
+    let Some(runtime) = test_runtime() else { return };
+    let options = SessionOptions { providers: vec![provider("standard")], ..SessionOptions::default() };
+    let d = Session::load(&runtime, &chain(1, 4), &Weights::none(), &options).map(drop).unwrap_err();
+    assert_eq!(d.code, "target/cannot-run");
 }
 
 #[test]
@@ -344,7 +361,7 @@ fn the_arena_can_be_switched_off_and_shrunk() {
     // Large enough that the arena grows: its first block is never given back.
     let x = vec![0f32; 512 * 512];
     let inputs = [("v0", TensorView::of(&[512, 512], &x))];
-    let stats = |arena: bool, shrink: Option<&Provider>| {
+    let stats = |arena: bool, shrink: Option<&[Provider]>| {
         let mut session =
             Session::load(&runtime, &chain(4, 512), &Weights::none(), &SessionOptions { arena, ..SessionOptions::default() }).unwrap();
         let control = RunControl::new(&runtime, shrink).unwrap();
@@ -353,7 +370,7 @@ fn the_arena_can_be_switched_off_and_shrunk() {
     };
     assert_eq!(stats(false, None).max_in_use, Bytes(0));
     assert!(stats(true, None).max_in_use >= Bytes(2 * 512 * 512 * 4));
-    assert_eq!(stats(true, Some(&Provider::Cpu)).shrinkages, 1);
+    assert_eq!(stats(true, Some(&[])).shrinkages, 1);
 }
 
 #[test]

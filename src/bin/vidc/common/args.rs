@@ -70,6 +70,14 @@ pub(crate) fn settings(set: &[Pair]) -> Vec<(String, String)> {
     set.iter().map(|p| (p.name.clone(), p.value.clone())).collect()
 }
 
+/// What runs the operators.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(crate) struct ProviderArgs {
+    /// The execution provider: cpu, cuda, tensorrt (`vidc hw show KEY` lists those of a device); the device's usual one if not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) provider: Option<String>,
+}
+
 /// What a search may take into account.
 #[derive(clap::Args, Debug)]
 pub(crate) struct SearchArgs {

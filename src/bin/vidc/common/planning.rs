@@ -9,6 +9,7 @@ use super::Failure;
 use super::args::SearchArgs;
 use super::system::{check_disk, folder_of, plans_folder};
 use super::weights::Weights;
+use vidc::cost;
 use vidc::cost::pipeline::{Predicted, QualityFrom};
 use vidc::diag::Diagnostic;
 use vidc::files::word;
@@ -58,12 +59,22 @@ pub(crate) fn check_room(folder: &Path, program: &Program, weights: &Weights, bu
     check_disk(folder_of(folder), written_bytes(program, &weights.source, bundle), "the plan")
 }
 
+/// Where a plan is to run.
+#[derive(Clone, Copy)]
+pub(crate) struct Where {
+    /// Its weights are copied into it, so that it can be carried elsewhere.
+    pub(crate) bundle: bool,
+    /// The index of the device there.
+    pub(crate) device: u32,
+}
+
 /// Writes a plan into a folder.
-pub(crate) fn write(machine: &Machine, chosen: &Chosen, weights: &Weights, bundle: bool, folder: &Path) -> Result<Manifest, Failure> {
+pub(crate) fn write(machine: &Machine, chosen: &Chosen, weights: &Weights, to: Where, folder: &Path) -> Result<Manifest, Failure> {
     let predicted = serde_json::to_value(&chosen.predicted)
         .map_err(|e| Diagnostic::new("internal/bug", format!("the prediction cannot be written: {e}")))?;
-    let provenance = Provenance { weights: weights.words.clone(), effects: chosen.effects.clone(), predicted: Some(predicted) };
-    Ok(plan::write(&chosen.lowered, machine, &weights.source, provenance, bundle, folder)?)
+    let provenance =
+        Provenance { weights: weights.words.clone(), effects: chosen.effects.clone(), predicted: Some(predicted), device: to.device };
+    Ok(plan::write(&chosen.lowered, machine, &weights.source, provenance, to.bundle, folder)?)
 }
 
 /// Bytes of weights that a plan surely writes: all of them where no file holds them or copies are wanted.
@@ -133,6 +144,18 @@ fn stage_row(s: &vidc::cost::pipeline::PredictedStage) -> Vec<String> {
     ]
 }
 
+/// How long the first start takes beside, in words; nothing where a start is short.
+pub(crate) fn first_start_text(lowered: &Lowered, machine: &Machine) -> String {
+    match first_start(lowered, machine) {
+        Time(0) => String::new(),
+        time => format!("first start: about {time} to build engines for the device, which the plan keeps (a prior, not measured)\n"),
+    }
+}
+
+fn first_start(lowered: &Lowered, machine: &Machine) -> Time {
+    cost::pipeline::first_start(lowered.sessions.values().map(|s| &s.graph), machine)
+}
+
 /// Answers that are not exact, in words.
 pub(crate) fn effects_text(effects: &[EffectEntry]) -> String {
     if effects.is_empty() {
@@ -173,9 +196,11 @@ pub(crate) fn certificate_text(c: &Certificate) -> String {
 pub(crate) fn chosen_json(chosen: &Chosen, machine: &Machine) -> Value {
     json!({
         "hw": machine.key,
+        "provider": machine.target.key,
         "provenance": machine.provenance(),
         "choices": chosen.lowered.choices,
         "predicted": chosen.predicted,
+        "first_start_s": first_start(&chosen.lowered, machine).secs(),
         "certificate": chosen.certificate,
         "effects": chosen.effects,
     })

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use std::io::IsTerminal;
 
 use super::say;
-use vidc::runtime::execute::Event;
+use vidc::runtime::request::Event;
 
 /// Most lines that the steps of one loop write where there is no terminal.
 const LINES: usize = 50;

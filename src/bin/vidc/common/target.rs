@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{DimArgs, GraphArgs, Pair, settings};
+use super::args::{DimArgs, GraphArgs, Pair, ProviderArgs, settings};
 use super::{Failure, say};
 use vidc::diag::{Diagnostic, SourceText};
 use vidc::files::{open_regular, read_start};
@@ -11,10 +11,11 @@ use vidc::hwdb::{Database, Machine};
 use vidc::ir::Program;
 use vidc::passes::Planned;
 use vidc::passes::manager::Debugging;
+use vidc::target::Attach;
 use vidc::units::Bytes;
 
-/// A graph or a plan.
-pub(crate) enum Target {
+/// What an argument names: a graph or a plan.
+pub(crate) enum Named {
     /// The text of a graph.
     Graph(Arc<SourceText>),
     /// A folder.
@@ -37,12 +38,12 @@ pub(crate) fn check_kind(is_model: bool, set: &[Pair], dims: &DimArgs) -> Result
 }
 
 /// A folder is a plan, a file is a graph, and any other name is a graph inside vidc.
-pub(crate) fn target(name: &str) -> Result<Target, Failure> {
+pub(crate) fn target(name: &str) -> Result<Named, Failure> {
     let path = Path::new(name);
     if path.is_dir() {
-        return Ok(Target::Plan(path.into()));
+        return Ok(Named::Plan(path.into()));
     }
-    Ok(Target::Graph(if path.exists() { read(path)? } else { vidc::spec::builtin(name)? }))
+    Ok(Named::Graph(if path.exists() { read(path)? } else { vidc::spec::builtin(name)? }))
 }
 
 fn read(path: &Path) -> Result<Arc<SourceText>, Failure> {
@@ -62,8 +63,8 @@ fn read(path: &Path) -> Result<Arc<SourceText>, Failure> {
 /// The program of a graph argument.
 pub(crate) fn program(args: &GraphArgs) -> Result<Program, Failure> {
     match target(&args.graph)? {
-        Target::Graph(source) => load(&source, &args.set),
-        Target::Plan(folder) => {
+        Named::Graph(source) => load(&source, &args.set),
+        Named::Plan(folder) => {
             let d = Diagnostic::new("io/unreadable", format!("`{}` is a folder, and a graph file is wanted", folder.display()));
             Err(d.help("name the graph that the plan was made of").into())
         }
@@ -93,7 +94,20 @@ pub(crate) fn planned(program: &Program, machine: &Machine) -> Result<Planned, F
     Ok(Planned::of(program, machine, &Debugging::default())?)
 }
 
-/// The machine of `--hw`.
-pub(crate) fn machine(key: &str) -> Result<Machine, Failure> {
-    Ok(Machine::new(&Database::of_this_user().load(key)?))
+/// The machine of `--hw` with the provider of `--provider`.
+pub(crate) fn machine(key: &str, provider: &ProviderArgs) -> Result<Machine, Failure> {
+    Ok(Machine::with_provider(&Database::of_this_user().load(key)?, provider.provider.as_deref())?)
+}
+
+/// The machine of `--hw` with every provider that fits it.
+pub(crate) fn machines(key: &str) -> Result<Vec<Machine>, Failure> {
+    let profile = Database::of_this_user().load(key)?;
+    Ok(profile.targets().into_iter().map(|target| Machine::on(&profile, target)).collect())
+}
+
+/// Says what a machine lacks to run what is planned for it, if vidc cannot start its provider.
+pub(crate) fn note_missing(machine: &Machine) {
+    if let Attach::Missing(what) = machine.target.attach {
+        say(&format!("note: {what}"));
+    }
 }

@@ -1,9 +1,9 @@
-//! The files that a run writes: their names, whether they can be written, and what is kept of those that are there.
+//! The files that runs write: their names, whether they can be written, and what is kept of those that are there.
 
 use std::path::{Path, PathBuf};
 
 use super::Args;
-use super::prepare::{Ready, output_dim};
+use super::prepare::output_dim;
 use crate::common::args::Pair;
 use crate::common::{Failure, target};
 use vidc::files::output::{Kept, Name, Outputs, check_extension, keep};
@@ -14,20 +14,62 @@ use vidc::plan::manifest::FILE;
 use vidc::runtime::progress;
 use vidc::runtime::report::{beside, output_written_here, written_here};
 
-/// Refuses outputs that cannot be written, or that the run reads; `videos` are the files of the videos, as far as they are known.
-pub(super) fn check<P: AsRef<Path>>(args: &Args, videos: impl IntoIterator<Item = P>, reads: &[PathBuf]) -> Result<(), Failure> {
-    let report = beside(&args.output, "report.json");
-    let ours = |path: &Path| output_written_here(&report, path);
+/// The files and the seed of one run.
+#[derive(Clone)]
+pub(super) struct Round {
+    /// The seed, if it is not the plan's own.
+    pub(super) seed: Option<u64>,
+    /// The output as it is named on the command line, with the seed in it where there are several runs.
+    pub(super) output: PathBuf,
+    /// Values to write and their files.
+    pub(super) dumps: Vec<Pair>,
+    /// The files of each video, in the order of the plan's outputs and of their batch; one, as it is named, until the plan is known.
+    pub(super) videos: Vec<Vec<PathBuf>>,
+}
+
+impl Round {
+    /// The runs that the arguments ask for.
+    pub(super) fn all(args: &Args) -> Vec<Self> {
+        let one = |seed: Option<u64>, path: &dyn Fn(&Path) -> PathBuf| {
+            let dump = |p: &Pair| Pair { name: p.name.clone(), value: path(&p.path()).to_string_lossy().into_owned() };
+            let output = path(&args.output);
+            Self { seed, dumps: args.dumps.iter().map(dump).collect(), videos: vec![vec![output.clone()]], output }
+        };
+        match (args.repeat, args.seed) {
+            (Some(count), Some(first)) => {
+                (first..first.saturating_add(count)).map(|seed| one(Some(seed), &|path| with_seed(path, seed))).collect()
+            }
+            _ => vec![one(args.seed, &Path::to_path_buf)],
+        }
+    }
+
+    /// Where the report goes.
+    pub(super) fn report_path(&self) -> PathBuf {
+        beside(&self.output, "report.json")
+    }
+
+    /// Where the state of loops is saved.
+    pub(super) fn progress_path(&self) -> PathBuf {
+        beside(&self.output, "progress")
+    }
+}
+
+/// Refuses outputs that cannot be written, that are written twice, or that a run reads.
+pub(super) fn check(rounds: &[Round], reads: &[PathBuf]) -> Result<(), Failure> {
     let mut outputs = Outputs::default();
-    for video in videos {
-        outputs.file(video.as_ref(), Name::Given, &ours)?;
+    for round in rounds {
+        let report = round.report_path();
+        let ours = |path: &Path| output_written_here(&report, path);
+        for video in round.videos.iter().flatten() {
+            outputs.file(video, Name::Given, &ours)?;
+        }
+        for dump in &round.dumps {
+            check_extension(&dump.path(), &["npy"])?;
+            outputs.file(&dump.path(), Name::Given, &ours)?;
+        }
+        outputs.file(&report, Name::Chosen, &written_here)?;
+        outputs.file(&round.progress_path(), Name::Chosen, &progress::written_here)?;
     }
-    for dump in &args.dumps {
-        check_extension(&dump.path(), &["npy"])?;
-        outputs.file(&dump.path(), Name::Given, &ours)?;
-    }
-    outputs.file(&report, Name::Chosen, &written_here)?;
-    outputs.file(&beside(&args.output, "progress"), Name::Chosen, &progress::written_here)?;
     Ok(outputs.spare(reads)?)
 }
 
@@ -78,13 +120,20 @@ fn with_words(path: &Path, words: &[String]) -> PathBuf {
     path.with_file_name(format!("{stem}-{}.{extension}", words.join("-")))
 }
 
+/// `out.mp4` at seed 7 is `out.7.mp4`.
+fn with_seed(path: &Path, seed: u64) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!("{stem}.{seed}.{extension}"))
+}
+
 /// Gives what stands in the places of videos and dumps a second name, unless the report of the last run says that vidc wrote it.
-pub(super) fn keep_all(args: &Args, ready: &Ready) -> Result<Vec<Kept>, Failure> {
-    let report = ready.report_path();
+pub(super) fn keep_all(round: &Round) -> Result<Vec<Kept>, Failure> {
+    let report = round.report_path();
     let ours = |path: &Path| output_written_here(&report, path);
-    let dumps: Vec<PathBuf> = args.dumps.iter().map(Pair::path).collect();
+    let dumps: Vec<PathBuf> = round.dumps.iter().map(Pair::path).collect();
     let mut kept: Vec<Kept> = Vec::new();
-    for path in ready.videos.iter().flatten().chain(&dumps) {
+    for path in round.videos.iter().flatten().chain(&dumps) {
         match keep(path, &ours) {
             Ok(one) => kept.extend(one),
             Err(d) => {
@@ -108,5 +157,11 @@ mod tests {
         }
         assert_eq!(with_words(Path::new("o.mp4"), &[word("video")]), Path::new("o-video.mp4"));
         assert_eq!(with_words(Path::new("o.mp4"), &[]), Path::new("o.mp4"));
+    }
+
+    #[test]
+    fn runs_are_named_by_their_seeds() {
+        assert_eq!(with_seed(Path::new("a/o.mp4"), 7), Path::new("a/o.7.mp4"));
+        assert_eq!(with_seed(Path::new("o.1.npy"), 7), Path::new("o.1.7.npy"));
     }
 }

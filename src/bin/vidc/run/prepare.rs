@@ -6,41 +6,40 @@ use std::path::{Path, PathBuf};
 use ndarray::{Array3, ArrayD};
 use serde_json::{Value, json};
 
+use super::outputs::Round;
 use super::{Args, FitArg, outputs};
-use crate::common::planning::{self, cached_folder};
+use crate::common::planning::{self, Where, cached_folder};
 use crate::common::system::{check_disk, folder_of, free_memory};
-use crate::common::target::{Target, load, machine, note_memory, planned, target};
+use crate::common::target::{Named, load, machine, note_memory, planned, target};
 use crate::common::weights::weights;
 use crate::common::{Failure, say};
 use crate::runtime::status_text;
 use vidc::diag::{Diagnostic, SourceText};
 use vidc::host::fit::{Fit, fit};
-use vidc::hwdb::Engine;
 use vidc::media::npy::read_npy;
 use vidc::media::picture::read_picture;
 use vidc::media::video::{OutputKind, check_size};
 use vidc::plan::Manifest;
 use vidc::plan::manifest::OutputEntry;
-use vidc::runtime::execute::{RunRequest, check_files};
+use vidc::runtime::prepared::check_files;
 use vidc::runtime::progress::SavedLoop;
 use vidc::runtime::provision::RuntimeStatus;
-use vidc::runtime::report::beside;
+use vidc::runtime::request::RunRequest;
+use vidc::target::{Attach, Target};
 use vidc::units::Bytes;
 
-/// A run that was found to be possible.
+/// Runs that were found to be possible.
 pub(super) struct Ready {
     /// The plan.
     pub(super) folder: PathBuf,
     /// What it says.
     pub(super) manifest: Manifest,
-    /// What is asked of it.
+    /// What is asked of it: that of the first run.
     pub(super) request: RunRequest,
-    /// The output.
-    pub(super) output: PathBuf,
-    /// Its format.
+    /// The format of the output.
     pub(super) kind: OutputKind,
-    /// The files of each video, in the order of the plan's outputs and of their batch.
-    pub(super) videos: Vec<Vec<PathBuf>>,
+    /// The runs, one behind the other.
+    pub(super) rounds: Vec<Round>,
     /// Memory that was free, where that is known.
     free: Option<Bytes>,
 }
@@ -48,24 +47,40 @@ pub(super) struct Ready {
 /// Checks everything, and makes the plan of a graph if there is none yet.
 pub(super) fn prepare(args: &Args) -> Result<Ready, Failure> {
     let kind = OutputKind::from_path(&args.output)?;
-    outputs::check(args, [&args.output], &outputs::named(args))?;
+    check_repeat(args)?;
+    let mut rounds = Round::all(args);
+    outputs::check(&rounds, &outputs::named(args))?;
     let target = target(&args.target)?;
     let pictures = pictures(args)?;
     let feeds = feeds(args)?;
     let folder = match target {
-        Target::Graph(source) => of_graph(args, &source)?,
-        Target::Plan(folder) => of_plan(args, folder)?,
+        Named::Graph(source) => of_graph(args, &source)?,
+        Named::Plan(folder) => of_plan(args, folder)?,
     };
     let manifest = Manifest::read(&folder)?;
-    check_engine(&manifest)?;
-    let request = request(args, &manifest, pictures, feeds)?;
+    check_present(vidc::target::row(&manifest.provider)?, || other_plan(&manifest))?;
+    let request = request(args, &manifest, &rounds, pictures, feeds)?;
     check_files(&folder, &manifest)?;
-    let videos = outputs::videos(&args.output, kind, &manifest);
-    outputs::check(args, videos.iter().flatten(), &outputs::of_plan(args, &folder, &manifest))?;
+    for round in &mut rounds {
+        round.videos = outputs::videos(&round.output, kind, &manifest);
+    }
+    outputs::check(&rounds, &outputs::of_plan(args, &folder, &manifest))?;
     manifest.outputs.iter().try_for_each(|o| check_output(kind, &manifest, o))?;
-    check_room(&args.output, &manifest)?;
+    check_room(&args.output, &manifest, rounds.len())?;
     let free = check_memory(&manifest)?;
-    Ok(Ready { folder, manifest, request, output: args.output.clone(), kind, videos, free })
+    Ok(Ready { folder, manifest, request, kind, rounds, free })
+}
+
+/// Several runs are told apart by their seeds, which one saved progress or one parameter cannot be.
+fn check_repeat(args: &Args) -> Result<(), Failure> {
+    if args.repeat.is_some() && args.resume {
+        let d = Diagnostic::new("run/repeat", "`--resume` goes on with one run, and `--repeat` asks for several");
+        return Err(d.help("resume the one that was stopped: leave out --repeat and name its seed and its output").into());
+    }
+    if args.seed.is_some() && args.set.iter().any(|p| p.name == "seed") {
+        return Err(Failure::Usage("the seed is given twice; leave out --seed or --set seed".into()));
+    }
+    Ok(())
 }
 
 fn pictures(args: &Args) -> Result<BTreeMap<String, Array3<u8>>, Failure> {
@@ -78,15 +93,16 @@ fn feeds(args: &Args) -> Result<BTreeMap<String, ArrayD<f32>>, Failure> {
 
 /// The plan of a graph in the cache, made first if it is not there.
 fn of_graph(args: &Args, source: &std::sync::Arc<SourceText>) -> Result<PathBuf, Failure> {
-    let machine = machine(args.hw.as_deref().unwrap_or("cpu"))?;
+    let machine = machine(args.hw.as_deref().unwrap_or("cpu"), &args.provider)?;
     let program = load(source, &args.set)?;
     check_names(args, &program)?;
     let program = planned(&program, &machine)?;
-    check_present(machine.engine, || format!("leave out --hw {}, or name a CPU", machine.key))?;
+    check_present(machine.target, || format!("leave out --hw {}, or name a CPU", machine.key))?;
     let weights = weights(&args.weights, &program)?;
     let memory = args.memory.map_or_else(|| "all".into(), |m| m.0.to_string());
     let given = serde_json::to_string(&program.given(&args.choose.choices())).unwrap_or_default();
-    let asked = [memory, args.search.share().to_string(), given, args.search.allow_unmeasured.to_string()];
+    let asked =
+        [memory, args.search.share().to_string(), given, args.search.allow_unmeasured.to_string(), args.device.unwrap_or(0).to_string()];
     let folder = cached_folder(&program, &machine, &weights, &asked)?;
     if Manifest::read(&folder).and_then(|m| check_files(&folder, &m)).is_ok() {
         return Ok(folder);
@@ -100,13 +116,17 @@ fn of_graph(args: &Args, source: &std::sync::Arc<SourceText>) -> Result<PathBuf,
         std::fs::remove_dir_all(&folder)
             .map_err(|e| Diagnostic::new("io/unwritable", format!("`{}` cannot be replaced: {e}", folder.display())))?;
     }
-    planning::write(&machine, &chosen, &weights, false, &folder)?;
+    planning::write(&machine, &chosen, &weights, Where { bundle: false, device: args.device.unwrap_or(0) }, &folder)?;
     Ok(folder)
 }
 
 /// Names that the plan would not know are refused before minutes go into making it.
 fn check_names(args: &Args, program: &vidc::ir::Program) -> Result<(), Failure> {
     let p = &program.pipeline;
+    if args.seed.is_some() && !p.params.contains_key("seed") {
+        let d = Diagnostic::new("run/no-seed", format!("the graph `{}` has no parameter `seed`", p.name));
+        return Err(d.help("leave out --seed and --repeat").into());
+    }
     let inputs: Vec<&str> = p.inputs.iter().map(|id| p.graph.node(*id).name.as_str()).collect();
     if let Some(pair) = args.inputs.iter().find(|i| !inputs.contains(&i.name.as_str())) {
         let d = Diagnostic::new("run/unknown-input", format!("the graph has no input `{}`", pair.name));
@@ -131,6 +151,8 @@ fn of_plan(args: &Args, folder: PathBuf) -> Result<PathBuf, Failure> {
     let given = [
         ("--set", !args.set.is_empty()),
         ("--hw", args.hw.is_some()),
+        ("--provider", args.provider.provider.is_some()),
+        ("--device", args.device.is_some()),
         ("--weights", args.weights.weights.is_some()),
         ("--memory", args.memory.is_some()),
         ("--tolerance", args.search.tolerance.is_some()),
@@ -146,6 +168,7 @@ fn of_plan(args: &Args, folder: PathBuf) -> Result<PathBuf, Failure> {
 fn request(
     args: &Args,
     manifest: &Manifest,
+    rounds: &[Round],
     mut pictures: BTreeMap<String, Array3<u8>>,
     feeds: BTreeMap<String, ArrayD<f32>>,
 ) -> Result<RunRequest, Failure> {
@@ -159,17 +182,23 @@ fn request(
             *picture = fit(picture.view(), input.fit.0 as usize, input.fit.1 as usize, how)?;
         }
     }
-    let save = beside(&args.output, "progress");
-    let resume = if args.resume { Some(SavedLoop::read(&save, manifest)?) } else { None };
+    for seed in rounds.iter().filter_map(|r| r.seed) {
+        manifest.check_seed(seed)?;
+    }
+    let save = rounds.first().map(Round::progress_path);
+    let resume = match &save {
+        Some(saved) if args.resume => Some(SavedLoop::read(saved, &at_seed(manifest, args.seed)?)?),
+        _ => None,
+    };
     let dumps = args.dumps.iter().map(|p| p.name.clone()).collect();
-    let request = RunRequest { inputs: pictures, feeds, dumps, resume, save: Some(save) };
+    let request = RunRequest { inputs: pictures, feeds, dumps, seed: args.seed, resume, save };
     request.check(manifest)?;
     Ok(request)
 }
 
-/// The engine of the plan must be on this machine.
-fn check_engine(manifest: &Manifest) -> Result<(), Failure> {
-    check_present(manifest.engine, || other_plan(manifest))
+/// What a run at this seed is a run of.
+pub(super) fn at_seed(manifest: &Manifest, seed: Option<u64>) -> Result<Manifest, Failure> {
+    Ok(seed.map_or_else(|| Ok(manifest.clone()), |seed| manifest.seeded(seed))?)
 }
 
 /// The command that makes a plan that runs here.
@@ -177,15 +206,15 @@ pub(super) fn other_plan(manifest: &Manifest) -> String {
     format!("this plan is for {}; `vidc compile {} --hw cpu -o PLANDIR` makes one for this machine", manifest.hardware, manifest.graph)
 }
 
-fn check_present(engine: Engine, help: impl FnOnce() -> String) -> Result<(), Failure> {
-    let device = ["/dev/nvidiactl", "/dev/nvhost-gpu", "/dev/dxg"].iter().any(|p| Path::new(p).exists());
-    if engine == Engine::OnnxRuntimeCpu || device {
-        return Ok(());
+/// The provider must be one that vidc can start, and its devices be on this machine.
+fn check_present(target: &Target, help: impl FnOnce() -> String) -> Result<(), Failure> {
+    if let Attach::Missing(what) = target.attach {
+        return Err(Diagnostic::new("target/cannot-run", what).help(help()).into());
     }
-    let what = if engine == Engine::TensorRt { "TensorRT" } else { "CUDA" };
-    Err(Diagnostic::new("runtime/provider-missing", format!("the plan runs on {what}, and this machine shows no NVIDIA device"))
-        .help(help())
-        .into())
+    match target.fits.absence(std::env::consts::OS, |file| Path::new(file).exists()) {
+        None => Ok(()),
+        Some(why) => Err(Diagnostic::new("runtime/provider-missing", format!("the plan needs {}: {why}", target.name)).help(help()).into()),
+    }
 }
 
 /// [frames, height, width, channels] of an output.
@@ -207,14 +236,15 @@ fn check_output(kind: OutputKind, manifest: &Manifest, output: &OutputEntry) -> 
 }
 
 /// There is room for the raw frames and the saved progress.
-fn check_room(output: &Path, manifest: &Manifest) -> Result<(), Failure> {
+fn check_room(output: &Path, manifest: &Manifest, runs: usize) -> Result<(), Failure> {
     let folder = folder_of(output);
     let frames = |o: &OutputEntry| {
         let (f, h, w, c) = output_dim(manifest, o);
         [f, h, w, c].iter().fold(1u64, |n, d| n.saturating_mul(*d as u64))
     };
     let state = manifest.values.iter().filter(|v| v.loops > 0).filter_map(|v| v.ty.bytes()).max().unwrap_or(0);
-    let needs = manifest.outputs.iter().map(frames).sum::<u64>().saturating_add(state.saturating_mul(2));
+    let videos = manifest.outputs.iter().map(frames).sum::<u64>().saturating_mul(runs as u64);
+    let needs = videos.saturating_add(state.saturating_mul(2));
     check_disk(folder, Bytes(needs), "the output")
 }
 
@@ -234,11 +264,6 @@ fn check_memory(manifest: &Manifest) -> Result<Option<Bytes>, Failure> {
 }
 
 impl Ready {
-    /// Where the report goes.
-    pub(super) fn report_path(&self) -> PathBuf {
-        beside(&self.output, "report.json")
-    }
-
     fn predicted(&self, name: &str) -> Option<u64> {
         self.manifest.predicted.as_ref()?.get(name)?.as_u64()
     }
@@ -250,12 +275,14 @@ impl Ready {
         let seconds = m.predicted.as_ref().and_then(|p| p.get("latency_s")).and_then(Value::as_f64);
         let random = if m.is_random() { " (random weights: the picture means nothing)" } else { "" };
         format!(
-            "the run of {} is possible\nplan: {} for {}\nweights: {}{random}\noutput: {}\npredicted: {}, {} of memory ({} free)\n\n{}",
+            "{} of {} {} possible\nplan: {} for {}\nweights: {}{random}\noutput: {}\npredicted: {}, {} of memory ({} free)\n\n{}",
+            if self.rounds.len() > 1 { format!("{} runs", self.rounds.len()) } else { "the run".into() },
             m.graph,
+            if self.rounds.len() > 1 { "are" } else { "is" },
             self.folder.display(),
             m.hardware,
             m.weights,
-            self.output.display(),
+            self.rounds.first().map_or_else(String::new, |r| r.output.display().to_string()),
             seconds.map_or_else(|| "not known".into(), |s| vidc::units::Time::from_secs(s).to_string()),
             bytes(self.predicted("host_bytes").map(Bytes)),
             bytes(self.free),
@@ -272,7 +299,8 @@ impl Ready {
             "plan": self.folder,
             "hw": m.hardware,
             "weights": { "source": m.weights, "random": m.is_random() },
-            "output": self.output,
+            "output": self.rounds.first().map(|r| &r.output),
+            "outputs": self.rounds.iter().map(|r| &r.output).collect::<Vec<_>>(),
             "choices": m.choices,
             "effects": m.effects,
             "predicted": m.predicted,

@@ -1,7 +1,7 @@
 //! Operators that compute.
 
 use super::{Lifted, one};
-use crate::import::onnx::read::{Reader, UpgradedNode};
+use crate::import::onnx::reader::{Reader, UpgradedNode};
 use crate::ir::op::{Binary, Conv, GroupNorm, Unary};
 use crate::ir::{DType, Dim, Op, Outlet};
 use crate::weights::{WeightExpr, products_stay_normal};

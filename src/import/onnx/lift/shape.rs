@@ -1,7 +1,7 @@
 //! Operators that move elements.
 
 use super::{Lifted, computable, one};
-use crate::import::onnx::read::{Reader, UpgradedNode};
+use crate::import::onnx::reader::{Reader, UpgradedNode};
 use crate::ir::{DType, Dim, Op, Outlet};
 
 /// Ends of slices that mean "to the end".

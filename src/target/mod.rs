@@ -1,0 +1,184 @@
+//! What runs a plan's operators: one row for each execution provider of ONNX Runtime, a file each.
+//!
+//! A [`Target`] says which devices the provider is for, which operators and element types it has kernels for, which forms of the
+//! raised operators it runs well, what it takes in memory and time beside the kernels, which options its sessions get, and how it is
+//! attached to a session. Everything else asks the row and never its name: the passes choose forms by it, the cost model takes its
+//! figures, a plan records its options, the runtime attaches it.
+//!
+//! A new provider is a new file here and its line in [`ROWS`].
+
+mod cpu;
+mod cuda;
+mod device;
+mod forms;
+mod kernels;
+mod options;
+mod precision;
+mod standard;
+mod tensorrt;
+
+pub use device::{Device, DeviceKind, Fits};
+pub use forms::{Form, Forms, GroupNormKernel, TemporalConv};
+pub use kernels::Kernels;
+pub use options::{Asked, Provider};
+pub use precision::Precision;
+
+use crate::diag::{Diagnostic, Result, suggest};
+use crate::units::Bytes;
+use crate::weights::DType;
+
+/// Every row. The first that fits a device is the one that it gets when nobody names another, so what was never run on a kind of
+/// device stands behind what was.
+pub static ROWS: [&Target; 4] = [&cpu::ROW, &cuda::ROW, &tensorrt::ROW, &standard::ROW];
+
+/// An execution provider as vidc uses it.
+pub struct Target {
+    /// What `--provider` takes.
+    pub key: &'static str,
+    /// Its name in sentences.
+    pub name: &'static str,
+    /// Which devices it is for.
+    pub fits: Fits,
+    /// How it comes into a session.
+    pub attach: Attach,
+    /// Rows that take what this one has no kernel for; an operator that none of them takes either is an error.
+    pub behind: &'static [&'static Target],
+    /// Operators and element types that it has kernels for.
+    pub kernels: Kernels,
+    /// What raised operators become.
+    pub forms: Forms,
+    /// Precisions of a model beside fp32.
+    pub precisions: &'static [Narrow],
+    /// What it takes beside the kernels.
+    pub figures: Figures,
+    /// The options of a session, in ONNX Runtime's names, from what the plan decided.
+    pub options: fn(&Asked<'_>) -> Vec<(&'static str, String)>,
+    /// Options whose value is a folder of the plan; a run makes it absolute.
+    pub folders: &'static [&'static str],
+}
+
+/// How a provider comes into a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attach {
+    /// It is part of every ONNX Runtime.
+    Builtin,
+    /// The CUDA provider of a GPU build.
+    Cuda,
+    /// The TensorRT provider of a GPU build, beside the libraries of TensorRT.
+    TensorRt,
+    /// Not yet: plans for it are costed and cannot be run. What is missing, as a sentence.
+    Missing(&'static str),
+}
+
+/// A precision that a model may have, with what speaks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Narrow {
+    /// The precision.
+    pub precision: Precision,
+    /// Only on devices that have units for it?
+    pub native: bool,
+    /// May a search take it? Else only who asks for it gets it.
+    pub searched: bool,
+}
+
+/// What a provider takes beside its kernels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Figures {
+    /// Dispatching one node, seconds; a measured profile has its own figure.
+    pub dispatch_s: f64,
+    /// What calibrations of this provider call their engine.
+    pub engine: &'static str,
+    /// Memory taken before any tensor: context of the driver, code, handles.
+    pub overhead: Bytes,
+    /// Memory that a kernel takes while it runs.
+    pub scratch: Scratch,
+    /// Making a session ready the first time, seconds a node: kernels are chosen, engines built.
+    pub compile_s_per_node: f64,
+}
+
+/// Memory that kernels take while they run, beside inputs and outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scratch {
+    /// Most workspace of a convolution; it is never more than its im2col matrix.
+    pub convolution: Bytes,
+    /// What fused attention keeps.
+    pub attention: AttentionScratch,
+}
+
+/// What fused attention keeps while it runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionScratch {
+    /// Transposed copies of queries, keys and values.
+    Operands,
+    /// Statistics of the softmax, 4 bytes a query and head.
+    Statistics,
+}
+
+impl Target {
+    /// Has it this form for tensors of this type?
+    pub fn has(&self, form: Form, ty: DType) -> bool {
+        self.forms.has(form, ty)
+    }
+
+    /// Which of itself and the rows behind it has a kernel for an operator whose first input has this type.
+    pub fn taker(&'static self, domain: &str, op_type: &str, ty: DType) -> Option<&'static Self> {
+        std::iter::once(self).chain(self.behind.iter().copied()).find(|row| row.kernels.has(domain, op_type, ty))
+    }
+
+    /// Itself and the rows behind it, each with the options of one session.
+    pub fn providers(&self, asked: &Asked<'_>) -> Vec<Provider> {
+        let of = |row: &Self| Provider {
+            provider: row.key.into(),
+            options: (row.options)(asked).into_iter().map(|(name, value)| (name.into(), value)).collect(),
+        };
+        std::iter::once(self).chain(self.behind.iter().copied()).map(of).collect()
+    }
+}
+
+impl PartialEq for Target {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl std::fmt::Debug for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Target({})", self.key)
+    }
+}
+
+/// The rows that fit a device, the one that it gets first.
+pub fn fitting(device: &Device<'_>) -> Vec<&'static Target> {
+    ROWS.into_iter().filter(|row| row.fits.misfit(device).is_none()).collect()
+}
+
+/// The row of a key.
+///
+/// # Errors
+/// `target/unknown-provider` with the nearest key.
+pub fn row(key: &str) -> Result<&'static Target> {
+    let known = ROWS.iter().map(|row| row.key);
+    ROWS.into_iter().find(|row| row.key == key).ok_or_else(|| {
+        let d = Diagnostic::new("target/unknown-provider", format!("there is no execution provider `{key}`"));
+        Box::new(d.help(suggest(key, known)))
+    })
+}
+
+/// The row of a key, for a device.
+///
+/// # Errors
+/// As [`row`]; `target/misfit` if it is not for that device, with the rows that are.
+pub fn row_for(key: &str, device: &Device<'_>) -> Result<&'static Target> {
+    let row = row(key)?;
+    match row.fits.misfit(device) {
+        None => Ok(row),
+        Some(why) => {
+            let fitting: Vec<&str> = fitting(device).iter().map(|r| r.key).collect();
+            let d = Diagnostic::new("target/misfit", format!("{} is not for `{}`: {why}", row.name, device.key));
+            Err(Box::new(d.help(format!("providers for it: {}", fitting.join(", ")))))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! A stand-in for GPUs whose provider vidc has no row for yet: operators of the ONNX standard, CUDA's figures beside the kernels.
+//! Plans for it are costed and compared, as far as the model goes; they cannot be run.
+
+use super::device::ANY_SYSTEM;
+use super::{Attach, AttentionScratch, DeviceKind, Figures, Fits, Form, Forms, Kernels, Scratch, Target, TemporalConv, cuda};
+use crate::units::Bytes;
+use crate::weights::DType::{BF16, F16, F32};
+
+pub(super) static ROW: Target = Target {
+    key: "standard",
+    name: "a provider that vidc cannot start yet",
+    fits: Fits { kind: DeviceKind::Gpu, vendors: &[], not_vendors: &["NVIDIA"], capability: None, systems: ANY_SYSTEM, driver_files: &[] },
+    attach: Attach::Missing(
+        "vidc has no row for this device's execution provider yet (MIGraphX or WebGPU on AMD, CoreML, MLX or WebGPU on Apple): \
+         its times and bytes are modelled with operators of the ONNX standard and fused attention, and nothing can be run",
+    ),
+    behind: &[],
+    // What most providers take: the kernels of CUDA.
+    kernels: Kernels { text: include_str!("kernels/cuda.txt"), widened: &[] },
+    forms: Forms {
+        table: &[(Form::FusedAttention, &[F32, F16, BF16])],
+        group_norm: None,
+        temporal_conv: TemporalConv::Asked,
+        merges_linears: false,
+        moves_views: false,
+    },
+    precisions: cuda::NARROW,
+    figures: Figures {
+        dispatch_s: 8e-6,
+        engine: "none",
+        overhead: cuda::CONTEXT,
+        scratch: Scratch { convolution: Bytes(32 << 20), attention: AttentionScratch::Statistics },
+        compile_s_per_node: 0.0,
+    },
+    options: |_| Vec::new(),
+    folders: &[],
+};
