@@ -189,20 +189,58 @@ fn attention(node: &Node, heads: i64, inputs: &[&TensorType]) -> Result<Work> {
 fn scratch(node: &Node, inputs: &[&TensorType], machine: &Machine) -> u64 {
     let bytes = |t: &TensorType| t.bytes().unwrap_or(0);
     let row = machine.target.figures.scratch;
-    match (&node.op, row.attention) {
-        (Op::Conv(c), _) => row.convolution.0.min(im2col(c, inputs[0], &node.outs[0])),
+    match &node.op {
+        Op::Conv(c) | Op::FusedConv(c) => row.convolution.0.min(im2col(c, inputs[0], &node.outs[0])),
         // The columns of one image.
-        (Op::ConvTranspose(c), _) => {
+        Op::ConvTranspose(c) => {
             let pixels = inputs[0].dims().map_or(0, |d| d[2..].iter().product::<i64>()) as u64;
             let wide = node.outs[0].dims().map_or(0, |d| d[1]) as u64;
             pixels.saturating_mul(wide).saturating_mul(taps(c)).saturating_mul(node.outs[0].dtype.size())
         }
-        (Op::MultiHeadAttention(_), AttentionScratch::Operands) => inputs.iter().take(3).map(|t| bytes(t)).sum(),
-        (Op::MultiHeadAttention(a), AttentionScratch::Statistics) => {
-            let tokens = |t: &TensorType| t.dims().map_or(0, |d| d[0] * d[1]) as u64;
-            4 * a.heads.max(1) as u64 * tokens(inputs[0])
-        }
-        _ => 0,
+        Op::MultiHeadAttention(a) => match row.attention {
+            AttentionScratch::Operands => inputs.iter().take(3).map(|t| bytes(t)).sum(),
+            AttentionScratch::Statistics => {
+                let tokens = |t: &TensorType| t.dims().map_or(0, |d| d[0] * d[1]) as u64;
+                4 * a.heads.max(1) as u64 * tokens(inputs[0])
+            }
+        },
+        // Kernels that work on their inputs and outputs alone, and what `work` knows no kernel of.
+        Op::Input
+        | Op::Weight(_)
+        | Op::Arange { .. }
+        | Op::Unary(_)
+        | Op::Binary(_)
+        | Op::MatMul
+        | Op::Gemm { .. }
+        | Op::FusedMatMul
+        | Op::BiasGelu
+        | Op::QuickGelu { .. }
+        | Op::ChannelAffine
+        | Op::Softmax { .. }
+        | Op::InstanceNorm { .. }
+        | Op::LayerNorm { .. }
+        | Op::GroupNormNhwc(_)
+        | Op::ReduceMean { .. }
+        | Op::Reshape { .. }
+        | Op::Transpose { .. }
+        | Op::Concat { .. }
+        | Op::Split { .. }
+        | Op::Slice { .. }
+        | Op::Expand { .. }
+        | Op::Cast { .. }
+        | Op::Upsample { .. }
+        | Op::Pad { .. }
+        | Op::Linear
+        | Op::Attention(_)
+        | Op::GroupNorm(_)
+        | Op::RmsNorm { .. }
+        | Op::Silu
+        | Op::Gelu { .. }
+        | Op::GeGlu
+        | Op::RotaryEmbedding { .. }
+        | Op::TemporalConv
+        | Op::ForChunks(_)
+        | Op::Foreign(_) => 0,
     }
 }
 

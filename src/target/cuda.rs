@@ -57,6 +57,7 @@ pub(super) static ROW: Target = Target {
             ("cudnn_conv_use_max_workspace", switch(false)),
         ]
     },
+    doubts: None,
     folders: &[],
 };
 

@@ -53,6 +53,8 @@ pub struct Target {
     pub figures: Figures,
     /// The options of a session, in ONNX Runtime's names, from what the plan decided.
     pub options: fn(&Asked<'_>) -> Vec<(&'static str, String)>,
+    /// What is doubtful about its predictions, as a sentence for users.
+    pub doubts: Option<&'static str>,
     /// Options whose value is a folder of the plan; a run makes it absolute.
     pub folders: &'static [&'static str],
 }

@@ -33,5 +33,6 @@ pub(super) static ROW: Target = Target {
         compile_s_per_node: 0.0,
     },
     options: |_| Vec::new(),
+    doubts: None,
     folders: &[],
 };

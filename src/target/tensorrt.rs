@@ -63,6 +63,9 @@ pub(super) static ROW: Target = Target {
         }
         options
     },
+    doubts: Some(
+        "the time predicted for TensorRT is an upper end: it fuses elementwise operators into their neighbours, which the model counts one by one",
+    ),
     folders: &["trt_engine_cache_path", "trt_timing_cache_path"],
 };
 

@@ -52,6 +52,7 @@ static DUMMY: Target = Target {
         compile_s_per_node: 0.5,
     },
     options: |asked| vec![("half", u8::from(asked.types.contains(&DType::BF16)).to_string()), ("index", asked.device.to_string())],
+    doubts: None,
     folders: &[],
 };
 

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let key = args.hw.as_deref().or(record.as_ref().map(|r| r.hw.as_str())).unwrap_or("cpu");
     let provider = args.provider.provider.clone().or(record.as_ref().and_then(|r| r.provider.clone()));
     let machine = target::machine(key, &ProviderArgs { provider })?;
-    target::note_missing(&machine);
+    target::note_doubts(&machine);
     target::note_memory(args.memory, &machine);
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let weights = weights(&args.weights, &program)?;

@@ -21,7 +21,7 @@ pub(crate) struct Args {
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let machine = target::machine(&args.hw, &args.provider)?;
-    target::note_missing(&machine);
+    target::note_doubts(&machine);
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let chosen = given(&program, &args.choose.choices())?;
     let text = || {

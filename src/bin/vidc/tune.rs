@@ -109,7 +109,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let mut shown = Vec::new();
     for (planned, path) in planned? {
         target::note_memory(request.memory, planned.machine());
-        target::note_missing(planned.machine());
+        target::note_doubts(planned.machine());
         let outcome = tuner::tune(&planned, &request)?;
         let kept = TuningRecord::new(&planned, &request, &outcome, None).write(&path)?;
         shown.push(Shown { outcome, machine: planned.machine().clone(), request: &request, path, kept });

@@ -105,9 +105,10 @@ pub(crate) fn machines(key: &str) -> Result<Vec<Machine>, Failure> {
     Ok(profile.targets().into_iter().map(|target| Machine::on(&profile, target)).collect())
 }
 
-/// Says what a machine lacks to run what is planned for it, if vidc cannot start its provider.
-pub(crate) fn note_missing(machine: &Machine) {
-    if let Attach::Missing(what) = machine.target.attach {
+/// Says what is doubtful about what is predicted for a machine, and what it lacks to run that, if vidc cannot start its provider.
+pub(crate) fn note_doubts(machine: &Machine) {
+    let missing = if let Attach::Missing(what) = machine.target.attach { Some(what) } else { None };
+    for what in missing.into_iter().chain(machine.target.doubts) {
         say(&format!("note: {what}"));
     }
 }
