@@ -10,6 +10,7 @@
 //! knob: what a knob does stands in its answers, what was decided in the lowered program. The program that it compiled last is handed
 //! on, so that who writes the plan compiles nothing again.
 
+pub mod fit;
 pub mod record;
 pub mod search;
 pub mod space;
@@ -136,12 +137,57 @@ pub struct Outcome {
     pub lowered: Lowered,
 }
 
+/// What a search comes to.
+#[derive(Clone, Debug)]
+pub enum Attempt {
+    /// A plan fits.
+    Fits(Box<Outcome>),
+    /// None does.
+    Misses(Miss),
+}
+
+/// The nearest miss: the plan that needs least, where none fits into the memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// The upper end of what it needs, which the budget was held against.
+    pub needs: Bytes,
+    /// The time that it would take.
+    pub latency: Time,
+}
+
+impl Miss {
+    /// The miss as a mistake.
+    fn told(self, budget: Bytes, machine: &Machine) -> Diagnostic {
+        let Self { needs, latency } = self;
+        let message = format!("no plan fits into {budget}; the smallest needs {needs} and would take {latency}");
+        Diagnostic::new("tune/no-plan-fits", message).help(if needs <= machine.memory {
+            format!("allow {needs}, or ask for fewer frames or a smaller picture")
+        } else {
+            format!(
+                "{} has {} in all: ask for fewer frames or a smaller picture, or name a device with {needs}",
+                machine.key, machine.memory
+            )
+        })
+    }
+}
+
 /// Finds the best answers.
 ///
 /// # Errors
-/// `tune/no-plan-fits` with the nearest miss, `tune/quality-not-reached`, `tune/out-of-time`; `tune/unknown-knob` and
-/// `tune/not-in-domain` for fixed answers; what binding and compiling the models return.
+/// `tune/no-plan-fits` with the nearest miss; what [`attempt`] returns.
 pub fn tune(planned: &Planned, request: &Request) -> Result<Outcome> {
+    match attempt(planned, request)? {
+        Attempt::Fits(outcome) => Ok(*outcome),
+        Attempt::Misses(miss) => Err(miss.told(request.budget(planned.machine()), planned.machine()).into()),
+    }
+}
+
+/// The same where a plan that does not fit is an answer as well.
+///
+/// # Errors
+/// `tune/quality-not-reached`, `tune/out-of-time`; `tune/unknown-knob` and `tune/not-in-domain` for fixed answers; what binding and
+/// compiling the models return.
+pub fn attempt(planned: &Planned, request: &Request) -> Result<Attempt> {
     let start = Instant::now();
     let machine = planned.machine();
     let fixed = planned.given(&request.fixed);
@@ -156,7 +202,9 @@ pub fn tune(planned: &Planned, request: &Request) -> Result<Outcome> {
         deadline: request.time_limit.map(|limit| Instant::now() + limit),
     };
     let found = search::search(&problem, request.objective, &limits);
-    let (Some(best), Some(first)) = (&found.best, &found.first) else { return Err(nothing(&found, request, machine).into()) };
+    let (Some(best), Some(first)) = (&found.best, &found.first) else {
+        return Ok(Attempt::Misses(nothing(&found, request, budget)?));
+    };
     let choices = table::choices(&space, &problem, best);
     let quality = |c: &Choices| c.quality(&space.knobs);
     let lowered = planned.compile(&choices, Checks::Full)?;
@@ -174,7 +222,7 @@ pub fn tune(planned: &Planned, request: &Request) -> Result<Outcome> {
     };
     let front = knees::pick(&found.front).into_iter().map(point).collect();
     let one_gib_more = one_gib_more(&found.front, first, budget, machine.memory).map(point);
-    Ok(Outcome {
+    Ok(Attempt::Fits(Box::new(Outcome {
         front,
         one_gib_more,
         certificate: Certificate {
@@ -190,7 +238,7 @@ pub fn tune(planned: &Planned, request: &Request) -> Result<Outcome> {
         predicted,
         knobs: space.knobs,
         lowered,
-    })
+    })))
 }
 
 /// A program with given answers: its figures, and every knob that there is under them.
@@ -246,28 +294,18 @@ fn one_gib_more<'a>(front: &'a [Plan], best: &Plan, budget: Bytes, memory: Bytes
     front.iter().filter(|p| upper(Bytes(p.peak)) <= more && p.time < best.time).min_by_key(|p| (p.time, p.peak))
 }
 
-/// Why there is no plan.
-fn nothing(found: &search::Found, request: &Request, machine: &Machine) -> Diagnostic {
-    let budget = request.budget(machine);
+/// Why there is no plan: the nearest miss, or what else is in the way.
+fn nothing(found: &search::Found, request: &Request, budget: Bytes) -> Result<Miss> {
     let db = request.min_psnr.unwrap_or(0.0);
-    match (&found.least, found.complete) {
-        (Some(least), _) if upper(Bytes(least.peak)) > budget && found.complete => {
-            let needs = upper(Bytes(least.peak));
-            let time = Time(least.time);
-            Diagnostic::new("tune/no-plan-fits", format!("no plan fits into {budget}; the smallest needs {needs} and would take {time}"))
-                .help(if needs <= machine.memory {
-                    format!("allow {needs}, or ask for fewer frames or a smaller picture")
-                } else {
-                    format!(
-                        "{} has {} in all: ask for fewer frames or a smaller picture, or name a device with {needs}",
-                        machine.key, machine.memory
-                    )
-                })
+    let d = match (&found.least, found.complete) {
+        (Some(least), true) if upper(Bytes(least.peak)) > budget => {
+            return Ok(Miss { needs: upper(Bytes(least.peak)), latency: Time(least.time) });
         }
         (None, true) => Diagnostic::new("tune/quality-not-reached", format!("no plan with these answers reaches {db} dB"))
             .help("ask for less, or do not fix answers that round"),
         _ => Diagnostic::new("tune/out-of-time", "the time limit was over before any plan was found that fits").help("allow more time"),
-    }
+    };
+    Err(Box::new(d))
 }
 
 #[cfg(test)]

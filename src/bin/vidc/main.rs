@@ -12,6 +12,7 @@ mod doctor;
 mod estimate;
 mod explain;
 mod explain_code;
+mod fit;
 mod graph;
 mod hw;
 mod import;
@@ -51,6 +52,8 @@ enum Command {
     Compile(compile::Args),
     /// Run a graph on this machine, or a plan.
     Run(Box<run::Args>),
+    /// What fits on a device, or which devices take a job.
+    Fit(fit::Args),
     /// Cost of given choices, without a search.
     Estimate(estimate::Args),
     /// What each pass did, declined, and why; who is alive at the peak of memory.
@@ -126,6 +129,7 @@ fn dispatch(command: Command, out: &Out) -> common::Done {
         Command::Tune(args) => tune::run(&args, out),
         Command::Compile(args) => compile::run(&args, out),
         Command::Run(args) => run::run(&args, out),
+        Command::Fit(args) => fit::run(&args, out),
         Command::Estimate(args) => estimate::run(&args, out),
         Command::Explain(args) => explain::run(&args, out),
         Command::ExplainCode(args) => explain_code::run(&args, out),

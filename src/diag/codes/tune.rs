@@ -18,6 +18,10 @@ pub(super) const CODES: &[Code] = &[
         "No combination of answers stays within the memory that was allowed. The message gives the nearest miss: the plan that needs least, and how much it needs.",
     ),
     input(
+        "tune/nothing-to-fit",
+        "Of all the combinations of parameters, or devices, that `vidc fit` was asked about, the graph or the provider refuses every one, so that there is nothing to compare. The message says why the first is refused, and the help line what it takes.",
+    ),
+    input(
         "tune/quality-not-reached",
         "No combination of answers reaches the decibels that --min-psnr asks for, because fixed answers round more than that. Ask for less, or leave those knobs open.",
     ),
