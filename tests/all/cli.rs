@@ -140,6 +140,45 @@ fn a_search_writes_a_record_that_compile_takes() {
     assert_eq!(error["error"]["code"], "plan/broken");
 }
 
+/// What one device takes and by how much it misses the rest, the same bytes whichever search was first.
+#[test]
+fn what_fits_comes_before_what_misses() {
+    let home = temporary();
+    let args = |memory: &'static str| ["fit", "svd-tiny", "--hw", "rtx3060-12gb", "--vary", "frames=2..4", "--memory", memory];
+    let verdicts = |found: &Value| -> Vec<(u64, String)> {
+        let one = |c: &Value| (c["parameters"]["frames"].as_u64().unwrap(), c["verdict"].as_str().unwrap().to_owned());
+        found["cells"].as_array().unwrap().iter().map(one).collect()
+    };
+    let all = json(home.path(), &args("8GiB"), 0);
+    assert_eq!(verdicts(&all), [4, 3, 2].map(|frames| (frames, "fits".to_owned())));
+    let none = json(home.path(), &args("1MiB"), 0);
+    let needs: Vec<u64> = none["cells"].as_array().unwrap().iter().map(|c| c["needs_bytes"].as_u64().unwrap()).collect();
+    assert!(needs.is_sorted() && needs[0] < needs[2], "{needs:?}");
+    // What the nearest needs is what it takes, and the others still miss.
+    let budget = needs[0].to_string();
+    let mut some = args("");
+    some[7] = &budget;
+    let found = json(home.path(), &some, 0);
+    let fits: Vec<&Value> = found["cells"].as_array().unwrap().iter().take_while(|c| c["verdict"] == "fits").collect();
+    assert!(!fits.is_empty() && fits.len() < 3, "{found}");
+    assert!(fits.iter().all(|c| c["peak_bytes_hi"].as_u64().unwrap() <= needs[0]), "{found}");
+    assert_eq!(json(home.path(), &some, 0), found);
+    let text = run(home.path(), &some, 0);
+    assert!(text.contains("does not fit: needs"), "{text}");
+}
+
+#[test]
+fn devices_are_compared() {
+    let home = temporary();
+    let args = ["fit", "svd-tiny", "--hw", "rtx2060,m1,h200-sxm", "--vary", "frames=2"];
+    let found = json(home.path(), &args, 0);
+    let devices = found["devices"].as_array().unwrap();
+    let seconds: Vec<f64> = devices.iter().map(|d| d["latency_s"].as_f64().unwrap()).collect();
+    assert!(seconds.is_sorted(), "{seconds:?}");
+    let modelled: Vec<&str> = devices.iter().filter(|d| d["modelled_only"] == true).map(|d| d["hw"].as_str().unwrap()).collect();
+    assert_eq!(modelled, ["m1"]);
+}
+
 /// y · sigmoid(y) of y = exp(x), x f32[n, 4]; with `plain`, y alone.
 fn write_model(path: &Path, plain: bool) {
     use vidc::onnx::build::{model, node, value_info};

@@ -114,7 +114,10 @@ fn sizes(args: &Args, spec: &Spec, machine: &Machine, request: &Request) -> Resu
     let has = |name: &str| spec.parameters.get(name).is_some() && args.graph.set.iter().all(|set| set.name != name);
     let axes: Vec<Axis> = if args.vary.is_empty() { usual(&has) } else { args.vary.iter().map(Axis::from).collect() };
     if count(&axes) > MOST {
-        return Err(Failure::Usage(format!("these are {} combinations, and at most {MOST} are searched; vary less at a time", count(&axes))));
+        return Err(Failure::Usage(format!(
+            "these are {} combinations, and at most {MOST} are searched; vary less at a time",
+            count(&axes)
+        )));
     }
     let cells = cells(&axes);
     let set = settings(&args.graph.set);
@@ -136,7 +139,9 @@ fn sizes(args: &Args, spec: &Spec, machine: &Machine, request: &Request) -> Resu
 fn devices(args: &Args, spec: &Spec, request: &Request) -> Result<Vec<Row>, Failure> {
     if let Some(several) = args.vary.iter().find(|v| v.values.len() > 1) {
         let name = &several.name;
-        return Err(Failure::Usage(format!("several devices are compared at one size, and `{name}` takes several values; name one device")));
+        return Err(Failure::Usage(format!(
+            "several devices are compared at one size, and `{name}` takes several values; name one device"
+        )));
     }
     let cell: Vec<(String, String)> = args.vary.iter().map(|v| (v.name.clone(), v.values[0].clone())).collect();
     let keys = keys(&args.hw)?;

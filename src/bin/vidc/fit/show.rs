@@ -41,9 +41,12 @@ impl Sizes<'_> {
     pub(super) fn text(&self) -> String {
         let Self { graph, machine, budget, rows } = self;
         let (name, provider, origin) = (&machine.name, machine.target.name, machine.provenance());
-        let (fit, only) = (fitting(rows), if missing(machine).is_some() { "; modelled only" } else { "" });
+        let only = if missing(machine).is_some() { "; modelled only" } else { "" };
         let mut out = format!("{graph} on {name} ({}) with {provider}, {budget} allowed; figures from {origin}{only}\n", machine.key);
-        out += &format!("{fit} of {} fit, the largest first\n\n", combinations(rows.len()));
+        out += &match fitting(rows) {
+            0 => format!("none of {} fits, the nearest miss first\n\n", combinations(rows.len())),
+            fit => format!("{fit} of {} fit, the largest first\n\n", combinations(rows.len())),
+        };
         let names = rows.first().into_iter().flat_map(|row| &row.cell).map(|(name, _)| name.as_str());
         let header: Vec<&str> = names.chain(["latency", "memory", "at most", "plan"]).collect();
         let row = |row: &Row| row.cell.iter().map(|(_, value)| value.clone()).chain(figures(&row.verdict, *budget)).collect();
@@ -72,7 +75,10 @@ fn fitting(rows: &[Row]) -> usize {
 
 /// A comparison of devices for people.
 pub(super) fn on_devices(rows: &[Row], graph: &str) -> String {
-    let mut out = format!("{graph}: {} of {} devices take it, the fastest first\n\n", fitting(rows), rows.len());
+    let mut out = match fitting(rows) {
+        0 => format!("{graph}: none of {} devices takes it, the nearest miss first\n\n", rows.len()),
+        fit => format!("{graph}: {fit} of {} devices take it, the fastest first\n\n", rows.len()),
+    };
     let row = |row: &Row| {
         let of = row.machine.as_ref();
         let word = |text: Option<String>| text.unwrap_or_else(|| "–".into());

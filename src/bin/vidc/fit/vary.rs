@@ -96,7 +96,8 @@ pub(super) fn count(axes: &[Axis]) -> usize {
 /// Every combination; the last axis changes fastest.
 pub(super) fn cells(axes: &[Axis]) -> Vec<Cell> {
     axes.iter().fold(vec![Cell::new()], |cells, axis| {
-        let with = |cell: &Cell, row: &Vec<String>| cell.iter().cloned().chain(axis.names.iter().cloned().zip(row.iter().cloned())).collect();
+        let with =
+            |cell: &Cell, row: &Vec<String>| cell.iter().cloned().chain(axis.names.iter().cloned().zip(row.iter().cloned())).collect();
         cells.iter().flat_map(|cell| axis.rows.iter().map(move |row| with(cell, row))).collect()
     })
 }
