@@ -57,7 +57,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     }
     let machine = target::machine(&args.hw, &args.provider)?;
     target::note_memory(args.memory, &machine);
-    target::note_missing(&machine);
+    target::note_doubts(&machine);
     let rows = sizes(args, &spec, &machine, &request)?;
     let shown = Sizes { graph: &spec.name.value, machine: &machine, budget: request.budget(&machine), rows: &rows };
     out.result(|| shown.text(), || shown.json());
