@@ -93,7 +93,7 @@ pub(super) fn on_devices(rows: &[Row], graph: &str) -> String {
         cells
     };
     out += &table(&["hw", "provider", "allowed", "latency", "memory", "at most", "plan"], &rows.iter().map(row).collect::<Vec<_>>());
-    let lacks = rows.iter().filter_map(|row| missing(&row.machine.as_ref()?.1)).next();
+    let lacks = rows.iter().find_map(|row| missing(&row.machine.as_ref()?.1));
     if let Some(what) = lacks {
         out += &format!("\nmodelled only: {what}\n");
     }
