@@ -13,6 +13,7 @@ use crate::hwdb::Machine;
 use crate::ir::Program;
 use crate::passes::manager::Debugging;
 use crate::passes::{KnobId, Planned};
+use crate::units::Bytes;
 
 /// The answer to one question.
 #[derive(Clone, Debug)]
@@ -39,11 +40,12 @@ pub struct Fit {
 pub type Rank = (u8, Reverse<u128>, u64);
 
 impl Verdict {
-    /// The place among others, by the work of the question; questions of equal work are ordered by time.
-    pub fn rank(&self, work: u128) -> Rank {
+    /// The place among others, by the work of the question, then by time; of misses by what they lack beyond the memory that was
+    /// allowed.
+    pub fn rank(&self, work: u128, allowed: Bytes) -> Rank {
         match self {
             Self::Fits(fit) => (0, Reverse(work), fit.predicted.latency_ps),
-            Self::Misses(miss) => (1, Reverse(0), miss.needs.0),
+            Self::Misses(miss) => (1, Reverse(0), (miss.needs - allowed).0),
             Self::Refused(_) => (2, Reverse(0), 0),
         }
     }
@@ -101,7 +103,7 @@ pub fn side_by_side<Q: Sync, A: Send>(questions: &[Q], workers: usize, answer: i
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::units::{Bytes, Time};
+    use crate::units::Time;
 
     #[test]
     fn answers_stand_in_the_order_of_the_questions() {
@@ -123,7 +125,12 @@ mod tests {
         assert!(matches!(of(needs.0), Verdict::Fits(_)));
         assert!(matches!(of(needs.0 - 1), Verdict::Misses(miss) if miss.needs == needs));
         let far = Verdict::Misses(Miss { needs: needs + Bytes(1), latency: Time(0) });
-        let ranks = [fits.rank(2), fits.rank(1), misses.rank(9), far.rank(9), Verdict::Refused(Diagnostics::default()).rank(9)];
+        let allowed = Bytes(1 << 20);
+        let refused = Verdict::Refused(Diagnostics::default());
+        let ordered = [(&fits, 2), (&fits, 1), (&misses, 9), (&far, 9), (&refused, 9)];
+        let ranks = ordered.map(|(verdict, work)| verdict.rank(work, allowed));
         assert!(ranks.is_sorted(), "{ranks:?}");
+        // The same need is nearer where more is allowed.
+        assert!(misses.rank(1, allowed) < misses.rank(1, Bytes(0)));
     }
 }

@@ -131,7 +131,7 @@ fn sizes(args: &Args, spec: &Spec, machine: &Machine, request: &Request) -> Resu
     let row = |(cell, verdict): (_, Result<_, Diagnostics>)| Ok(Row { work: work(&cell), cell, verdict: verdict?, machine: None });
     let mut rows: Vec<Row> = cells.into_iter().zip(verdicts).map(row).collect::<Result<_, Diagnostics>>()?;
     check_taken(&rows, |row| row.cell.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" "))?;
-    rows.sort_by_key(|row| row.verdict.rank(row.work));
+    rows.sort_by_key(|row| row.verdict.rank(row.work, request.budget(machine)));
     Ok(rows)
 }
 
@@ -168,7 +168,7 @@ fn devices(args: &Args, spec: &Spec, request: &Request) -> Result<Vec<Row>, Fail
     };
     let mut rows: Vec<Row> = keys.into_iter().zip(machines).zip(verdicts).map(row).collect::<Result<_, Diagnostics>>()?;
     check_taken(&rows, |row| row.cell[0].1.clone())?;
-    rows.sort_by_key(|row| row.verdict.rank(row.work));
+    rows.sort_by_key(|row| row.verdict.rank(row.work, row.machine.as_ref().map_or(Bytes(0), |(budget, _)| *budget)));
     Ok(rows)
 }
 
