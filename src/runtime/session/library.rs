@@ -53,7 +53,7 @@ impl Runtime {
         ort::info()
     }
 
-    /// Limits the arena of every session made with [`SessionOptions::capped`] while the returned guard lives: they share `limit` bytes,
+    /// Limits the arena of every session made with [`SessionOptions::capped`](super::SessionOptions::capped) while the returned guard lives: they share `limit` bytes,
     /// beyond which a run fails with `runtime/out-of-memory`. One cap at a time. Weights and the tensors of the caller do not count.
     ///
     /// # Errors

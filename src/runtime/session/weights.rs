@@ -38,7 +38,7 @@ impl Weights {
     }
 
     /// Sessions made with this (or with a clone of it) share the packed copies of the weights that they have in common; with
-    /// [`SessionOptions::prepacking`] there is otherwise one for each session.
+    /// [`SessionOptions::prepacking`](super::SessionOptions::prepacking) there is otherwise one for each session.
     #[must_use]
     pub fn sharing_packed(mut self, _runtime: &Runtime) -> Self {
         self.packed = Some(PrepackedWeights::new());
