@@ -421,19 +421,7 @@ impl Op {
 
     /// Must `select-kernels` replace it before a provider can run the graph?
     pub fn is_raised(&self) -> bool {
-        matches!(
-            self,
-            Self::Linear
-                | Self::Attention(_)
-                | Self::GroupNorm(_)
-                | Self::RmsNorm { .. }
-                | Self::Silu
-                | Self::Gelu { .. }
-                | Self::GeGlu
-                | Self::RotaryEmbedding { .. }
-                | Self::TemporalConv
-                | Self::Arange { .. }
-        )
+        self.onnx_type().is_none() && !matches!(self, Self::Input | Self::Weight(_) | Self::ForChunks(_))
     }
 
     /// Does the output share its input's memory in ONNX Runtime (no kernel work, no new buffer)?

@@ -105,8 +105,10 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
         }
         Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out, target)),
         Op::RmsNorm { eps } => replace("rms-norm-written-out", &|e| forms::rms_norm(e, *eps, &inputs, &out)),
-        Op::Silu if has(Form::QuickGelu) => replace("quick-gelu", &|e| forms::silu(e, inputs[0], "", target)),
-        Op::Silu => replace("silu-written-out", &|e| forms::silu(e, inputs[0], "", target)),
+        Op::Silu => {
+            let rule = if has(Form::QuickGelu) { "quick-gelu" } else { "silu-written-out" };
+            replace(rule, &|e| forms::silu(e, inputs[0], "", target))
+        }
         Op::Gelu { tanh } => replace("gelu", &|e| e.add(Op::Unary(forms::gelu(*tanh)), &inputs, "")),
         Op::GeGlu => replace("geglu-as-slices", &|e| forms::geglu(e, inputs[0], &out)),
         Op::RotaryEmbedding { heads } => replace("rotary-written-out", &|e| forms::rotary(e, *heads, &inputs, &out)),

@@ -41,14 +41,7 @@ pub(super) static ROW: Target = Target {
         moves_views: false,
     },
     precisions: NARROW,
-    figures: Figures {
-        // An eager Stable Diffusion step of about 2,000 nodes takes 18 ms on H100 whatever its FLOP.
-        dispatch_s: 8e-6,
-        engine: "onnxruntime-cuda",
-        overhead: CONTEXT,
-        scratch: Scratch { convolution: WORKSPACE, attention: AttentionScratch::Statistics },
-        compile_s_per_node: 0.0,
-    },
+    figures: FIGURES,
     options: |asked| {
         vec![
             ("device_id", asked.device.to_string()),
@@ -64,8 +57,16 @@ pub(super) static ROW: Target = Target {
 /// What cuDNN may take for a convolution where `cudnn_conv_use_max_workspace` is off (`docs/facts/tuning.md` B.2).
 const WORKSPACE: Bytes = Bytes(32 << 20);
 
-/// CUDA context 0.30 to 0.55 GB and ONNX Runtime 0.1 GB; the middle of both.
-pub(super) const CONTEXT: Bytes = Bytes(450_000_000);
+/// Beside the kernels.
+pub(super) const FIGURES: Figures = Figures {
+    // An eager Stable Diffusion step of about 2,000 nodes takes 18 ms on H100 whatever its FLOP.
+    dispatch_s: 8e-6,
+    engine: "onnxruntime-cuda",
+    // CUDA context 0.30 to 0.55 GB and ONNX Runtime 0.1 GB; the middle of both.
+    overhead: Bytes(450_000_000),
+    scratch: Scratch { convolution: WORKSPACE, attention: AttentionScratch::Statistics },
+    compile_s_per_node: 0.0,
+};
 
 /// Half precisions and tf32 where the device has units for them.
 pub(super) const NARROW: &[Narrow] = &[

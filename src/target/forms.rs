@@ -57,6 +57,15 @@ pub struct Forms {
 }
 
 impl Forms {
+    /// Operators of the ONNX standard, and fused attention.
+    pub const STANDARD: Self = Self {
+        table: &[(Form::FusedAttention, &[DType::F32, DType::F16, DType::BF16])],
+        group_norm: None,
+        temporal_conv: TemporalConv::Asked,
+        merges_linears: false,
+        moves_views: false,
+    };
+
     /// Is there this form for tensors of this type?
     pub fn has(&self, form: Form, ty: DType) -> bool {
         self.table.iter().any(|(f, types)| *f == form && types.contains(&ty))

@@ -94,7 +94,7 @@ pub struct Figures {
     pub overhead: Bytes,
     /// Memory that a kernel takes while it runs.
     pub scratch: Scratch,
-    /// Making a session ready the first time, seconds a node: kernels are chosen, engines built.
+    /// Making a session ready the first time, seconds a node: kernels are chosen, engines built. 0 where it is not counted.
     pub compile_s_per_node: f64,
 }
 
@@ -117,6 +117,11 @@ pub enum AttentionScratch {
 }
 
 impl Target {
+    /// What is missing to start it, as a sentence; nothing where vidc can.
+    pub fn missing(&self) -> Option<&'static str> {
+        if let Attach::Missing(what) = self.attach { Some(what) } else { None }
+    }
+
     /// Has it this form for tensors of this type?
     pub fn has(&self, form: Form, ty: DType) -> bool {
         self.forms.has(form, ty)

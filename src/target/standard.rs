@@ -2,9 +2,7 @@
 //! Plans for it are costed and compared, as far as the model goes; they cannot be run.
 
 use super::device::ANY_SYSTEM;
-use super::{Attach, AttentionScratch, DeviceKind, Figures, Fits, Form, Forms, Kernels, Scratch, Target, TemporalConv, cuda};
-use crate::units::Bytes;
-use crate::weights::DType::{BF16, F16, F32};
+use super::{Attach, DeviceKind, Figures, Fits, Forms, Kernels, Target, cuda};
 
 pub(super) static ROW: Target = Target {
     key: "standard",
@@ -17,21 +15,9 @@ pub(super) static ROW: Target = Target {
     behind: &[],
     // What most providers take: the kernels of CUDA.
     kernels: Kernels { text: include_str!("kernels/cuda.txt"), widened: &[] },
-    forms: Forms {
-        table: &[(Form::FusedAttention, &[F32, F16, BF16])],
-        group_norm: None,
-        temporal_conv: TemporalConv::Asked,
-        merges_linears: false,
-        moves_views: false,
-    },
+    forms: Forms::STANDARD,
     precisions: cuda::NARROW,
-    figures: Figures {
-        dispatch_s: 8e-6,
-        engine: "none",
-        overhead: cuda::CONTEXT,
-        scratch: Scratch { convolution: Bytes(32 << 20), attention: AttentionScratch::Statistics },
-        compile_s_per_node: 0.0,
-    },
+    figures: Figures { engine: "none", ..cuda::FIGURES },
     options: |_| Vec::new(),
     doubts: None,
     folders: &[],

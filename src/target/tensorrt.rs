@@ -1,9 +1,9 @@
 //! The TensorRT provider of ONNX Runtime's GPU build, with CUDA behind it. Its plans and options are tested, it was never run.
 
 use super::options::switch;
-use super::{Attach, AttentionScratch, DeviceKind, Figures, Fits, Form, Forms, Kernels, Scratch, Target, TemporalConv, cuda};
+use super::{Attach, DeviceKind, Figures, Fits, Forms, Kernels, Target, cuda};
 use crate::units::Bytes;
-use crate::weights::DType::{BF16, F16, F32};
+use crate::weights::DType::{BF16, F16};
 
 /// The folder of a plan that built engines and timings of kernels are kept in.
 const ENGINES: &str = "engines";
@@ -23,25 +23,18 @@ pub(super) static ROW: Target = Target {
     attach: Attach::TensorRt,
     behind: &[&cuda::ROW],
     kernels: Kernels { text: include_str!("kernels/tensorrt.txt"), widened: &[] },
-    forms: Forms {
-        // TensorRT's parser knows operators of the standard alone. Attention is the exception on purpose: written out, its scores are
-        // materialised wherever TensorRT does not recognise the pattern, which asks for 86 GB at the size of SVD (NVIDIA/TensorRT
-        // issue 4254). CUDA's fused kernel behind it never writes them; tiles keep attention inside the engine (knob `attention`).
-        table: &[(Form::FusedAttention, &[F32, F16, BF16])],
-        group_norm: None,
-        temporal_conv: TemporalConv::Asked,
-        merges_linears: false,
-        moves_views: false,
-    },
+    // TensorRT's parser knows operators of the standard alone. Attention is the exception on purpose: written out, its scores are
+    // materialised wherever TensorRT does not recognise the pattern, which asks for 86 GB at the size of SVD (NVIDIA/TensorRT issue
+    // 4254). CUDA's fused kernel behind it never writes them; tiles keep attention inside the engine (knob `attention`).
+    forms: Forms::STANDARD,
     precisions: cuda::NARROW,
     figures: Figures {
         // The kernels of one engine are launched together.
         dispatch_s: 1e-6,
         engine: "onnxruntime-tensorrt",
-        overhead: cuda::CONTEXT,
-        scratch: Scratch { convolution: Bytes(32 << 20), attention: AttentionScratch::Statistics },
         // ONNX Runtime's pull request 14767 measures builds of 35 and 109 s of models of some hundred nodes; a prior.
         compile_s_per_node: 0.1,
+        ..cuda::FIGURES
     },
     options: |asked| {
         let half = asked.types.contains(&F16);

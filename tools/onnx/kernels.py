@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Turn ONNX Runtime's docs/OperatorKernels.md into a small table.
 
-usage: make.py MARKDOWN PROVIDER [SOURCE] > TABLE
+usage: kernels.py MARKDOWN PROVIDER [SOURCE] > TABLE
 
 SOURCE is what the first line calls the source. Remarks go to standard error.
 

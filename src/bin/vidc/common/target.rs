@@ -11,7 +11,6 @@ use vidc::hwdb::{Database, Machine};
 use vidc::ir::Program;
 use vidc::passes::Planned;
 use vidc::passes::manager::Debugging;
-use vidc::target::Attach;
 use vidc::units::Bytes;
 
 /// What an argument names: a graph or a plan.
@@ -107,8 +106,7 @@ pub(crate) fn machines(key: &str) -> Result<Vec<Machine>, Failure> {
 
 /// Says what is doubtful about what is predicted for a machine, and what it lacks to run that, if vidc cannot start its provider.
 pub(crate) fn note_doubts(machine: &Machine) {
-    let missing = if let Attach::Missing(what) = machine.target.attach { Some(what) } else { None };
-    for what in missing.into_iter().chain(machine.target.doubts) {
+    for what in machine.target.missing().into_iter().chain(machine.target.doubts) {
         say(&format!("note: {what}"));
     }
 }

@@ -8,7 +8,6 @@ use vidc::diag::Diagnostics;
 use vidc::hwdb::Machine;
 use vidc::passes::KnobId;
 use vidc::spec::Number;
-use vidc::target::Attach;
 use vidc::tuner::fit::Verdict;
 use vidc::units::Bytes;
 
@@ -41,7 +40,7 @@ impl Sizes<'_> {
     pub(super) fn text(&self) -> String {
         let Self { graph, machine, budget, rows } = self;
         let (name, provider, origin) = (&machine.name, machine.target.name, machine.provenance());
-        let only = if missing(machine).is_some() { "; modelled only" } else { "" };
+        let only = if machine.target.missing().is_some() { "; modelled only" } else { "" };
         let mut out = format!("{graph} on {name} ({}) with {provider}, {budget} allowed; figures from {origin}{only}\n", machine.key);
         out += &match fitting(rows) {
             0 => format!("none of {} fits, the nearest miss first\n\n", combinations(rows.len())),
@@ -86,14 +85,14 @@ pub(super) fn on_devices(rows: &[Row], graph: &str) -> String {
         let allowed = of.map_or(Bytes(0), |(budget, _)| *budget);
         let mut cells = vec![row.cell[0].1.clone(), provider, word(of.map(|(budget, _)| budget.to_string()))];
         cells.extend(figures(&row.verdict, allowed));
-        if of.is_some_and(|(_, m)| missing(m).is_some()) {
+        if of.is_some_and(|(_, m)| m.target.missing().is_some()) {
             let plan = cells.pop().unwrap_or_default();
             cells.push(format!("modelled only; {plan}"));
         }
         cells
     };
     out += &table(&["hw", "provider", "allowed", "latency", "memory", "at most", "plan"], &rows.iter().map(row).collect::<Vec<_>>());
-    let lacks = rows.iter().find_map(|row| missing(&row.machine.as_ref()?.1));
+    let lacks = rows.iter().find_map(|row| row.machine.as_ref()?.1.target.missing());
     if let Some(what) = lacks {
         out += &format!("\nmodelled only: {what}\n");
     }
@@ -107,11 +106,6 @@ pub(super) fn devices_json(rows: &[Row], graph: &str) -> Value {
         with(with(machine, json!({ "hw": row.cell[0].1 })), verdict_json(&row.verdict))
     };
     json!({ "graph": graph, "devices": rows.iter().map(device).collect::<Vec<_>>() })
-}
-
-/// What is missing to start the provider of a machine.
-fn missing(machine: &Machine) -> Option<&'static str> {
-    if let Attach::Missing(what) = machine.target.attach { Some(what) } else { None }
 }
 
 /// The columns of a verdict: latency, memory, its upper end, and the plan or why there is none.
@@ -176,7 +170,7 @@ fn machine_json(machine: Option<&(Bytes, impl std::borrow::Borrow<Machine>)>) ->
         "provider": machine.map(|(_, m)| m.target.key),
         "provenance": machine.map(|(_, m)| m.provenance()),
         "memory_bytes": machine.map(|(budget, _)| budget.0),
-        "modelled_only": machine.map(|(_, m)| missing(m).is_some()),
+        "modelled_only": machine.map(|(_, m)| m.target.missing().is_some()),
     })
 }
 

@@ -25,7 +25,7 @@ use vidc::runtime::prepared::check_files;
 use vidc::runtime::progress::SavedLoop;
 use vidc::runtime::provision::RuntimeStatus;
 use vidc::runtime::request::RunRequest;
-use vidc::target::{Attach, Target};
+use vidc::target::Target;
 use vidc::units::Bytes;
 
 /// Runs that were found to be possible.
@@ -208,7 +208,7 @@ pub(super) fn other_plan(manifest: &Manifest) -> String {
 
 /// The provider must be one that vidc can start, and its devices be on this machine.
 fn check_present(target: &Target, help: impl FnOnce() -> String) -> Result<(), Failure> {
-    if let Attach::Missing(what) = target.attach {
+    if let Some(what) = target.missing() {
         return Err(Diagnostic::new("target/cannot-run", what).help(help()).into());
     }
     match target.fits.absence(std::env::consts::OS, |file| Path::new(file).exists()) {
