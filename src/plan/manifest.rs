@@ -10,7 +10,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::ir::pipeline::{Prim, ValueType};
 use crate::passes::{Answer, Choices, Effect, Knob, QualityLoss};
 use crate::spec::Number;
-use crate::target::Provider;
+use crate::target::{self, Provider};
 
 /// The version of the format that this vidc writes and reads.
 pub const VERSION: u32 = 3;
@@ -395,6 +395,11 @@ impl Manifest {
         }
         if let Some(f) = self.files.iter().find(|f| !f.path.is_absolute() && !f.path.to_str().is_some_and(bare)) {
             return Err(format!("the file `{}` leaves the folder", f.path.display()));
+        }
+        let providers = self.sessions.iter().flat_map(|s| &s.providers);
+        for p in providers {
+            let row = target::row(&p.provider).map_err(|d| d.message)?;
+            row.wrong_option(&p.options).map_or(Ok(()), Err)?;
         }
         let outer = self.inputs.iter().map(|i| i.value).chain(self.outputs.iter().map(|o| o.value));
         if let Some(v) = outer.chain(self.steps.iter().flat_map(Step::values)).find(|v| *v >= self.values.len()) {

@@ -23,7 +23,10 @@ pub use kernels::Kernels;
 pub use options::{Asked, Provider};
 pub use precision::Precision;
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::diag::{Diagnostic, Result, suggest};
+use crate::files::is_bare;
 use crate::units::Bytes;
 use crate::weights::DType;
 
@@ -120,6 +123,18 @@ impl Target {
     /// What is missing to start it, as a sentence; nothing where vidc can.
     pub fn missing(&self) -> Option<&'static str> {
         if let Attach::Missing(what) = self.attach { Some(what) } else { None }
+    }
+
+    /// What is wrong with options that a file gives, if something: only those that the row itself sets are taken (others load libraries
+    /// or write where they like), and a folder is one of the plan's own.
+    pub fn wrong_option(&self, options: &BTreeMap<String, String>) -> Option<String> {
+        let nothing = Asked { device: 0, types: &BTreeSet::new(), tf32: false, scratch: Bytes(0), inputs: &[] };
+        let known: Vec<&str> = (self.options)(&nothing).into_iter().map(|(name, _)| name).collect();
+        options.iter().find_map(|(name, value)| match known.contains(&name.as_str()) {
+            false => Some(format!("`{name}` is no option of {}", self.name)),
+            true if self.folders.contains(&name.as_str()) && !is_bare(value) => Some(format!("the folder `{value}` leaves the plan")),
+            true => None,
+        })
     }
 
     /// Has it this form for tensors of this type?

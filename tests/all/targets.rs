@@ -157,3 +157,27 @@ fn another_device_changes_one_file() {
     let changed: Vec<&String> = first.keys().filter(|name| first[*name] != second[*name]).collect();
     assert_eq!(changed, ["manifest.json"]);
 }
+
+/// A plan from somebody else sets no option that its provider's row does not set, and names no folder but its own.
+#[test]
+fn options_in_a_manifest_are_those_of_the_row() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = folder.path().join("plan");
+    write(&on(target::row("tensorrt").unwrap()), &Choices::default(), 0, &plan);
+    let path = plan.join("manifest.json");
+    let written: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let check = |provider: &str, name: &str, value: &str, want: &str| {
+        let mut hostile = written.clone();
+        let first = &mut hostile["sessions"][0]["providers"][0];
+        first["provider"] = provider.into();
+        first["options"][name] = value.into();
+        std::fs::write(&path, hostile.to_string()).unwrap();
+        let d = Manifest::read(&plan).unwrap_err();
+        assert!(d.code == "plan/broken" && d.message.contains(want), "{name}={value}: {d:?}");
+    };
+    check("tensorrt", "trt_extra_plugin_lib_paths", "x.so", "`trt_extra_plugin_lib_paths` is no option of the TensorRT provider");
+    for value in ["/x", "../x", "sub/x", ".."] {
+        check("tensorrt", "trt_engine_cache_path", value, "leaves the plan");
+    }
+    check("nobody", "device_id", "0", "there is no execution provider `nobody`");
+}
