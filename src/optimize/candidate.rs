@@ -111,7 +111,14 @@ impl Candidate {
 /// What a user of ONNX Runtime has who sets nothing but the number of threads: every rewrite, arena, memory pattern, packed weights.
 /// Idle threads do not wait busily, here as in every candidate: several sessions share the cores while they are compared.
 pub fn runtime_defaults(threads: usize) -> SessionOptions {
-    SessionOptions { threads, optimization: Optimization::All, mem_pattern: true, ..SessionOptions::default() }
+    SessionOptions {
+        threads,
+        optimization: Optimization::All,
+        mem_pattern: true,
+        buffer_reuse: true,
+        pool: false,
+        ..SessionOptions::default()
+    }
 }
 
 /// Names of the levels in `vidc.session.optimization`.
@@ -121,11 +128,13 @@ pub const LEVELS: [(&str, Optimization); 4] =
 const PREFIX: &str = "vidc.session.";
 const OPTIMIZATION: &str = "optimization";
 const DISABLED: &str = "disabled_optimizers";
-const SWITCHES: [&str; 3] = ["mem_pattern", "prepacking", "arena"];
+const SWITCHES: [&str; 5] = ["mem_pattern", "buffer_reuse", "prepacking", "pool", "arena"];
 
 fn switch<'a>(options: &'a mut SessionOptions, name: &str) -> Option<&'a mut bool> {
     match name {
         "mem_pattern" => Some(&mut options.mem_pattern),
+        "buffer_reuse" => Some(&mut options.buffer_reuse),
+        "pool" => Some(&mut options.pool),
         "prepacking" => Some(&mut options.prepacking),
         "arena" => Some(&mut options.arena),
         _ => None,
@@ -133,7 +142,7 @@ fn switch<'a>(options: &'a mut SessionOptions, name: &str) -> Option<&'a mut boo
 }
 
 /// Sets one option by the name that it has in `metadata_props` behind `vidc.session.`: `optimization` (a row of [`LEVELS`]),
-/// `disabled_optimizers` (ONNX Runtime's names, `;` between them), `mem_pattern`, `prepacking`, `arena` (`true` or `false`).
+/// `disabled_optimizers` (ONNX Runtime's names, `;` between them), `mem_pattern`, `buffer_reuse`, `prepacking`, `pool`, `arena` (`true` or `false`).
 ///
 /// # Errors
 /// `measure/bad-option`.

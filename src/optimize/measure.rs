@@ -83,45 +83,35 @@ fn scratch() -> Result<tempfile::TempDir> {
     })
 }
 
-/// Bytes of a session's arena, counted by what was asked for.
+/// What a session takes of the memory of runs, counted by what was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArenaBytes {
-    /// In use when the session is ready: weights that are copied or packed into the arena.
-    pub resident: Bytes,
-    /// The most that was in use at once, weights included, over making the session and three runs.
-    pub peak: Bytes,
-    /// The most that runs had in use beyond what is resident: activations and what kernels work in. None if making the session needed
-    /// more than any run, so that the counter does not tell.
+pub struct PoolBytes {
+    /// Kept when the session is ready: weights in the layout of kernels.
+    pub kept: Bytes,
+    /// The most that a run had in use at once beside that: activations and what kernels work in. None if a device of its own memory runs it.
     pub activations: Option<Bytes>,
 }
 
-/// Counts the bytes that a candidate allocates: its arena grows by exactly what is asked for, so that the counters are exact. Inputs, and
-/// outputs whose shape the model knows, are the caller's and not counted.
+/// Counts the bytes that a candidate takes, whatever its own allocator. Inputs, and outputs whose shape the model knows, are the
+/// caller's and not counted.
 ///
 /// # Errors
-/// Those of making and running a session; `runtime/session` while another cap is in force.
-pub fn arena_bytes(
+/// Those of making and running a session.
+pub fn pool_bytes(
     runtime: &Runtime,
     candidate: &Candidate,
     inputs: &[(String, Tensor)],
     outputs: &[super::inputs::TensorSpec],
-) -> Result<ArenaBytes> {
-    /// More than any machine has: the arena is wanted for its counters, not for a limit.
-    const NO_LIMIT: Bytes = Bytes(1 << 46);
-    let cap = runtime.cap_memory(NO_LIMIT)?;
-    let mut session = candidate.with(|o| (o.capped, o.arena) = (true, true)).open(runtime)?;
-    let ready = session.arena_stats()?;
+) -> Result<PoolBytes> {
+    let mut session = candidate.with(|o| o.pool = true).open(runtime)?;
     let views: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     let mut memory = super::paired::output_memory(outputs)?;
+    let mut activations = Bytes(0);
     for _ in 0..3 {
         session.run_into(&views, memory.iter_mut().map(|(n, t)| (n.as_str(), t.view_mut())).collect(), None)?;
+        activations = activations.max(session.last_run().most);
     }
-    let after = session.arena_stats()?;
-    // The session first: the arena must not be taken away while it is used.
-    drop(session);
-    drop(cap);
-    let told = after.max_in_use > ready.max_in_use;
-    Ok(ArenaBytes { resident: ready.in_use, peak: after.max_in_use, activations: told.then(|| after.max_in_use - ready.in_use) })
+    Ok(PoolBytes { kept: session.kept(), activations: session.in_host_memory().then_some(activations) })
 }
 
 /// How large a model is, as a list of nodes.

@@ -15,6 +15,7 @@ pub mod measure;
 pub mod model;
 pub mod paired;
 pub mod peak;
+pub mod plan_memory;
 pub mod rates;
 pub mod site;
 pub mod statistics;

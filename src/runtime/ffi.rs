@@ -5,21 +5,25 @@
 //! the C interface directly; environment, session and session options stay `ort`'s own types.
 #![expect(unsafe_code, reason = "the one place where the runtime calls C")]
 
-use std::collections::BTreeMap;
-use std::ffi::{CStr, CString, c_char};
+mod pool;
+
+use std::ffi::{CString, c_char};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ort::AsPointer;
-use ort::environment::Environment;
-use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::SessionBuilder;
 use ort::session::{RunOptions, Session};
 use ort::sys;
 
+pub(super) use pool::counted;
+pub use pool::{CallMemory, Pool, PoolCounts};
+
 use super::element::{self, Element};
 use crate::diag::{Diagnostic, Result};
+use crate::units::Bytes;
 use crate::weights::{DType, WeightsFile};
 
 const TELEMETRY: &str = "ORT_DISABLE_TELEMETRY";
@@ -306,81 +310,95 @@ pub(super) fn set_arena(builder: &mut SessionBuilder, on: bool) -> ort::Result<(
     check(unsafe { if on { (api.EnableCpuMemArena)(builder.ptr_mut()) } else { (api.DisableCpuMemArena)(builder.ptr_mut()) } })
 }
 
+/// Lets a session keep the buffer of a tensor that nobody reads any more for the next tensor of its shape, or give it back at once;
+/// `false` if this library does not let itself be told, and then it keeps them.
+///
+/// Kept is what ONNX Runtime does by itself: it spares allocations, but the buffer counts from the first tensor in it to the last one, over
+/// all the time between them. The small SVD decoder takes 473 MiB like this and 193 when buffers are given back, the U-net 145 and 34
+/// (`docs/facts/ort.md` section 9). Its C interface has no function for the switch, though C++ and Python have: [`switch_of_reuse`].
+pub(super) fn set_buffer_reuse(builder: &mut SessionBuilder, on: bool) -> ort::Result<bool> {
+    let Some(at) = switch_of_reuse()? else { return Ok(on) };
+    // SAFETY: the options are alive and borrowed for writing; the byte is the switch, see `switch_of_reuse`.
+    unsafe { builder.ptr_mut().cast::<u8>().add(at).write_volatile(u8::from(on)) };
+    Ok(true)
+}
+
+/// Where in its session options the library keeps the switch `enable_mem_reuse`, in bytes.
+///
+/// It stands between two switches that the C interface has: the memory pattern and the arena of the CPU. Both are told apart from the
+/// other bytes by switching them: exactly one byte goes from 1 to 0. Only where these two are two bytes apart and what is between them
+/// is on, as it is by default, is the place known.
+fn switch_of_reuse() -> ort::Result<Option<usize>> {
+    static PLACE: OnceLock<Option<usize>> = OnceLock::new();
+    if let Some(known) = PLACE.get() {
+        return Ok(*known);
+    }
+    let api = ort::api();
+    let mut options = ptr::null_mut();
+    // SAFETY: the options are made here, changed and read while alive, and released once. They are longer than what is read: the
+    // texts and tables of an options object alone are.
+    check(unsafe { (api.CreateSessionOptions)(&raw mut options) })?;
+    let read = || -> [u8; OPTIONS_READ] { std::array::from_fn(|i| unsafe { options.cast::<u8>().add(i).read_volatile() }) };
+    let fresh = read();
+    let changed = check(unsafe { (api.DisableMemPattern)(options) }).and_then(|()| {
+        let pattern = read();
+        check(unsafe { (api.DisableCpuMemArena)(options) }).map(|()| (switched(&fresh, &pattern), switched(&pattern, &read())))
+    });
+    unsafe { (api.ReleaseSessionOptions)(options) };
+    let place = match changed? {
+        (Some(pattern), Some(arena)) if arena == pattern + 2 && fresh[pattern + 1] == 1 => Some(pattern + 1),
+        _ => None,
+    };
+    Ok(*PLACE.get_or_init(|| place))
+}
+
+/// How much of the session options is looked at; their switches stand in front.
+const OPTIONS_READ: usize = 96;
+
+/// The one byte that went from 1 to 0.
+fn switched(before: &[u8], after: &[u8]) -> Option<usize> {
+    let mut changed = (0..before.len()).filter(|i| before[*i] != after[*i]);
+    let at = changed.next()?;
+    (changed.next().is_none() && (before[at], after[at]) == (1, 0)).then_some(at)
+}
+
 /// Runs a session. An output given as `None` is allocated by ONNX Runtime and returned in its place; the others are written in place.
+/// Taking more than `limit` of the pool at once stops it.
 pub(super) fn run(
     session: &mut Session,
     options: &RunOptions,
+    limit: Option<Bytes>,
     inputs: &[(CString, Value<'_>)],
     outputs: &[(CString, Option<Value<'_>>)],
-) -> ort::Result<Vec<Option<Value<'static>>>> {
+) -> (ort::Result<Vec<Option<Value<'static>>>>, CallMemory) {
     let input_names: Vec<*const c_char> = inputs.iter().map(|(name, _)| name.as_ptr()).collect();
     let input_values: Vec<*const sys::OrtValue> = inputs.iter().map(|(_, v)| v.ptr.as_ptr().cast_const()).collect();
     let output_names: Vec<*const c_char> = outputs.iter().map(|(name, _)| name.as_ptr()).collect();
     let mut values: Vec<*mut sys::OrtValue> = outputs.iter().map(|(_, v)| v.as_ref().map_or(ptr::null_mut(), |v| v.ptr.as_ptr())).collect();
     // SAFETY: every array has the length that is passed with it and is alive during the call; the session is borrowed for writing,
     // so this is its only run.
-    let status = check(unsafe {
-        (ort::api().Run)(
-            session.ptr_mut(),
-            options.ptr(),
-            input_names.as_ptr(),
-            input_values.as_ptr(),
-            inputs.len(),
-            output_names.as_ptr(),
-            outputs.len(),
-            values.as_mut_ptr(),
-        )
-    });
+    let call = || {
+        check(unsafe {
+            (ort::api().Run)(
+                session.ptr_mut(),
+                options.ptr(),
+                input_names.as_ptr(),
+                input_values.as_ptr(),
+                inputs.len(),
+                output_names.as_ptr(),
+                outputs.len(),
+                values.as_mut_ptr(),
+            )
+        })
+    };
+    let (status, memory) = pool::within(options.ptr().cast_mut(), limit, call);
     // Taken over before the status is looked at, so that nothing leaks on failure.
     let fresh = outputs
         .iter()
         .zip(values)
         .map(|((_, given), ptr)| if given.is_none() { NonNull::new(ptr).map(|ptr| Value { ptr, memory: PhantomData }) } else { None });
     let fresh: Vec<Option<Value<'static>>> = fresh.collect();
-    status.map(|()| fresh)
-}
-
-/// What the arena behind a session counts, by ONNX Runtime's own keys (`InUse`, `MaxInUse`, …), in bytes or as counts.
-pub(super) fn arena_counters(session: &Session, device: AllocationDevice<'_>, index: i32) -> ort::Result<BTreeMap<String, u64>> {
-    let allocator = Allocator::new(session, MemoryInfo::new(device, index, AllocatorType::Arena, MemoryType::Default)?)?;
-    let api = ort::api();
-    let mut pairs = ptr::null_mut();
-    // SAFETY: `pairs` is made here, read while alive and released once; keys and values are `count` C strings each.
-    check(unsafe { (api.AllocatorGetStats)(allocator.ptr(), &raw mut pairs) })?;
-    if pairs.is_null() {
-        return Ok(BTreeMap::new());
-    }
-    let (mut keys, mut values, mut count) = (ptr::null(), ptr::null(), 0);
-    let text = |p: *const c_char| unsafe { CStr::from_ptr(p) }.to_string_lossy().into_owned();
-    unsafe { (api.GetKeyValuePairs)(pairs, &raw mut keys, &raw mut values, &raw mut count) };
-    let counters =
-        (0..count).filter_map(|i| Some((text(unsafe { *keys.add(i) }), text(unsafe { *values.add(i) }).parse().ok()?))).collect();
-    unsafe { (api.ReleaseKeyValuePairs)(pairs) };
-    Ok(counters)
-}
-
-/// Gives the environment one CPU arena of at most `bytes` that grows by what is asked for; sessions share it by
-/// `use_env_allocators`. Beyond the limit a run fails with a status.
-pub(super) fn register_capped_arena(env: &Environment, bytes: usize) -> ort::Result<()> {
-    const SAME_AS_REQUESTED: i32 = 1;
-    let (api, info) = (ort::api(), cpu_arena()?);
-    let mut config = ptr::null_mut();
-    // SAFETY: `config` is made here and released once; the environment copies it.
-    check(unsafe { (api.CreateArenaCfg)(bytes, SAME_AS_REQUESTED, -1, -1, &raw mut config) })?;
-    let registered = check(unsafe { (api.CreateAndRegisterAllocator)(env.ptr().cast_mut(), info.ptr(), config) });
-    unsafe { (api.ReleaseArenaCfg)(config) };
-    registered
-}
-
-/// Takes the arena of [`register_capped_arena`] away; sessions that use it keep it until they end.
-pub(super) fn unregister_capped_arena(env: &Environment) -> ort::Result<()> {
-    let info = cpu_arena()?;
-    // SAFETY: both are alive during the call.
-    check(unsafe { (ort::api().UnregisterAllocator)(env.ptr().cast_mut(), info.ptr()) })
-}
-
-fn cpu_arena() -> ort::Result<MemoryInfo<'static>> {
-    MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)
+    (status.map(|()| fresh), memory)
 }
 
 #[cfg(test)]

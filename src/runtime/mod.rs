@@ -16,6 +16,7 @@ pub mod report;
 pub mod request;
 pub mod run;
 pub mod session;
+mod space;
 pub mod tensor;
 
 pub use prepared::{Keep, PrepareOptions, Prepared};

@@ -184,7 +184,8 @@ impl Prepared {
             forbid_cpu_nodes: entry.elsewhere.values().all(|key| key != "cpu"),
             ..self.options.clone()
         };
-        Session::load(&self.runtime, &model, &self.weights, &options)
+        // Pieces of a region read the same weights: each is packed once. The session keeps what is packed, and takes it along when it goes.
+        Session::load(&self.runtime, &model, &self.weights.clone().sharing_packed(&self.runtime), &options)
     }
 
     /// A provider with the folders among its options inside the plan's.
@@ -195,6 +196,11 @@ impl Prepared {
             (name.clone(), if folder { self.folder.join(value).display().to_string() } else { value.clone() })
         };
         Ok(Provider { provider: provider.provider.clone(), options: provider.options.iter().map(absolute).collect() })
+    }
+
+    /// Gives memory back that runs of models left.
+    pub(super) fn shrink(&self) {
+        self.runtime.pool().shrink();
     }
 
     pub(super) fn last_read(&self, step: usize) -> &[usize] {

@@ -9,6 +9,7 @@ use super::progress::SavedLoop;
 use crate::diag::{Diagnostic, Result, suggest};
 use crate::ir::pipeline::ValueType;
 use crate::plan::Manifest;
+use crate::units::Bytes;
 
 /// What a run is told from outside.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +67,10 @@ pub struct Measured {
     pub run_s: f64,
     /// How often it ran.
     pub runs: usize,
+    /// The most that one run took of the memory of runs at once: activations and what kernels work in. Counted on the CPU.
+    pub activation_bytes: Bytes,
+    /// What the session keeps beside its weights: weights in the layout of kernels. Counted on the CPU.
+    pub kept_bytes: Bytes,
 }
 
 /// What a run leaves.

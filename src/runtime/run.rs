@@ -244,11 +244,16 @@ impl<'a> Run<'a> {
         let took = if self.prepared.keeps(session) {
             self.prepared.load_shared(session, self.events)?
         } else {
+            // What the last calls worked in is the memory that this session is loaded into.
+            self.prepared.shrink();
             let (own, took) = self.prepared.load_own(session, self.events)?;
             self.own[session] = Some(own);
             Some(took)
         };
-        self.measured.entry(session).or_default().load_s += took.unwrap_or_default().as_secs_f64();
+        let kept = self.own[session].as_ref().map(Session::kept).or_else(|| self.prepared.shared(session).as_ref().map(Session::kept));
+        let measured = self.measured.entry(session).or_default();
+        measured.load_s += took.unwrap_or_default().as_secs_f64();
+        measured.kept_bytes = kept.unwrap_or_default();
         Ok(())
     }
 

@@ -19,37 +19,19 @@ use std::time::{Duration, Instant};
 use ort::value::Outlet;
 
 pub use control::RunControl;
-pub use library::{MemoryCap, Runtime};
+pub use library::Runtime;
 pub use options::{OPTIMIZED_WEIGHTS, Optimization, SessionOptions};
 pub use port::Port;
 pub use weights::Weights;
 
+use super::ffi::CallMemory;
 use super::tensor::{Tensor, TensorView, TensorViewMut};
 use super::{external, ffi};
 use crate::diag::{Diagnostic, Result};
-use crate::target::Provider;
 use crate::units::Bytes;
-use errors::{commit_error, run_error, session_error};
+use errors::{beyond_limit, commit_error, run_error, session_error};
 use port::{bind_inputs, bind_output, copied, find, no_tensor};
 use weights::Held;
-
-/// What the arena of a session counts. With a memory pattern or the default growth, blocks are counted whole: the figure is exact only for a
-/// capped arena.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ArenaStats {
-    /// Bytes in use now.
-    pub in_use: Bytes,
-    /// The most bytes in use at once.
-    pub max_in_use: Bytes,
-    /// Bytes held from the system.
-    pub allocated: Bytes,
-    /// The cap.
-    pub limit: Bytes,
-    /// How often a block was asked for.
-    pub allocations: u64,
-    /// How often memory was given back.
-    pub shrinkages: u64,
-}
 
 /// A model that is ready to run.
 pub struct Session {
@@ -59,8 +41,10 @@ pub struct Session {
     control: RunControl,
     inputs: Vec<Port>,
     outputs: Vec<Port>,
-    providers: Vec<Provider>,
     runtime: Runtime,
+    in_host_memory: bool,
+    kept: Bytes,
+    last: CallMemory,
 }
 
 impl std::fmt::Debug for Session {
@@ -81,9 +65,10 @@ impl Session {
             builder = builder.with_prepacked_weights(packed).map_err(|e| session_error(&e))?;
         }
         let mut held = Held::give(&mut builder, weights, &entries, &options.providers)?;
-        let inner = builder.commit_from_memory(model).map_err(|e| commit_error(&options.providers, &e))?;
+        let (inner, memory) = ffi::counted(|| builder.commit_from_memory(model));
+        let inner = inner.map_err(|e| commit_error(&options.providers, &e))?;
         held.settle();
-        Self::of(runtime, inner, held, options)
+        Self::of(runtime, inner, held, memory, options)
     }
 
     /// Makes a session the way any program does: ONNX Runtime reads the file and its external weights itself. Weights are copied
@@ -92,11 +77,12 @@ impl Session {
     /// # Errors
     /// `runtime/provider-missing`, `runtime/session`, `runtime/out-of-memory`.
     pub fn load_file(runtime: &Runtime, model: &Path, options: &SessionOptions) -> Result<Self> {
-        let inner = options.ready(runtime)?.commit_from_file(model).map_err(|e| commit_error(&options.providers, &e))?;
-        Self::of(runtime, inner, Held::default(), options)
+        let mut builder = options.ready(runtime)?;
+        let (inner, memory) = ffi::counted(|| builder.commit_from_file(model));
+        Self::of(runtime, inner.map_err(|e| commit_error(&options.providers, &e))?, Held::default(), memory, options)
     }
 
-    fn of(runtime: &Runtime, inner: ort::session::Session, held: Held, options: &SessionOptions) -> Result<Self> {
+    fn of(runtime: &Runtime, inner: ort::session::Session, held: Held, memory: CallMemory, options: &SessionOptions) -> Result<Self> {
         let ports = |outlets: &[Outlet]| outlets.iter().map(Port::of).collect();
         Ok(Self {
             inputs: ports(inner.inputs()),
@@ -104,8 +90,10 @@ impl Session {
             inner,
             _held: held,
             control: RunControl::new(runtime, None)?,
-            providers: options.providers.clone(),
             runtime: runtime.clone(),
+            in_host_memory: provider::in_host_memory(&options.providers),
+            kept: memory.kept,
+            last: CallMemory::default(),
         })
     }
 
@@ -117,6 +105,11 @@ impl Session {
     /// The outputs of the model in its order.
     pub fn outputs(&self) -> &[Port] {
         &self.outputs
+    }
+
+    /// Do its kernels work in host memory, where the pool counts what they take?
+    pub fn in_host_memory(&self) -> bool {
+        self.in_host_memory
     }
 
     /// The runtime that it was made with.
@@ -175,10 +168,15 @@ impl Session {
     ) -> Result<(Vec<Option<Tensor>>, Duration)> {
         let inputs = bind_inputs(&self.inputs, inputs)?;
         let outputs = outputs.into_iter().map(|(name, t)| bind_output(&self.outputs, name, t)).collect::<Result<Vec<_>>>()?;
-        let options = &control.unwrap_or(&self.control).options;
+        let control = control.unwrap_or(&self.control);
         let start = Instant::now();
-        let fresh = ffi::run(&mut self.inner, options, &inputs, &outputs).map_err(|e| run_error(&e))?;
+        let (fresh, memory) = ffi::run(&mut self.inner, &control.options, control.limit(), &inputs, &outputs);
         let took = start.elapsed();
+        self.last = memory;
+        if memory.overrun {
+            control.go_on();
+        }
+        let fresh = fresh.map_err(|e| if memory.overrun { beyond_limit(&e) } else { run_error(&e) })?;
         let fresh = fresh.iter().map(|value| value.as_ref().map_or(Ok(None), copied)).collect::<Result<_>>()?;
         Ok((fresh, took))
     }
@@ -195,22 +193,14 @@ impl Session {
         }
     }
 
-    /// What the arena of the session's provider counts; all zero if it has none.
-    ///
-    /// # Errors
-    /// `runtime/run` if the provider has no allocator that can be asked.
-    pub fn arena_stats(&self) -> Result<ArenaStats> {
-        let (device, index) = provider::arena(&self.providers);
-        let counters = ffi::arena_counters(&self.inner, device, index).map_err(|e| run_error(&e))?;
-        let get = |key: &str| counters.get(key).copied().unwrap_or(0);
-        Ok(ArenaStats {
-            in_use: Bytes(get("InUse")),
-            max_in_use: Bytes(get("MaxInUse")),
-            allocated: Bytes(get("TotalAllocated")),
-            limit: Bytes(get("Limit")),
-            allocations: get("NumAllocs"),
-            shrinkages: get("NumArenaShrinkages"),
-        })
+    /// What making the session kept of the pool: weights in the layout of kernels.
+    pub fn kept(&self) -> Bytes {
+        self.kept
+    }
+
+    /// What the last run took of the pool.
+    pub fn last_run(&self) -> CallMemory {
+        self.last
     }
 }
 

@@ -1,5 +1,6 @@
 //! `vidc bench`: models measured side by side on this machine, how fast it multiplies, what running a plan adds, and test footage.
 
+mod memory;
 mod plan;
 mod scenarios;
 
@@ -17,7 +18,7 @@ use vidc::onnx;
 use vidc::onnx::proto::ModelProto;
 use vidc::optimize::candidate::{Candidate, ModelSource, options_of, runtime_defaults, set_option};
 use vidc::optimize::inputs::{Dims, TensorSpec, check_dims, input_specs, random_inputs, symbols};
-use vidc::optimize::measure::{self, ArenaBytes, Executed, ModelStatistics};
+use vidc::optimize::measure::{self, Executed, ModelStatistics, PoolBytes};
 use vidc::optimize::paired::{CandidateTimes, Effort, Paired, paired};
 use vidc::optimize::peak::{self, Report};
 use vidc::optimize::rates::{self, Probe};
@@ -36,6 +37,8 @@ pub(crate) enum Command {
     Rates(RatesArgs),
     /// What a run of a plan takes beside ONNX Runtime's own run calls.
     Plan(plan::PlanArgs),
+    /// What plans predict of their memory, and what a process of its own needs for each.
+    Memory(memory::MemoryArgs),
     /// Test footage: nine scenarios, or camera moves over pictures.
     Scenarios(scenarios::ScenariosArgs),
     /// The child of `model` that measures its memory.
@@ -68,7 +71,7 @@ pub(crate) struct ModelArgs {
     /// Which of ONNX Runtime's levels the original runs at; all are tried, with open and with bound extents, if none is named.
     #[arg(long, value_name = "LEVEL")]
     level: Option<String>,
-    /// An option of the sessions of the other forms: optimization, `disabled_optimizers`, `mem_pattern`, prepacking, arena.
+    /// An option of the sessions of the other forms: optimization, `disabled_optimizers`, `mem_pattern`, `buffer_reuse`, prepacking, pool, arena.
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]
     options: Vec<Pair>,
     /// Let idle threads wait busily.
@@ -108,6 +111,7 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
         Command::Model(args) => model(args, out),
         Command::Rates(args) => multiply(args, out),
         Command::Plan(args) => plan::run(args, out),
+        Command::Memory(args) => memory::run(args, out),
         Command::Scenarios(args) => scenarios::run(args, out),
         Command::Peak => Ok(peak::serve(&mut std::io::stdin().lock(), &mut std::io::stdout().lock())?),
     }
@@ -152,7 +156,7 @@ struct Figures {
     statistics: ModelStatistics,
     optimized: ModelStatistics,
     executed: Executed,
-    arena: ArenaBytes,
+    memory: PoolBytes,
     peak: Option<Report>,
 }
 
@@ -283,7 +287,7 @@ impl Bench<'_> {
             statistics: ModelStatistics::of(&onnx::read(path)?),
             optimized: measure::optimized(&self.runtime, &candidate)?,
             executed: measure::executed(&self.runtime, &candidate, &self.inputs)?,
-            arena: measure::arena_bytes(&self.runtime, &candidate, &self.inputs, &compared.outputs)?,
+            memory: measure::pool_bytes(&self.runtime, &candidate, &self.inputs, &compared.outputs)?,
             peak: if self.args.no_peak { None } else { Some(self.peak(&candidate, &compared.outputs)?) },
             candidate,
         })
@@ -353,7 +357,7 @@ fn row_json(f: &Figures, row: &CandidateTimes, compared: &Paired, index: usize) 
         "rel_l2": row.rel_l2,
         "peak_bytes": f.peak.map(|p| p.peak),
         "loaded_bytes": f.peak.map(|p| p.loaded),
-        "arena": f.arena,
+        "memory": f.memory,
         "nodes": f.statistics.nodes,
         "nodes_computing": f.statistics.computing,
         "nodes_optimized": f.optimized.nodes,
@@ -396,7 +400,7 @@ fn row_text(f: &Figures, row: &CandidateTimes, first: &Figures) -> Vec<String> {
         ratio(row),
         words(peak.map(|p| p.0)),
         peak.map_or_else(|| "-".into(), |p| format!("{:.3}", p.1)),
-        words(f.arena.activations),
+        words(f.memory.activations),
         grouped(f.statistics.computing as u64),
         grouped(f.optimized.nodes as u64),
         grouped(f.executed.count() as u64),

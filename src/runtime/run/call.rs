@@ -11,6 +11,7 @@ use super::super::tensor::{TensorView, TensorViewMut};
 use super::{Event, Run, bug};
 use crate::diag::Result;
 use crate::ir::pipeline::Value;
+use crate::units::Bytes;
 
 /// What a call is given and makes.
 pub(super) struct Call<'a> {
@@ -49,8 +50,9 @@ impl Run<'_> {
             let data = self.claim(*value, shape.iter().product());
             made.push(Output { port, shape, data });
         }
-        let took = self.in_session(call, &mut made)?;
+        let (took, most) = self.in_session(call, &mut made)?;
         let measured = self.measured.entry(call.session).or_default();
+        measured.activation_bytes = measured.activation_bytes.max(most);
         measured.run_s += took.as_secs_f64();
         measured.runs += call.ranges.len().max(1);
         for ((_, value), output) in outputs.iter().zip(made) {
@@ -85,8 +87,9 @@ impl Run<'_> {
         }
     }
 
-    /// Runs the pieces in the run's own session, or in the shared one while its lock is held; how long ONNX Runtime took.
-    fn in_session(&mut self, call: &Call<'_>, made: &mut [Output<'_>]) -> Result<Duration> {
+    /// Runs the pieces in the run's own session, or in the shared one while its lock is held; how long ONNX Runtime took, and
+    /// the most memory that one run had in use.
+    fn in_session(&mut self, call: &Call<'_>, made: &mut [Output<'_>]) -> Result<(Duration, Bytes)> {
         let unloaded = || bug("a session runs that is not loaded");
         if self.prepared.keeps(call.session) {
             let mut shared = self.prepared.shared(call.session);
@@ -98,9 +101,15 @@ impl Run<'_> {
         took
     }
 
-    fn pieces(&self, session: &mut Session, call: &Call<'_>, made: &mut [Output<'_>]) -> Result<Duration> {
-        let Some((_, total)) = call.ranges.last().copied() else { return self.piece(session, call, None, made) };
-        call.ranges.iter().map(|range| self.piece(session, call, Some((*range, total)), made)).sum()
+    fn pieces(&self, session: &mut Session, call: &Call<'_>, made: &mut [Output<'_>]) -> Result<(Duration, Bytes)> {
+        let total = call.ranges.last().copied().map(|(_, total)| total);
+        let parts = total.map_or_else(|| vec![None], |total| call.ranges.iter().map(|range| Some((*range, total))).collect());
+        let mut all = (Duration::ZERO, Bytes(0));
+        for part in parts {
+            all.0 += self.piece(session, call, part, made)?;
+            all.1 = all.1.max(session.last_run().most);
+        }
+        Ok(all)
     }
 
     /// One run of the session; `part` is the range and the extent of the whole axis.

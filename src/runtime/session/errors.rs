@@ -29,6 +29,13 @@ pub(super) fn run_error<T>(e: &ort::Error<T>) -> Diagnostic {
     words("runtime/run", "ONNX Runtime failed to run a model", e.message())
 }
 
+/// A run that was stopped because it went beyond the limit of its memory.
+pub(super) fn beyond_limit<T>(e: &ort::Error<T>) -> Diagnostic {
+    Diagnostic::new("runtime/out-of-memory", "a run needed more memory than it was allowed")
+        .note(e.message().trim())
+        .help("allow more, or compile for a smaller memory budget")
+}
+
 pub(super) fn session_error<T>(e: &ort::Error<T>) -> Diagnostic {
     words("runtime/session", "ONNX Runtime refused a model", e.message())
 }

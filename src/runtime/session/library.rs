@@ -1,4 +1,4 @@
-//! The library: loaded once a process, with its one environment, and a cap on the memory of its sessions.
+//! The library: loaded once a process, with its one environment and the memory of its runs.
 
 use std::fmt::Display;
 use std::path::Path;
@@ -7,16 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::logging::LogLevel;
 
+use super::super::ffi::Pool;
 use super::super::{ffi, provision};
-use super::errors::session_error;
 use crate::diag::{Diagnostic, Result};
-use crate::units::Bytes;
 
 /// The loaded library with its one environment.
 #[derive(Clone, Debug)]
 pub struct Runtime {
     pub(super) env: Environment,
     path: Arc<Path>,
+    pool: &'static Pool,
 }
 
 /// What is loaded: the library cannot be taken out of a process again, and it allows one environment.
@@ -40,7 +40,8 @@ impl Runtime {
         let env = ort::init_from(library).map_err(|e| load_error(library, &e))?;
         let env = env.with_name("vidc").with_telemetry(false).build().map_err(|e| load_failed(library, &e))?;
         env.set_log_level(LogLevel::Warning);
-        Ok(loaded.insert(Self { env, path: library.into() }).clone())
+        let pool = Pool::register(&env).map_err(|e| load_failed(library, &e))?;
+        Ok(loaded.insert(Self { env, path: library.into(), pool }).clone())
     }
 
     /// The library that is loaded.
@@ -53,15 +54,9 @@ impl Runtime {
         ort::info()
     }
 
-    /// Limits the arena of every session made with [`SessionOptions::capped`](super::SessionOptions::capped) while the returned guard lives: they share `limit` bytes,
-    /// beyond which a run fails with `runtime/out-of-memory`. One cap at a time. Weights and the tensors of the caller do not count.
-    ///
-    /// # Errors
-    /// `runtime/session` if there is a cap already.
-    pub fn cap_memory(&self, limit: Bytes) -> Result<MemoryCap> {
-        let limit = usize::try_from(limit.0).unwrap_or(usize::MAX);
-        ffi::register_capped_arena(&self.env, limit).map_err(|e| session_error(&e))?;
-        Ok(MemoryCap { env: self.env.clone() })
+    /// The memory of runs on the CPU, shared by all sessions made with [`SessionOptions::pool`](super::SessionOptions::pool).
+    pub fn pool(&self) -> &'static Pool {
+        self.pool
     }
 }
 
@@ -82,18 +77,4 @@ fn load_error(library: &Path, e: &ort::LoadDynamicError) -> Diagnostic {
 fn load_failed(library: &Path, e: &dyn Display) -> Diagnostic {
     Diagnostic::new("runtime/load-failed", format!("`{}` cannot be loaded: {e}", library.display()))
         .help("`vidc runtime status` shows which library is used and why")
-}
-
-/// The cap of [`Runtime::cap_memory`]; dropping it takes the cap away.
-#[derive(Debug)]
-pub struct MemoryCap {
-    env: Environment,
-}
-
-impl Drop for MemoryCap {
-    fn drop(&mut self) {
-        if let Err(e) = ffi::unregister_capped_arena(&self.env) {
-            tracing::warn!("the memory cap stays: {e}");
-        }
-    }
 }

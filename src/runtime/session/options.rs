@@ -52,12 +52,15 @@ pub struct SessionOptions {
     pub optimization: Optimization,
     /// Whether the memory of a run is laid out in one block by the first run's pattern. Off for sessions that see several shapes.
     pub mem_pattern: bool,
+    /// Whether the buffer of a tensor that nobody reads any more is kept for the next tensor of its shape, even if that is long in coming. What
+    /// ONNX Runtime does by itself; off, a run needs what its tensors need and no more.
+    pub buffer_reuse: bool,
     /// Whether weights are copied into the kernels' own layout: twice the memory, faster products of few rows.
     pub prepacking: bool,
-    /// Whether freed memory is kept for the next tensor (CPU).
+    /// Whether tensors and scratch come from [`Runtime::pool`] (CPU), where they are counted and limited.
+    pub pool: bool,
+    /// Without the pool: whether freed memory is kept for the next tensor (CPU).
     pub arena: bool,
-    /// Whether the arena is the one of [`Runtime::cap_memory`].
-    pub capped: bool,
     /// ONNX Runtime's names of rewrites that it must not do, such as `CommonSubexpressionElimination`.
     pub disabled_optimizers: Vec<String>,
     /// Extents that take the place of the model's named ones (ONNX Runtime's free-dimension overrides).
@@ -79,9 +82,10 @@ impl Default for SessionOptions {
             spinning: false,
             optimization: Optimization::Disable,
             mem_pattern: false,
+            buffer_reuse: false,
             prepacking: true,
+            pool: true,
             arena: true,
-            capped: false,
             disabled_optimizers: vec![],
             dims: vec![],
             optimized_model: None,
@@ -105,7 +109,10 @@ impl SessionOptions {
             .with_prepacking(self.prepacking)?;
         // Said to the C interface, because naming `ep::CPU` switches the arena off unless it is told otherwise.
         ffi::set_arena(&mut builder, self.arena)?;
-        if self.capped {
+        if !ffi::set_buffer_reuse(&mut builder, self.buffer_reuse)? {
+            tracing::warn!("this ONNX Runtime keeps buffers for later tensors: runs need more memory than predicted");
+        }
+        if self.pool {
             builder = builder.with_env_allocators()?;
         }
         if !self.disabled_optimizers.is_empty() {

@@ -1,18 +1,12 @@
 //! The execution providers of a session, and how ONNX Runtime is told.
 
 use ort::ep::{self, ArbitrarilyConfigurableExecutionProvider, ExecutionProviderDispatch};
-use ort::memory::AllocationDevice;
 use ort::session::builder::SessionBuilder;
 
 use super::errors::{provider_error, session_error};
 use super::{Runtime, SessionOptions};
 use crate::diag::{Diagnostic, Result};
 use crate::target::{self, Attach, Provider};
-
-/// Where the provider that comes first keeps its tensors: the device of its arena, and its index.
-pub(super) fn arena(providers: &[Provider]) -> (AllocationDevice<'static>, i32) {
-    on_device(providers).map_or((AllocationDevice::CPU, 0), |index| (AllocationDevice::CUDA, index))
-}
 
 /// The value of ONNX Runtime's run key for giving arena memory back.
 pub(super) fn shrink_key(providers: &[Provider]) -> String {

@@ -7,6 +7,7 @@ use super::errors::node_name;
 use super::*;
 use crate::runtime::profile::profile_nodes;
 use crate::runtime::provision;
+use crate::target::Provider;
 use crate::weights::{DType, WeightsFile};
 
 /// The runtime for tests; `None` (and a line on stderr) if it cannot be had here. With `VIDC_REQUIRE_ORT=1` that is a failure.
@@ -335,42 +336,57 @@ fn messages_name_nodes() {
 }
 
 #[test]
-fn a_capped_arena_fails_cleanly_and_counts_exactly() {
+fn a_run_beyond_its_memory_fails_cleanly_and_counts_exactly() {
     const TENSOR: u64 = 256 * 256 * 4;
     let Some(runtime) = test_runtime() else { return };
-    let options = SessionOptions { capped: true, ..SessionOptions::default() };
     let x = vec![0f32; 256 * 256];
     let inputs = [("v0", TensorView::of(&[256, 256], &x))];
-    let run = |limit: u64| {
-        let cap = runtime.cap_memory(Bytes(limit)).unwrap();
-        let mut session = Session::load(&runtime, &chain(4, 256), &Weights::none(), &options).unwrap();
-        drop(cap); // the session keeps its arena
-        session.run(&inputs, &["v4"]).map(|_| session.arena_stats().unwrap())
-    };
+    let mut session = Session::load(&runtime, &chain(4, 256), &Weights::none(), &SessionOptions::default()).unwrap();
     // Inside the chain two tensors are alive at once; the last one is the caller's.
-    let stats = run(64 << 20).unwrap();
-    assert_eq!((stats.max_in_use, stats.limit), (Bytes(2 * TENSOR), Bytes(64 << 20)), "{stats:?}");
-    let d = run(TENSOR + TENSOR / 2).unwrap_err();
+    session.run(&inputs, &["v4"]).unwrap();
+    assert_eq!((session.last_run().most, session.last_run().overrun), (Bytes(2 * TENSOR), false));
+    let control = RunControl::new(&runtime, None).unwrap();
+    control.limit_memory(Some(Bytes(TENSOR + TENSOR / 2)));
+    let d = session.run_controlled(&inputs, &["v4"], Some(&control)).unwrap_err();
     assert_eq!(d.code, "runtime/out-of-memory", "{d} {:?}", d.notes);
-    assert!(d.message.contains("at node `mm1`"), "{d}");
+    assert!(session.last_run().overrun);
+    // The session is none the worse for it.
+    control.limit_memory(None);
+    session.run_controlled(&inputs, &["v4"], Some(&control)).unwrap();
+    session.run(&inputs, &["v4"]).unwrap();
 }
 
+/// Two tensors of one shape, and a larger one between the last reader of the first and the second: the buffer is not kept for it.
 #[test]
-fn the_arena_can_be_switched_off_and_shrunk() {
+fn a_buffer_is_given_back_when_its_last_reader_is_done() {
+    const TENSOR: u64 = 256 * 256 * 4;
     let Some(runtime) = test_runtime() else { return };
-    // Large enough that the arena grows: its first block is never given back.
-    let x = vec![0f32; 512 * 512];
-    let inputs = [("v0", TensorView::of(&[512, 512], &x))];
-    let stats = |arena: bool, shrink: Option<&[Provider]>| {
-        let mut session =
-            Session::load(&runtime, &chain(4, 512), &Weights::none(), &SessionOptions { arena, ..SessionOptions::default() }).unwrap();
-        let control = RunControl::new(&runtime, shrink).unwrap();
-        session.run_controlled(&inputs, &["v4"], Some(&control)).unwrap();
-        session.arena_stats().unwrap_or_default()
+    let graph = Graph::default()
+        .input("x", &[256, 256])
+        .input("column", &[1024, 1])
+        .input("row", &[1, 1024])
+        .output("y", &[256, 256])
+        .node("last", "MatMul", &["second", "x"], "y")
+        .node("again", "Add", &["x", "mean"], "second")
+        .node("reduce", "ReduceMean", &["larger"], "mean")
+        .node("spread", "Add", &["scaled", "row"], "larger")
+        .node("scale", "Mul", &["column", "one"], "scaled")
+        .node("reduce_first", "ReduceMean", &["first"], "one")
+        .node("product", "MatMul", &["x", "x"], "first");
+    let model = graph.model();
+    let x = vec![0f32; 256 * 256];
+    let inputs = [
+        ("x", TensorView::of(&[256, 256], &x)),
+        ("column", TensorView::of(&[1024, 1], &x[..1024])),
+        ("row", TensorView::of(&[1, 1024], &x[..1024])),
+    ];
+    let most = |buffer_reuse| {
+        let options = SessionOptions { buffer_reuse, ..SessionOptions::default() };
+        let mut session = Session::load(&runtime, &model, &Weights::none(), &options).unwrap();
+        session.run(&inputs, &["y"]).unwrap();
+        session.last_run().most.0
     };
-    assert_eq!(stats(false, None).max_in_use, Bytes(0));
-    assert!(stats(true, None).max_in_use >= Bytes(2 * 512 * 512 * 4));
-    assert_eq!(stats(true, Some(&[])).shrinkages, 1);
+    assert_eq!(most(true) - most(false), TENSOR);
 }
 
 #[test]
