@@ -4,7 +4,7 @@
 //! weights and of what the caller binds. Both are also kept *per knob* ([`GraphCost::by_knob`]): a segment knob changes only
 //! the nodes that it governs, so sums and maxima over its own steps are all that the search needs to know about an answer.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::latency::Machine;
 use super::operator;
 use crate::diag::Result;
-use crate::ir::{LEAST_WEIGHT, NodeId, Op, OpGraph, Outlet, Schedule, schedule};
+use crate::ir::{DType, LEAST_WEIGHT, NodeId, Op, OpGraph, Outlet, Schedule, schedule};
 use crate::units::{Bytes, Flop, Time};
 
 /// One step of a lowered graph.
@@ -34,19 +34,40 @@ pub struct StepCost {
     pub scratch: Bytes,
 }
 
-/// Figures over a set of steps: time adds up, memory is the most at one step.
+/// Figures over a set of steps: time and what nodes keep add up, memory that comes and goes is the most at one step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Figures {
     /// Sum of the steps' times.
     pub time: Time,
     /// Most of live buffers and scratch at one step.
     pub transient: Bytes,
+    /// What a session keeps for its nodes as long as it is loaded.
+    pub nodes: Bytes,
 }
 
 impl Figures {
-    fn add(&mut self, step: &StepCost) {
+    fn add(&mut self, step: &StepCost, node: Bytes) {
         self.time += step.time;
         self.transient = self.transient.max(step.live + step.scratch);
+        self.nodes += node;
+    }
+}
+
+/// The constants of a graph, bytes; each counts once, however many nodes read it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct WeightBytes {
+    /// As they are stored: distinct constants of at least [`LEAST_WEIGHT`] bytes.
+    pub stored: Bytes,
+    /// Copies in the layout of kernels, which a session makes when it is loaded.
+    pub packed: Bytes,
+    /// What of `stored` is in memory for these copies alone, and not again.
+    pub spared: Bytes,
+}
+
+impl WeightBytes {
+    /// What is in memory while the session is loaded.
+    pub fn resident(&self) -> Bytes {
+        self.stored - self.spared + self.packed
     }
 }
 
@@ -72,10 +93,21 @@ pub struct GraphFigures {
     pub deviation: u128,
     /// Operations.
     pub flop: Flop,
-    /// Bytes of its weights.
-    pub weights: Bytes,
+    /// Its weights.
+    pub weights: WeightBytes,
     /// Inputs and outputs, which the caller allocates.
     pub bound: Bytes,
+    /// What of the transient memory of the worst step is scratch.
+    pub scratch: Bytes,
+    /// What of transient memory no order of the nodes can do without: see [`GraphCost::widest`].
+    pub widest: Bytes,
+}
+
+impl GraphFigures {
+    /// What is in memory as long as the session is loaded.
+    pub fn resident(&self) -> Bytes {
+        self.weights.resident() + self.total.nodes
+    }
 }
 
 /// The cost of one execution of a lowered graph.
@@ -90,10 +122,12 @@ pub struct GraphCost {
     pub deviation: u128,
     /// Operations.
     pub flop: Flop,
-    /// Distinct constants of at least [`LEAST_WEIGHT`] bytes.
-    pub weights: Bytes,
+    /// Its weights.
+    pub weights: WeightBytes,
     /// Inputs and outputs, which the caller allocates.
     pub bound: Bytes,
+    /// What the widest single operator needs at once: its scratch and its tensors, bound ones excepted.
+    pub widest: Bytes,
     /// The figures of the steps that each knob governs; `None` for the steps that no knob governs.
     pub by_knob: BTreeMap<Option<Arc<str>>, Figures>,
 }
@@ -117,36 +151,41 @@ impl GraphCost {
             total: Figures::default(),
             deviation: 0,
             flop: Flop(0),
-            weights: weight_bytes(graph),
+            weights: weight_bytes(graph, machine.target.figures.packs_weights),
             bound: Bytes(schedule.bound_bytes()),
+            widest: Bytes(0),
             by_knob: BTreeMap::new(),
         };
         for (node, live) in schedule.steps.iter().zip(schedule.live()) {
-            out.push(graph, step(graph, *node, live, machine)?);
+            out.push(graph, step(graph, *node, live, machine)?, machine.target.figures.node);
         }
         Ok(out)
     }
 
-    fn push(&mut self, graph: &OpGraph, step: StepCost) {
-        self.total.add(&step);
+    fn push(&mut self, graph: &OpGraph, step: StepCost, node: Bytes) {
+        let view = graph.node(step.node).op.is_view();
+        let node = if view { Bytes(0) } else { node };
+        self.widest = self.widest.max(step.scratch + Bytes(needs(graph, step.node)));
+        self.total.add(&step, node);
         self.flop += step.flop;
         self.deviation += u128::from(step.time.0) * u128::from((step.sigma * 1e6).round() as u64);
         // Which views there are depends on all answers together; they take no time, and no memory beyond their neighbours'.
-        if !graph.node(step.node).op.is_view() {
-            self.by_knob.entry(graph.node(step.node).knob.clone()).or_default().add(&step);
+        if !view {
+            self.by_knob.entry(graph.node(step.node).knob.clone()).or_default().add(&step, node);
         }
         self.steps.push(step);
     }
 
     /// The figures without the steps.
     pub fn figures(&self) -> GraphFigures {
-        let Self { total, deviation, flop, weights, bound, .. } = *self;
-        GraphFigures { total, deviation, flop, weights, bound }
+        let Self { total, deviation, flop, weights, bound, widest, .. } = *self;
+        let scratch = self.worst_step().map_or(Bytes(0), |i| self.steps[i].scratch);
+        GraphFigures { total, deviation, flop, weights, bound, scratch, widest }
     }
 
     /// Everything that is in memory at the worst step, without the machine's overhead.
     pub fn peak(&self) -> Bytes {
-        self.weights + self.bound + self.total.transient
+        self.figures().resident() + self.bound + self.total.transient
     }
 
     /// Index of the step at which the transient memory is largest.
@@ -155,10 +194,9 @@ impl GraphCost {
         most.map(|(i, _)| i)
     }
 
-    /// What no order of these nodes can go below: weights, bound tensors and the widest single operator.
-    pub fn lower_bound(&self, graph: &OpGraph) -> Bytes {
-        let widest = self.steps.iter().map(|s| s.scratch.0 + needs(graph, s.node)).max().unwrap_or(0);
-        self.weights + self.bound + Bytes(widest)
+    /// What no order of these nodes can go below: what is resident, bound tensors and the widest single operator.
+    pub fn lower_bound(&self) -> Bytes {
+        self.figures().resident() + self.bound + self.widest
     }
 
     /// Time, operations and bytes by operator, largest time first.
@@ -200,16 +238,62 @@ fn step(graph: &OpGraph, node: NodeId, live: u64, machine: &Machine) -> Result<S
 }
 
 /// Constants are equal if their expressions read alike, which is what a constant's name is.
-fn weight_bytes(graph: &OpGraph) -> Bytes {
-    let mut seen = HashSet::new();
-    let mut sum = 0;
-    for node in graph.graph.node_weights() {
+fn weight_bytes(graph: &OpGraph, packs: bool) -> WeightBytes {
+    let mut seen: BTreeMap<&str, (u64, Packing)> = BTreeMap::new();
+    for id in graph.nodes() {
+        let node = graph.node(id);
         let bytes = node.outs[0].bytes().unwrap_or(0);
-        if matches!(node.op, Op::Weight(_)) && bytes >= LEAST_WEIGHT && seen.insert(node.name.as_str()) {
-            sum += bytes;
+        if matches!(node.op, Op::Weight(_)) && bytes >= LEAST_WEIGHT {
+            let of_node = if packs { packing(graph, Outlet { node: id, slot: 0 }) } else { Packing::default() };
+            let known = seen.entry(node.name.as_str()).or_insert((bytes, of_node));
+            known.1 = Packing { packed: known.1.packed.max(of_node.packed), also_read: known.1.also_read || of_node.also_read };
         }
     }
-    Bytes(sum)
+    let mut out = WeightBytes::default();
+    for (bytes, packing) in seen.into_values() {
+        out.stored += Bytes(bytes);
+        out.packed += Bytes(packing.packed);
+        if packing.packed > 0 && !packing.also_read {
+            out.spared += Bytes(bytes.saturating_sub(FAULT_AROUND));
+        }
+    }
+    out
+}
+
+/// Reading a page of a mapped file brings its neighbours into memory, up to so many bytes (`fault_around_bytes` of Linux): what lies beside
+/// weights that are read is not spared.
+const FAULT_AROUND: u64 = 64 << 10;
+
+/// What the readers of a constant make of it.
+#[derive(Clone, Copy, Default)]
+struct Packing {
+    /// Bytes of the copy; 0 if nobody packs it.
+    packed: u64,
+    /// Does anybody read it as it is?
+    also_read: bool,
+}
+
+/// The CPU provider's products keep a constant second operand of f32 in tiles of 16 columns (counted for `MatMul`, `FusedMatMul` and
+/// `Gemm`, ONNX Runtime 1.31.1).
+fn packing(graph: &OpGraph, weight: Outlet) -> Packing {
+    const COLUMNS: u64 = 16;
+    let ty = graph.ty(weight);
+    let mut out = Packing::default();
+    for (reader, slot) in graph.users(weight) {
+        let columns = match graph.node(reader).op {
+            Op::MatMul | Op::Gemm { trans_b: false } => 1,
+            Op::FusedMatMul | Op::Gemm { trans_b: true } => 0,
+            _ => usize::MAX,
+        };
+        match ty.dims().as_deref() {
+            Some([a, b]) if slot == 1 && columns < 2 && ty.dtype == DType::F32 => {
+                let (n, k) = if columns == 0 { (*a, *b) } else { (*b, *a) };
+                out.packed = (n.max(0) as u64).next_multiple_of(COLUMNS) * k.max(0) as u64 * 4;
+            }
+            _ => out.also_read = true,
+        }
+    }
+    out
 }
 
 /// Bytes of the unbound tensors that an operator needs at once; an output that may take over an input's buffer is not counted.
@@ -229,8 +313,8 @@ fn needs(graph: &OpGraph, id: NodeId) -> u64 {
 mod tests {
     use super::*;
     use crate::hwdb;
+    use crate::ir::TensorType;
     use crate::ir::op::{Binary, Unary};
-    use crate::ir::{DType, TensorType};
 
     /// x → softmax → transpose → add with x → y, with a constant that is read twice.
     fn example() -> OpGraph {
@@ -268,9 +352,14 @@ mod tests {
         let g = example();
         let cost = GraphCost::of(&g, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
         // The constant is one, though two nodes hold it; x and y are bound; a product has one operand and one result alive.
-        assert_eq!((cost.weights.0, cost.bound.0, cost.total.transient.0), (T, 2 * T, 2 * T));
-        assert_eq!(cost.peak().0, 5 * T);
-        assert_eq!(cost.lower_bound(&g).0, 5 * T);
+        assert_eq!((cost.weights.stored.0, cost.bound.0, cost.total.transient.0), (T, 2 * T, 2 * T));
+        // Both products pack it, into one copy: 64 columns are 4 tiles of 16.
+        assert_eq!((cost.weights.packed.0, cost.weights.spared.0), (T, 0));
+        let nodes = cost.total.nodes.0;
+        assert_eq!(nodes % 6, 0);
+        // Of so small a constant both are in memory.
+        assert_eq!(cost.peak().0, 6 * T + nodes);
+        assert_eq!(cost.lower_bound().0, 6 * T + nodes);
         assert_eq!(cost.worst_step(), Some(1));
     }
 }

@@ -5,20 +5,13 @@
 //! dispatch; on a CPU they take turns, so a node takes their sum; a view takes nothing. (For a run of nodes
 //! [`stage_time`](super::latency::stage_time) is never above this sum; what the sum overcounts is dispatch hidden behind a
 //! longer neighbour.) Additive times are what makes the exact search possible.
-//!
-//! # Scratch
-//! Memory that a kernel takes while it runs, on top of its inputs and outputs:
-//! - Convolution: the smaller of the im2col matrix and what the provider's row allows.
-//! - Fused attention: by the row, the statistics of the softmax, 4 bytes a query and head (`docs/facts/tuning.md` B.2), or q, k and v
-//!   transposed into temporaries.
-//! - Transposed convolution: the columns of one image.
 
 use super::latency::{Estimate, Machine, MemoryKind, Precision, Work, latency};
+use super::scratch::scratch;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::DeviceKind;
 use crate::ir::op::Conv;
 use crate::ir::{DType, Node, NodeId, Op, OpGraph, TensorType};
-use crate::target::AttentionScratch;
 use crate::units::{Bytes, Time};
 
 /// What one node costs.
@@ -42,7 +35,7 @@ pub fn cost(graph: &OpGraph, id: NodeId, machine: &Machine) -> Result<OperatorCo
     let inputs: Vec<&TensorType> = wires.iter().map(|i| graph.ty(*i)).collect();
     let work = work(node, &inputs)?;
     let kernel = latency(&work, precision(&inputs, node, graph.tf32), machine);
-    Ok(OperatorCost { time: with_dispatch(&work, kernel.time, machine), kernel, scratch: Bytes(scratch(node, &inputs, machine)) })
+    Ok(OperatorCost { time: with_dispatch(&work, kernel.time, machine), kernel, scratch: scratch(node, &inputs, machine) })
 }
 
 fn with_dispatch(work: &Work, kernel: Time, machine: &Machine) -> Time {
@@ -186,77 +179,11 @@ fn attention(node: &Node, heads: i64, inputs: &[&TensorType]) -> Result<Work> {
     Ok(Work::Attention { b: q[0], h, lq: q[1], lk: k[1], dh: q[2] / h, fused: true, q_tiles: 1 })
 }
 
-fn scratch(node: &Node, inputs: &[&TensorType], machine: &Machine) -> u64 {
-    let bytes = |t: &TensorType| t.bytes().unwrap_or(0);
-    let row = machine.target.figures.scratch;
-    match &node.op {
-        Op::Conv(c) | Op::FusedConv(c) => row.convolution.0.min(im2col(c, inputs[0], &node.outs[0])),
-        // The columns of one image.
-        Op::ConvTranspose(c) => {
-            let pixels = inputs[0].dims().map_or(0, |d| d[2..].iter().product::<i64>()) as u64;
-            let wide = node.outs[0].dims().map_or(0, |d| d[1]) as u64;
-            pixels.saturating_mul(wide).saturating_mul(taps(c)).saturating_mul(node.outs[0].dtype.size())
-        }
-        Op::MultiHeadAttention(a) => match row.attention {
-            AttentionScratch::Operands => inputs.iter().take(3).map(|t| bytes(t)).sum(),
-            AttentionScratch::Statistics => {
-                let tokens = |t: &TensorType| t.dims().map_or(0, |d| d[0] * d[1]) as u64;
-                4 * a.heads.max(1) as u64 * tokens(inputs[0])
-            }
-        },
-        // Kernels that work on their inputs and outputs alone, and what `work` knows no kernel of.
-        Op::Input
-        | Op::Weight(_)
-        | Op::Arange { .. }
-        | Op::Unary(_)
-        | Op::Binary(_)
-        | Op::MatMul
-        | Op::Gemm { .. }
-        | Op::FusedMatMul
-        | Op::BiasGelu
-        | Op::QuickGelu { .. }
-        | Op::ChannelAffine
-        | Op::Softmax { .. }
-        | Op::InstanceNorm { .. }
-        | Op::LayerNorm { .. }
-        | Op::GroupNormNhwc(_)
-        | Op::ReduceMean { .. }
-        | Op::Reshape { .. }
-        | Op::Transpose { .. }
-        | Op::Concat { .. }
-        | Op::Split { .. }
-        | Op::Slice { .. }
-        | Op::Expand { .. }
-        | Op::Cast { .. }
-        | Op::Upsample { .. }
-        | Op::Pad { .. }
-        | Op::Linear
-        | Op::Attention(_)
-        | Op::GroupNorm(_)
-        | Op::RmsNorm { .. }
-        | Op::Silu
-        | Op::Gelu { .. }
-        | Op::GeGlu
-        | Op::RotaryEmbedding { .. }
-        | Op::TemporalConv
-        | Op::ForChunks(_)
-        | Op::Foreign(_) => 0,
-    }
-}
-
-/// Bytes of the matrix that a convolution is when written as a product: one column a tap and input channel.
-fn im2col(c: &Conv, x: &TensorType, y: &TensorType) -> u64 {
-    let (Some(x_dims), Some(y_dims)) = (x.dims(), y.dims()) else { return 0 };
-    let factors =
-        [x_dims[0], x_dims[1], x.dtype.size() as i64].into_iter().chain(c.kernel.iter().copied()).chain(y_dims[2..].iter().copied());
-    factors.fold(1, |a: u64, f| a.saturating_mul(f.max(0) as u64)) / c.groups.max(1) as u64
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::hwdb;
-    use crate::ir::op::{Attention, Binary};
+    use crate::ir::op::Binary;
     use crate::ir::{Dim, Outlet};
 
     /// The last node of a graph over one input.
@@ -302,21 +229,6 @@ mod tests {
         let work = work_of(&g);
         assert_eq!(work.flop().0, 2 * 2 * 4 * 6 * 9 * 16);
         assert!(matches!(work, Work::Conv { extra_bytes: 24, in_elems: 512, .. }), "{work:?}");
-        let gpu = cost(&g.0, g.1, &hwdb::machine("rtx3090").unwrap()).unwrap();
-        assert_eq!(gpu.scratch.0, 2 * 4 * 9 * 16 * 4);
-        let cpu = cost(&g.0, g.1, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
-        assert_eq!(cpu.scratch.0, 0);
-    }
-
-    #[test]
-    fn attention_scratch_follows_the_provider() {
-        let g = last(&[2, 16, 12], |g, x| {
-            g.add(Op::MultiHeadAttention(Attention { heads: 3, scale: 0.5 }), &[x, x, x], "y", &"".into()).unwrap()
-        });
-        let cpu = cost(&g.0, g.1, &hwdb::machine("x86-cpu-2core").unwrap()).unwrap();
-        assert_eq!(cpu.scratch.0, 3 * 2 * 16 * 12 * 4);
-        let gpu = cost(&g.0, g.1, &hwdb::machine("rtx3090").unwrap()).unwrap();
-        assert_eq!(gpu.scratch.0, 4 * 3 * 2 * 16);
     }
 
     #[test]

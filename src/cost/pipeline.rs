@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! latency   = sum over calls of executions · latency of the session  +  loads in the run · time of a load
-//! peak      = overhead + max over calls of (weights of the sessions loaded meanwhile + transient)
+//! peak      = overhead + max over calls of (what the sessions loaded meanwhile keep + transient)
+//! keep      = weights + their copies in the layout of kernels + a share for each node
 //! transient = tensors bound by the caller + max over steps of (live buffers + scratch)
 //!             + values of the pipeline that wait meanwhile, where the device works in host memory
 //! ```
@@ -12,14 +13,14 @@
 //! A session that nothing unloads is loaded once and stays for further runs: no run pays for it. Everything is whole numbers, so
 //! that the search, which adds the same parts in another order ([`Footprint`]), gives the same figure as [`report`], to the last digit.
 //!
-//! Intervals: latency ± its time-weighted mean relative deviation; memory from −8 % to +8 % (`docs/facts/tuning.md` B.2).
+//! Intervals: latency ± its time-weighted mean relative deviation; memory as the provider's row says, which is measured on the CPU.
 //! Budgets are held against the upper end, since running out of memory is the worse error.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::graph::GraphFigures;
+use super::graph::{GraphFigures, WeightBytes};
 use super::latency::{Machine, transfer_time};
 use super::quality::Quality;
 use crate::diag::{Diagnostic, Result};
@@ -28,8 +29,6 @@ use crate::ir::OpGraph;
 use crate::ir::pipeline::{Moment, Pipeline, Walk};
 use crate::units::{Bytes, Time};
 
-/// Margin of the memory model, percent.
-const MARGIN: u64 = 8;
 /// Rate at which a CPU's weights come from disk into memory, bytes/s: a plain solid-state drive with a cold page cache; a prior.
 const DISK: f64 = 2e9;
 /// What a process holds on the host beside tensors: the same for every device (code, sessions, staging).
@@ -48,9 +47,11 @@ pub struct Footprint {
 }
 
 impl Footprint {
-    /// The footprint of a session with the transient of its worst call; `kept`: loaded during the calls of all others too.
-    pub fn of(weights: Bytes, transient: Bytes, kept: bool) -> Self {
-        if kept { Self { sum: weights, max: transient } } else { Self { sum: Bytes(0), max: weights + transient } }
+    /// The footprint of a session with what it keeps for nodes and the transient of its worst call; `kept`: loaded during the calls of all
+    /// others too.
+    pub fn of(weights: WeightBytes, nodes: Bytes, transient: Bytes, kept: bool) -> Self {
+        let (resident, most) = (weights.resident() + nodes, transient.max(weights.spared));
+        if kept { Self { sum: resident, max: most } } else { Self { sum: Bytes(0), max: resident + most } }
     }
 }
 
@@ -72,13 +73,22 @@ pub fn transient(graph: &GraphFigures, pieces: u64, beside: Bytes, machine: &Mac
 }
 
 /// The upper end of a predicted amount of memory: what budgets are held against.
-pub fn upper(bytes: Bytes) -> Bytes {
-    Bytes(bytes.0.saturating_add((u128::from(bytes.0) * u128::from(MARGIN)).div_ceil(100) as u64))
+pub fn upper(bytes: Bytes, machine: &Machine) -> Bytes {
+    Bytes(bytes.0.saturating_add(percent(bytes, machine.target.figures.memory_error.above)))
 }
 
 /// The lower end of a predicted amount of memory.
-pub fn lower(bytes: Bytes) -> Bytes {
-    Bytes(bytes.0 - (u128::from(bytes.0) * u128::from(MARGIN) / 100) as u64)
+pub fn lower(bytes: Bytes, machine: &Machine) -> Bytes {
+    Bytes(bytes.0.saturating_sub(percent(bytes, machine.target.figures.memory_error.below)))
+}
+
+/// The largest predicted amount whose upper end keeps to a budget.
+pub fn within(budget: Bytes, machine: &Machine) -> Bytes {
+    Bytes((u128::from(budget.0) * 100 / u128::from(100 + machine.target.figures.memory_error.above)) as u64)
+}
+
+fn percent(bytes: Bytes, share: u64) -> u64 {
+    (u128::from(bytes.0) * u128::from(share)).div_ceil(100) as u64
 }
 
 /// Where a quality figure comes from.
@@ -121,6 +131,37 @@ pub struct PredictedStage {
     pub flop: u64,
 }
 
+/// What a peak of memory consists of, bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PeakParts {
+    /// The session that is called then, or loaded.
+    pub during: String,
+    /// Program, libraries, the driver's context.
+    pub process: Bytes,
+    /// Weights of the sessions loaded then, as they are stored.
+    pub weights: Bytes,
+    /// Their copies in the layout of kernels.
+    pub packed: Bytes,
+    /// What the sessions keep for their nodes.
+    pub nodes: Bytes,
+    /// Inputs and outputs of the call.
+    pub bound: Bytes,
+    /// Other values of the pipeline that wait meanwhile.
+    pub beside: Bytes,
+    /// Tensors inside of the session at its worst step.
+    pub activations: Bytes,
+    /// What the kernel of that step works in.
+    pub scratch: Bytes,
+}
+
+impl PeakParts {
+    /// All of it.
+    pub fn sum(&self) -> Bytes {
+        self.process + self.weights + self.packed + self.nodes + self.bound + self.beside + self.activations + self.scratch
+    }
+}
+
 /// The predicted figures of a pipeline; field names are those of vidc's JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -139,6 +180,12 @@ pub struct Predicted {
     pub peak_bytes_lo: u64,
     /// Upper end, which budgets are held against.
     pub peak_bytes_hi: u64,
+    /// What no order of the operators could go below, bytes.
+    #[serde(default)]
+    pub peak_bytes_least: u64,
+    /// What it consists of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peak_parts: Option<PeakParts>,
     /// Host memory at the worst moment, bytes; the device's where both share one memory.
     pub host_bytes: u64,
     /// Lower end.
@@ -187,15 +234,19 @@ pub fn report(
         |name: &str| sessions(name).ok_or_else(|| Box::new(Diagnostic::new("internal/bug", format!("the session `{name}` has no cost"))));
     let all: BTreeMap<&str, GraphFigures> =
         walk.moments.iter().map(|m| Ok((m.placement.session.as_str(), figures(&m.placement.session)?))).collect::<Result<_>>()?;
-    let weights = |name: &str| all.get(name).map_or(Bytes(0), |f| f.weights);
     let stages: Vec<Stage<'_>> = walk.moments.iter().map(|m| stage(m, &all[m.placement.session.as_str()], &walk, machine)).collect();
-    let resident = |m: &Moment<'_>| -> Bytes { m.loaded.iter().map(|s| weights(s)).sum() };
-    let peak = machine.overhead + walk.moments.iter().zip(&stages).map(|(m, s)| resident(m) + s.device).max().unwrap_or_default();
+    let least = |m: &Moment<'_>, s: &Stage<'_>| {
+        let comes_and_goes = s.device - s.figures.total.transient + s.figures.widest;
+        kept(m, &all, machine).sum() + comes_and_goes.max(s.figures.weights.spared)
+    };
+    let peak_least = walk.moments.iter().zip(&stages).map(|(m, s)| least(m, s)).max().unwrap_or_default();
+    let parts = walk.moments.iter().zip(&stages).map(|(m, s)| parts(m, s, &all, machine)).max_by_key(PeakParts::sum);
+    let peak = parts.as_ref().map_or(machine.overhead, PeakParts::sum);
     let host = if machine.unified {
         peak
     } else {
-        let staged: Bytes = all.iter().filter(|(name, _)| walk.unloaded.contains(*name)).map(|(_, f)| f.weights).sum();
-        let kept = all.iter().filter(|(name, _)| !walk.unloaded.contains(*name)).map(|(_, f)| f.weights).max().unwrap_or_default();
+        let staged: Bytes = all.iter().filter(|(name, _)| walk.unloaded.contains(*name)).map(|(_, f)| f.weights.stored).sum();
+        let kept = all.iter().filter(|(name, _)| !walk.unloaded.contains(*name)).map(|(_, f)| f.weights.stored).max().unwrap_or_default();
         // Pinned copies of what is loaded again and again, one session while it is copied of the others.
         HOST_OVERHEAD + staged + kept + stages.iter().map(|s| s.host).max().unwrap_or_default()
     };
@@ -208,11 +259,13 @@ pub fn report(
         latency_s_hi: latency.secs() * (1.0 + sigma),
         latency_ps: latency.0,
         peak_bytes: peak.0,
-        peak_bytes_lo: lower(peak).0,
-        peak_bytes_hi: upper(peak).0,
+        peak_bytes_lo: lower(peak, machine).0,
+        peak_bytes_hi: upper(peak, machine).0,
+        peak_bytes_least: peak_least.0,
+        peak_parts: parts,
         host_bytes: host.0,
-        host_bytes_lo: lower(host).0,
-        host_bytes_hi: upper(host).0,
+        host_bytes_lo: lower(host, machine).0,
+        host_bytes_hi: upper(host, machine).0,
         quality: quality.into(),
         quality_db: quality.db(),
         stages: stages.iter().map(Stage::predicted).collect(),
@@ -237,7 +290,7 @@ fn stage<'p>(m: &Moment<'p>, figures: &GraphFigures, walk: &Walk<'_>, machine: &
     let loads = if walk.unloaded.contains(session) { m.loads } else { 0 };
     let (device, host) = transient(figures, pieces, Bytes(m.beside), machine);
     let least_loads = if walk.unloaded.contains(session) { m.least_loads } else { 0 };
-    let load = load_time(figures.weights, machine);
+    let load = load_time(figures.weights.stored, machine);
     let executions = m.times * pieces;
     let time = figures.total.time * executions + load * loads;
     let least = figures.total.time * (m.least * pieces) + load * least_loads;
@@ -250,10 +303,51 @@ impl Stage<'_> {
             model: self.session.into(),
             executions: self.executions,
             latency_s: self.time.secs(),
-            weight_bytes: self.figures.weights.0,
+            weight_bytes: self.figures.weights.stored.0,
             transient_bytes: self.device.0,
             flop: (self.figures.flop * self.executions).0,
         }
+    }
+}
+
+/// What is in memory at the worst moment of a call. Loading the session counts as one: what it reads and then spares is there before
+/// anything that comes and goes is.
+fn parts(m: &Moment<'_>, stage: &Stage<'_>, all: &BTreeMap<&str, GraphFigures>, machine: &Machine) -> PeakParts {
+    let f = &stage.figures;
+    let running = transient_parts(m, all, machine, (f.total.transient - f.scratch, f.scratch));
+    let mut loading = kept(m, all, machine);
+    loading.weights += f.weights.spared;
+    loading.during = format!("loading {}", stage.session);
+    running.filter(|r| r.sum() >= loading.sum()).unwrap_or(loading)
+}
+
+/// What is in memory during a call while its session has so much of (activations, scratch); none if the session has no figures.
+pub fn transient_parts(
+    m: &Moment<'_>,
+    all: &BTreeMap<&str, GraphFigures>,
+    machine: &Machine,
+    (activations, scratch): (Bytes, Bytes),
+) -> Option<PeakParts> {
+    let f = all.get(m.placement.session.as_str())?;
+    let bound = f.bound * m.placement.pieces.max(1) as u64;
+    let beside = if machine.unified { Bytes(m.beside) } else { Bytes(0) };
+    Some(PeakParts { bound, beside, activations, scratch, ..kept(m, all, machine) })
+}
+
+/// What stays in memory all through a call.
+fn kept(m: &Moment<'_>, all: &BTreeMap<&str, GraphFigures>, machine: &Machine) -> PeakParts {
+    let loaded = || m.loaded.iter().filter_map(|s| all.get::<str>(s));
+    let none = Bytes(0);
+    PeakParts {
+        during: m.placement.session.clone(),
+        process: machine.overhead,
+        weights: loaded().map(|f| f.weights.stored - f.weights.spared).sum(),
+        packed: loaded().map(|f| f.weights.packed).sum(),
+        nodes: loaded().map(|f| f.total.nodes).sum(),
+        bound: none,
+        beside: none,
+        activations: none,
+        scratch: none,
     }
 }
 
@@ -319,11 +413,13 @@ mod tests {
 
     fn figures(weights: u64, transient: u64) -> GraphFigures {
         GraphFigures {
-            total: Figures { time: Time(1_000_000), transient: Bytes(transient) },
+            total: Figures { time: Time(1_000_000), transient: Bytes(transient), nodes: Bytes(0) },
             deviation: 0,
             flop: Flop(7),
-            weights: Bytes(weights),
+            weights: WeightBytes { stored: Bytes(weights), ..WeightBytes::default() },
             bound: Bytes(30),
+            scratch: Bytes(0),
+            widest: Bytes(transient),
         }
     }
 
@@ -378,10 +474,13 @@ mod tests {
 
     #[test]
     fn ends_enclose_the_figure_and_grow_with_it() {
+        let machine = hwdb::machine("rtx3090").unwrap();
         for b in [0, 1, 99, 100, 12_345_678_901, u64::MAX] {
-            assert!(lower(Bytes(b)).0 <= b && upper(Bytes(b)).0 >= b);
+            assert!(lower(Bytes(b), &machine).0 <= b && upper(Bytes(b), &machine).0 >= b);
+            let most = within(Bytes(b), &machine);
+            assert!(upper(most, &machine).0 <= b && (b == u64::MAX || upper(most + Bytes(1), &machine).0 > b), "{b}");
         }
-        assert_eq!(upper(Bytes(100)), Bytes(108));
-        assert!(upper(Bytes(101)) >= upper(Bytes(100)));
+        assert_eq!(upper(Bytes(100), &machine), Bytes(108));
+        assert!(upper(Bytes(101), &machine) >= upper(Bytes(100), &machine));
     }
 }

@@ -138,15 +138,25 @@ fn measure(request: &PeakRequest) -> Result<Report> {
 /// `measure/child` where the system does not count it.
 pub fn high_water_mark() -> Result<Bytes> {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    parse_mark(&status).ok_or_else(|| {
+    parse_line(&status, "VmHWM:").ok_or_else(|| {
         Diagnostic::new("measure/child", "the system does not say how much memory a process had")
             .help("memory of a process is measured on Linux only")
             .into()
     })
 }
 
-fn parse_mark(status: &str) -> Option<Bytes> {
-    let kib = status.lines().find_map(|l| l.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())?;
+/// What of this process is in memory now (`VmRSS`); none where the system does not say.
+pub fn resident() -> Option<Bytes> {
+    parse_line(&std::fs::read_to_string("/proc/self/status").ok()?, "VmRSS:")
+}
+
+/// Of that, pages of files (`RssFile`).
+pub fn resident_of_files() -> Option<Bytes> {
+    parse_line(&std::fs::read_to_string("/proc/self/status").ok()?, "RssFile:")
+}
+
+fn parse_line(status: &str, line: &str) -> Option<Bytes> {
+    let kib = status.lines().find_map(|l| l.strip_prefix(line)?.trim().strip_suffix(" kB")?.parse::<u64>().ok())?;
     Some(Bytes(kib.checked_mul(1024)?))
 }
 
@@ -156,8 +166,8 @@ mod tests {
 
     #[test]
     fn the_mark_is_in_kib() {
-        assert_eq!(parse_mark("VmPeak:\t  9 kB\nVmHWM:\t   1234 kB\n"), Some(Bytes(1234 * 1024)));
-        assert_eq!(parse_mark(""), None);
+        assert_eq!(parse_line("VmPeak:\t  9 kB\nVmHWM:\t   1234 kB\n", "VmHWM:"), Some(Bytes(1234 * 1024)));
+        assert_eq!(parse_line("", "VmHWM:"), None);
     }
 
     #[test]

@@ -59,7 +59,15 @@ fn foreign(folder: &Path) -> Result<Vec<String>> {
 
 /// The files that a manifest names as lying in its folder, itself among them.
 fn own(folder: &Path) -> BTreeSet<String> {
-    let text = std::fs::read(folder.join(manifest::FILE)).unwrap_or_default();
+    let mut own = of_manifest(folder, manifest::FILE);
+    let rungs: Vec<String> = own.iter().filter(|name| name.starts_with("smaller-")).cloned().collect();
+    rungs.iter().for_each(|rung| own.extend(of_manifest(folder, rung)));
+    own
+}
+
+/// The files that one manifest names.
+fn of_manifest(folder: &Path, name: &str) -> BTreeSet<String> {
+    let text = std::fs::read(folder.join(name)).unwrap_or_default();
     let Ok(Value::Object(raw)) = serde_json::from_slice(&text) else { return BTreeSet::new() };
     let is_plan = ["version", "vidc", "graph", "sessions", "steps"].iter().all(|key| raw.contains_key(*key));
     if !is_plan {
@@ -69,7 +77,7 @@ fn own(folder: &Path) -> BTreeSet<String> {
         let entries = raw.get(list).and_then(Value::as_array).into_iter().flatten();
         entries.filter_map(|e| e.get(key)?.as_str().map(str::to_owned)).collect()
     };
-    let named = texts("sessions", "file").into_iter().chain(texts("files", "path"));
+    let named = texts("sessions", "file").into_iter().chain(texts("files", "path")).chain(texts("ladder", "manifest"));
     named.chain([manifest::FILE.into(), store::DERIVED.into()]).collect()
 }
 

@@ -11,9 +11,10 @@ use crate::ir::pipeline::{Prim, ValueType};
 use crate::passes::{Answer, Choices, Effect, Knob, QualityLoss};
 use crate::spec::Number;
 use crate::target::{self, Provider};
+use crate::units::Bytes;
 
 /// The version of the format that this vidc writes and reads.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// The manifest's file name.
 pub const FILE: &str = "manifest.json";
 
@@ -57,6 +58,21 @@ pub struct Manifest {
     pub steps: Vec<Step>,
     /// What comes out.
     pub outputs: Vec<OutputEntry>,
+    /// Plans of the same results that need less memory, the largest first; they lie in the same folder and share its weights.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ladder: Vec<RungEntry>,
+}
+
+/// A smaller plan.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RungEntry {
+    /// The file of its manifest.
+    pub manifest: String,
+    /// Predicted device memory at the worst moment, bytes.
+    pub peak_bytes: u64,
+    /// Predicted seconds.
+    pub latency_s: f64,
 }
 
 /// What a plan was made of, for reports of its runs.
@@ -150,6 +166,8 @@ pub struct SessionEntry {
     pub weights: Vec<String>,
     /// Bytes of its weights while it is loaded, as the cost model counts them: not those below 256 bytes.
     pub weight_bytes: u64,
+    /// What one run takes beside weights, inputs and outputs, as predicted.
+    pub transient_bytes: u64,
     /// Its execution providers, the one that takes what it can first; each with its options.
     pub providers: Vec<Provider>,
     /// The nodes that the first provider has no kernel for, each with the provider that takes it.
@@ -345,7 +363,19 @@ impl Manifest {
     /// # Errors
     /// `plan/not-a-plan`, `plan/version`, `plan/broken` if an index leads nowhere or a file name leaves the folder.
     pub fn read(folder: &Path) -> Result<Self> {
-        let path = folder.join(FILE);
+        Self::read_file(folder, FILE)
+    }
+
+    /// The plan of a rung of [`Self::ladder`].
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_rung(folder: &Path, rung: &RungEntry) -> Result<Self> {
+        Self::read_file(folder, &rung.manifest)
+    }
+
+    fn read_file(folder: &Path, name: &str) -> Result<Self> {
+        let path = folder.join(name);
         let text = std::fs::read_to_string(&path).map_err(|e| {
             Diagnostic::new("plan/not-a-plan", format!("`{}` is no plan: {e}", folder.display()))
                 .help("`vidc compile GRAPH --hw KEY -o PLANDIR` makes one")
@@ -363,6 +393,11 @@ impl Manifest {
         let manifest: Self = serde_json::from_value(raw).map_err(|e| broken(e.to_string()))?;
         manifest.check().map_err(|e| Box::new(broken(e)))?;
         Ok(manifest)
+    }
+
+    /// A figure of the prediction in bytes, by the name that it has in vidc's JSON.
+    pub fn predicted_bytes(&self, name: &str) -> Option<Bytes> {
+        self.predicted.as_ref()?.get(name)?.as_u64().map(Bytes)
     }
 
     /// The file that an entry names.
@@ -395,6 +430,9 @@ impl Manifest {
         }
         if let Some(f) = self.files.iter().find(|f| !f.path.is_absolute() && !f.path.to_str().is_some_and(bare)) {
             return Err(format!("the file `{}` leaves the folder", f.path.display()));
+        }
+        if let Some(r) = self.ladder.iter().find(|r| !bare(&r.manifest)) {
+            return Err(format!("the file `{}` leaves the folder", r.manifest));
         }
         let providers = self.sessions.iter().flat_map(|s| &s.providers);
         for p in providers {

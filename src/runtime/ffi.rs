@@ -58,6 +58,18 @@ fn thread_count() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }
 
+/// Gives memory that the C library's heap holds and nobody uses back to the system. Making a session leaves much of that.
+pub(super) fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn malloc_trim(pad: usize) -> i32;
+        }
+        // SAFETY: takes no pointer and may be called at any time (malloc_trim(3)).
+        unsafe { malloc_trim(0) };
+    }
+}
+
 #[repr(C, align(64))]
 #[derive(Clone, Copy)]
 struct Block([u8; 64]);
@@ -315,7 +327,7 @@ pub(super) fn set_arena(builder: &mut SessionBuilder, on: bool) -> ort::Result<(
 ///
 /// Kept is what ONNX Runtime does by itself: it spares allocations, but the buffer counts from the first tensor in it to the last one, over
 /// all the time between them. The small SVD decoder takes 473 MiB like this and 193 when buffers are given back, the U-net 145 and 34
-/// (`docs/facts/ort.md` section 9). Its C interface has no function for the switch, though C++ and Python have: [`switch_of_reuse`].
+/// (`docs/facts/ort.md` section 8). Its C interface has no function for the switch, though C++ and Python have: [`switch_of_reuse`].
 pub(super) fn set_buffer_reuse(builder: &mut SessionBuilder, on: bool) -> ort::Result<bool> {
     let Some(at) = switch_of_reuse()? else { return Ok(on) };
     // SAFETY: the options are alive and borrowed for writing; the byte is the switch, see `switch_of_reuse`.

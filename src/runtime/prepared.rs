@@ -24,11 +24,12 @@ use std::time::{Duration, Instant};
 
 use super::buffers::Buffers;
 use super::request::{Event, RunOutcome, stopped};
-use super::session::{Runtime, Session, SessionOptions, Weights};
+use super::session::{RunControl, Runtime, Session, SessionOptions, Weights};
 use crate::diag::{Diagnostic, Result};
 use crate::plan::manifest::{Manifest, SessionEntry, Step};
 use crate::plan::{WeightsEntry, hex};
 use crate::target::{self, Provider};
+use crate::units::Bytes;
 use crate::weights::WeightsFile;
 
 /// Which sessions stay loaded between runs.
@@ -48,6 +49,9 @@ pub struct PrepareOptions {
     pub session: SessionOptions,
     /// Which sessions stay.
     pub keep: Keep,
+    /// The most device memory that a run may need, counted as the plan counts its own: what of it the prediction leaves over, each call
+    /// may take beyond its own. Kept to where kernels work in host memory. A call that needs more stops the run.
+    pub budget: Option<Bytes>,
 }
 
 /// A session that runs share.
@@ -63,6 +67,8 @@ pub struct Prepared {
     folder: PathBuf,
     manifest: Manifest,
     options: SessionOptions,
+    /// What each call may take beyond what is predicted for it.
+    spare: Option<Bytes>,
     weights: Weights,
     /// By session: does it stay?
     kept: Vec<bool>,
@@ -84,7 +90,7 @@ impl Prepared {
     /// Opens a plan: checks that every file it needs is there and unchanged, and maps nothing and loads nothing yet.
     ///
     /// # Errors
-    /// `plan/weights-changed`, `plan/broken` if a session reads weights that the plan does not name, `io/unreadable`.
+    /// `plan/weights-changed`, `plan/broken` if a session reads weights that the plan does not name, `io/unreadable`, `run/over-budget`.
     pub fn open(runtime: &Runtime, folder: &Path, manifest: Manifest, options: PrepareOptions) -> Result<Self> {
         check_files(folder, &manifest)?;
         let mut weights = Weights::none();
@@ -103,6 +109,7 @@ impl Prepared {
             runtime: runtime.clone(),
             folder: folder.into(),
             options: options.session,
+            spare: spare(&manifest, options.budget)?,
             weights,
             slots: kept.iter().map(|_| Slot::default()).collect(),
             kept,
@@ -198,6 +205,16 @@ impl Prepared {
         Ok(Provider { provider: provider.provider.clone(), options: provider.options.iter().map(absolute).collect() })
     }
 
+    /// The most that a call of a session may take of the pool at once.
+    pub(super) fn limit(&self, session: usize) -> Option<Bytes> {
+        self.spare.map(|spare| spare + Bytes(self.manifest.sessions[session].transient_bytes))
+    }
+
+    /// What runs are stopped and limited by.
+    pub(super) fn control(&self) -> Result<RunControl> {
+        RunControl::new(&self.runtime, None)
+    }
+
     /// Gives memory back that runs of models left.
     pub(super) fn shrink(&self) {
         self.runtime.pool().shrink();
@@ -222,6 +239,18 @@ impl Prepared {
     pub(super) fn turn(&self, stop: &AtomicBool) -> Result<TurnGuard<'_>> {
         if self.keeps_all() { Ok(TurnGuard(None)) } else { self.turn.take(stop) }
     }
+}
+
+/// What a budget leaves over.
+fn spare(manifest: &Manifest, budget: Option<Bytes>) -> Result<Option<Bytes>> {
+    let Some(budget) = budget else { return Ok(None) };
+    let unknown = || Diagnostic::new("plan/no-prediction", "the plan does not say how much memory it needs").help("compile it again");
+    let peak = manifest.predicted_bytes("peak_bytes").ok_or_else(unknown)?;
+    if peak > budget {
+        let d = Diagnostic::new("run/over-budget", format!("the plan needs {peak} of memory, and {budget} are allowed"));
+        return Err(d.help("allow more, or compile for less with `--memory`").into());
+    }
+    Ok(Some(budget - peak))
 }
 
 /// The lock, also where a thread died with it: what it guards is whole between any two statements.

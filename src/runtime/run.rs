@@ -21,7 +21,7 @@ use super::prepared::{Prepared, TurnGuard};
 use super::progress::plan_id;
 use super::request;
 use super::request::{Event, Measured, RunOutcome, RunRequest, stopped};
-use super::session::Session;
+use super::session::{RunControl, Session};
 use crate::diag::{Diagnostic, Result};
 use crate::ir::pipeline::{Prim, Value, eval_prim};
 use crate::plan::manifest::{Manifest, Step};
@@ -43,6 +43,7 @@ pub struct Run<'a> {
     /// The sessions that do not stay.
     own: Vec<Option<Session>>,
     buffers: Buffers,
+    control: RunControl,
     /// By session.
     measured: BTreeMap<usize, Measured>,
     host_s: f64,
@@ -74,6 +75,7 @@ impl<'a> Run<'a> {
             loops: 0,
             own: manifest.sessions.iter().map(|_| None).collect(),
             buffers: Buffers::default(),
+            control: prepared.control()?,
             measured: BTreeMap::new(),
             host_s: 0.0,
             identity,

@@ -29,6 +29,7 @@ use super::tensor::{Tensor, TensorView, TensorViewMut};
 use super::{external, ffi};
 use crate::diag::{Diagnostic, Result};
 use crate::units::Bytes;
+use crate::weights::DType;
 use errors::{beyond_limit, commit_error, run_error, session_error};
 use port::{bind_inputs, bind_output, copied, find, no_tensor};
 use weights::Held;
@@ -61,13 +62,15 @@ impl Session {
     pub fn load(runtime: &Runtime, model: &[u8], weights: &Weights, options: &SessionOptions) -> Result<Self> {
         let entries = external::entries(model)?;
         let mut builder = options.ready(runtime)?;
-        if let Some(packed) = &weights.packed {
+        // Kernels of 16-bit norms pack their weights and refuse to share them.
+        if let Some(packed) = weights.packed.as_ref().filter(|_| entries.iter().all(|e| e.dtype == DType::F32)) {
             builder = builder.with_prepacked_weights(packed).map_err(|e| session_error(&e))?;
         }
         let mut held = Held::give(&mut builder, weights, &entries, &options.providers)?;
         let (inner, memory) = ffi::counted(|| builder.commit_from_memory(model));
         let inner = inner.map_err(|e| commit_error(&options.providers, &e))?;
         held.settle();
+        ffi::trim_heap();
         Self::of(runtime, inner, held, memory, options)
     }
 

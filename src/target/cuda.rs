@@ -3,7 +3,7 @@
 use super::forms::Form as F;
 use super::options::switch;
 use super::{
-    Attach, AttentionScratch, DeviceKind, Figures, Fits, Forms, GroupNormKernel, Kernels, Narrow, Precision, Scratch, Target, TemporalConv,
+    Attach, DeviceKind, Figures, Fits, Forms, GroupNormKernel, Kernels, MemoryError, Narrow, Precision, Scratch, Target, TemporalConv,
 };
 use crate::units::Bytes;
 use crate::weights::DType::{self, BF16, F16, F32};
@@ -64,7 +64,12 @@ pub(super) const FIGURES: Figures = Figures {
     engine: "onnxruntime-cuda",
     // CUDA context 0.30 to 0.55 GB and ONNX Runtime 0.1 GB; the middle of both.
     overhead: Bytes(450_000_000),
-    scratch: Scratch { convolution: WORKSPACE, attention: AttentionScratch::Statistics },
+    scratch: Scratch::Workspace(WORKSPACE),
+    packs_weights: false,
+    // In host memory.
+    node: Bytes(0),
+    // A margin that published peaks keep within (`docs/facts/tuning.md` B.2).
+    memory_error: MemoryError { below: 8, above: 8 },
     compile_s_per_node: 0.0,
 };
 

@@ -20,6 +20,12 @@ impl Kernels {
         names(ty) || self.widened.contains(&ty) && names(DType::F32)
     }
 
+    /// Does ONNX Runtime put casts around the f32 kernel of this operator, whose first input has this type?
+    pub fn widens(&self, domain: &str, op_type: &str, ty: DType) -> bool {
+        let own = |types: &str| types.split_whitespace().any(|t| t == ty.name() || t == "any");
+        self.widened.contains(&ty) && !self.types(domain, op_type).is_some_and(own)
+    }
+
     /// The types of an operator as the table writes them.
     fn types(&self, domain: &str, op_type: &str) -> Option<&'static str> {
         self.text.lines().find_map(|line| {

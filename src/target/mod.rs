@@ -97,26 +97,32 @@ pub struct Figures {
     pub overhead: Bytes,
     /// Memory that a kernel takes while it runs.
     pub scratch: Scratch,
+    /// Does a session keep weights of products a second time, in the layout of its kernels?
+    pub packs_weights: bool,
+    /// What a session keeps for each node.
+    pub node: Bytes,
+    /// How far predicted peaks of memory are off.
+    pub memory_error: MemoryError,
     /// Making a session ready the first time, seconds a node: kernels are chosen, engines built. 0 where it is not counted.
     pub compile_s_per_node: f64,
 }
 
-/// Memory that kernels take while they run, beside inputs and outputs.
+/// By how many percent of the predicted peak of memory the real one may be less or more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scratch {
-    /// Most workspace of a convolution; it is never more than its im2col matrix.
-    pub convolution: Bytes,
-    /// What fused attention keeps.
-    pub attention: AttentionScratch,
+pub struct MemoryError {
+    /// Less.
+    pub below: u64,
+    /// More.
+    pub above: u64,
 }
 
-/// What fused attention keeps while it runs.
+/// Memory that kernels take while they run, beside inputs and outputs: which formulas hold (`cost::scratch`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AttentionScratch {
-    /// Transposed copies of queries, keys and values.
-    Operands,
-    /// Statistics of the softmax, 4 bytes a query and head.
-    Statistics,
+pub enum Scratch {
+    /// Those of the CPU provider's kernels.
+    Mlas,
+    /// A convolution takes at most this workspace, fused attention the statistics of its softmax.
+    Workspace(Bytes),
 }
 
 impl Target {

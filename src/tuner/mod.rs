@@ -12,6 +12,7 @@
 
 pub mod fit;
 pub mod record;
+pub mod savings;
 pub mod search;
 pub mod space;
 pub mod table;
@@ -25,7 +26,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::cost::graph::{GraphCost, GraphFigures};
-use crate::cost::pipeline::{Predicted, QualityFrom, report, upper};
+use crate::cost::pipeline::{Predicted, QualityFrom, report, upper, within};
 use crate::cost::quality::{Noise, Quality};
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
@@ -196,14 +197,14 @@ pub fn attempt(planned: &Planned, request: &Request) -> Result<Attempt> {
     let problem = tables.problem(&space, machine);
     let budget = request.budget(machine);
     let limits = Limits {
-        peak: Some(budget),
+        peak: Some(within(budget, machine)),
         noise: request.min_psnr.map(Noise::at_least_db),
         tolerance: request.tolerance,
         deadline: request.time_limit.map(|limit| Instant::now() + limit),
     };
     let found = search::search(&problem, request.objective, &limits);
     let (Some(best), Some(first)) = (&found.best, &found.first) else {
-        return Ok(Attempt::Misses(nothing(&found, request, budget)?));
+        return Ok(Attempt::Misses(nothing(&found, request, budget, machine)?));
     };
     let choices = table::choices(&space, &problem, best);
     let quality = |c: &Choices| c.quality(&space.knobs);
@@ -215,13 +216,13 @@ pub fn attempt(planned: &Planned, request: &Request) -> Result<Attempt> {
         FrontPoint {
             latency_s: Time(plan.time).secs(),
             peak_bytes: plan.peak,
-            peak_bytes_hi: upper(Bytes(plan.peak)).0,
+            peak_bytes_hi: upper(Bytes(plan.peak), machine).0,
             quality_db: quality(&choices).db(),
             choices,
         }
     };
     let front = knees::pick(&found.front).into_iter().map(point).collect();
-    let one_gib_more = one_gib_more(&found.front, first, budget, machine.memory).map(point);
+    let one_gib_more = one_gib_more(&found.front, first, budget, machine).map(point);
     Ok(Attempt::Fits(Box::new(Outcome {
         front,
         one_gib_more,
@@ -289,17 +290,17 @@ fn same_figures(plan: &Plan, predicted: &Predicted) -> Result<()> {
 }
 
 /// The best plan with 1 GiB more, or with what the device has if that is less.
-fn one_gib_more<'a>(front: &'a [Plan], best: &Plan, budget: Bytes, memory: Bytes) -> Option<&'a Plan> {
-    let more = Bytes(budget.0.saturating_add(1 << 30)).min(memory);
-    front.iter().filter(|p| upper(Bytes(p.peak)) <= more && p.time < best.time).min_by_key(|p| (p.time, p.peak))
+fn one_gib_more<'a>(front: &'a [Plan], best: &Plan, budget: Bytes, machine: &Machine) -> Option<&'a Plan> {
+    let more = within(Bytes(budget.0.saturating_add(1 << 30)).min(machine.memory), machine);
+    front.iter().filter(|p| Bytes(p.peak) <= more && p.time < best.time).min_by_key(|p| (p.time, p.peak))
 }
 
 /// Why there is no plan: the nearest miss, or what else is in the way.
-fn nothing(found: &search::Found, request: &Request, budget: Bytes) -> Result<Miss> {
+fn nothing(found: &search::Found, request: &Request, budget: Bytes, machine: &Machine) -> Result<Miss> {
     let db = request.min_psnr.unwrap_or(0.0);
     let d = match (&found.least, found.complete) {
-        (Some(least), true) if upper(Bytes(least.peak)) > budget => {
-            return Ok(Miss { needs: upper(Bytes(least.peak)), latency: Time(least.time) });
+        (Some(least), true) if upper(Bytes(least.peak), machine) > budget => {
+            return Ok(Miss { needs: upper(Bytes(least.peak), machine), latency: Time(least.time) });
         }
         (None, true) => Diagnostic::new("tune/quality-not-reached", format!("no plan with these answers reaches {db} dB"))
             .help("ask for less, or do not fix answers that round"),

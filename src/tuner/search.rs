@@ -24,7 +24,8 @@ use std::time::Instant;
 use rayon::prelude::*;
 
 use super::Objective;
-use crate::cost::pipeline::{Footprint, load_time, upper};
+use crate::cost::graph::WeightBytes;
+use crate::cost::pipeline::{Footprint, load_time};
 use crate::cost::quality::Noise;
 use crate::hwdb::Machine;
 use crate::units::Bytes;
@@ -36,6 +37,8 @@ pub struct AnswerFigures {
     pub time: u64,
     /// Bytes at the worst step, bound tensors included.
     pub transient: u64,
+    /// Bytes that the session keeps for the nodes.
+    pub nodes: u64,
     /// Noise power, units of [`Noise`].
     pub noise: u64,
     /// Is it another than the plain one?
@@ -49,8 +52,10 @@ pub struct Alternatives {
     pub time: u64,
     /// The same, bytes at the worst step.
     pub transient: u64,
-    /// Bytes of weights.
-    pub weights: u64,
+    /// The same, bytes that the session keeps for the nodes.
+    pub nodes: u64,
+    /// Its weights.
+    pub weights: WeightBytes,
     /// Noise power, units of [`Noise`].
     pub noise: u64,
     /// Answers of the model that are not the plain ones.
@@ -95,7 +100,8 @@ pub struct Pick<'a> {
 struct Alternative {
     time: u64,
     transient: u64,
-    weights: u64,
+    nodes: u64,
+    weights: WeightBytes,
     noise: u64,
     departures: u32,
     variant: u32,
@@ -129,8 +135,8 @@ impl RoundUnit {
     /// An alternative as the sums of the cost model take it.
     fn label(&self, pick: usize, machine: &Machine) -> Label {
         let a = &self.alternatives[pick];
-        let footprint = Footprint::of(Bytes(a.weights), Bytes(a.transient), self.kept);
-        let load = load_time(Bytes(a.weights), machine) * self.loads;
+        let footprint = Footprint::of(a.weights, Bytes(a.nodes), Bytes(a.transient), self.kept);
+        let load = load_time(a.weights.stored, machine) * self.loads;
         Label {
             time: a.time.saturating_add(load.0),
             sum: footprint.sum.0,
@@ -146,7 +152,7 @@ impl RoundUnit {
 /// What a plan must keep to.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Limits {
-    /// Most device memory, held against the upper end of the peak.
+    /// The largest peak: of a budget, what [`within`](crate::cost::pipeline::within) leaves.
     pub peak: Option<Bytes>,
     /// Most noise.
     pub noise: Option<Noise>,
@@ -158,7 +164,7 @@ pub struct Limits {
 
 impl Limits {
     fn fits(&self, peak: u64) -> bool {
-        self.peak.is_none_or(|limit| upper(Bytes(peak)) <= limit)
+        self.peak.is_none_or(|limit| Bytes(peak) <= limit)
     }
 
     fn over(&self) -> bool {
@@ -245,7 +251,7 @@ impl Problem {
 
 /// Every answering of a variant's knobs that no other beats in time, transient memory, noise and departures.
 fn answered(variant: u32, v: &Alternatives) -> Vec<Alternative> {
-    let root = Label { time: v.time, sum: 0, max: v.transient, noise: v.noise, departures: v.departures, from: 0, pick: 0 };
+    let root = Label { time: v.time, sum: v.nodes, max: v.transient, noise: v.noise, departures: v.departures, from: 0, pick: 0 };
     let mut levels = vec![vec![root]];
     for row in &v.rows {
         let mut next = Vec::new();
@@ -253,11 +259,11 @@ fn answered(variant: u32, v: &Alternatives) -> Vec<Alternative> {
             next.extend(row.iter().enumerate().map(|(pick, a)| Label {
                 time: l.time.saturating_add(a.time),
                 max: l.max.max(a.transient),
+                sum: l.sum.saturating_add(a.nodes),
                 noise: l.noise.saturating_add(a.noise),
                 departures: l.departures + u32::from(a.departs),
                 from: from as u32,
                 pick: pick as u32,
-                ..*l
             }));
         }
         levels.push(pruned(next, true));
@@ -266,6 +272,7 @@ fn answered(variant: u32, v: &Alternatives) -> Vec<Alternative> {
     let alternative = |(i, l): (usize, &Label)| Alternative {
         time: l.time,
         transient: l.max,
+        nodes: l.sum,
         weights: v.weights,
         noise: l.noise,
         departures: l.departures,

@@ -9,9 +9,10 @@ use crate::hwdb;
 const UNIT: u64 = 500;
 
 fn answer() -> impl Strategy<Value = AnswerFigures> {
-    (0..4_u64, 0..6_u64, 0..2_u64, any::<bool>()).prop_map(|(time, transient, noise, departs)| AnswerFigures {
+    (0..4_u64, 0..6_u64, 0..3_u64, 0..2_u64, any::<bool>()).prop_map(|(time, transient, nodes, noise, departs)| AnswerFigures {
         time: time * UNIT,
         transient,
+        nodes,
         noise,
         departs,
     })
@@ -19,14 +20,25 @@ fn answer() -> impl Strategy<Value = AnswerFigures> {
 
 fn alternatives() -> impl Strategy<Value = Alternatives> {
     let rows = prop::collection::vec(prop::collection::vec(answer(), 1..4), 0..4);
-    (0..4_u64, 0..4_u64, 0..4_u64, 0..3_u64, 0..3_u32, rows).prop_map(|(time, transient, weights, noise, departures, rows)| Alternatives {
-        time: time * UNIT,
-        transient,
-        weights,
-        noise,
-        departures,
-        rows,
-    })
+    (0..4_u64, 0..4_u64, 0..3_u64, weights(), 0..3_u64, 0..3_u32, rows).prop_map(
+        |(time, transient, nodes, weights, noise, departures, rows)| Alternatives {
+            time: time * UNIT,
+            transient,
+            nodes,
+            weights,
+            noise,
+            departures,
+            rows,
+        },
+    )
+}
+
+fn weights() -> impl Strategy<Value = WeightBytes> {
+    let parts = |(stored, spared, more): (u64, u64, u64)| {
+        let spared = spared.min(stored);
+        WeightBytes { stored: Bytes(stored), packed: Bytes(spared + more), spared: Bytes(spared) }
+    };
+    (0..4_u64, 0..4_u64, 0..2_u64).prop_map(parts)
 }
 
 /// Each unit with how often its weights are loaded where they are not kept.
@@ -57,9 +69,11 @@ fn every_plan(rounds: &[RoundFigures], machine: &Machine) -> Vec<Figures> {
             let options: Vec<Answered<'_>> = unit.variants.iter().flat_map(every_answer).collect();
             let extend = |p: &(u64, u64, u64, u64, u32)| {
                 let p = *p;
-                let with = move |(t, x, n, a, d): &Answered<'_>| {
-                    let (sum, own) = if unit.kept { (a.weights, *x) } else { (0, a.weights + x) };
-                    (p.0 + t + a.weights * unit.loads * UNIT, p.1 + sum, p.2.max(own), p.3 + n, p.4 + d)
+                let with = move |(t, [x, nodes], n, a, d): &Answered<'_>| {
+                    let w = a.weights;
+                    let (keeps, most) = (w.stored.0 - w.spared.0 + w.packed.0 + nodes, w.spared.0.max(*x));
+                    let (sum, own) = if unit.kept { (keeps, most) } else { (0, keeps + most) };
+                    (p.0 + t + w.stored.0 * unit.loads * UNIT, p.1 + sum, p.2.max(own), p.3 + n, p.4 + d)
                 };
                 options.iter().map(with).collect::<Vec<_>>()
             };
@@ -70,22 +84,23 @@ fn every_plan(rounds: &[RoundFigures], machine: &Machine) -> Vec<Figures> {
     out
 }
 
-/// A variant with its knobs answered: time, transient, noise, the variant, departures.
-type Answered<'a> = (u64, u64, u64, &'a Alternatives, u32);
+/// A variant with its knobs answered: time, transient and what nodes keep, noise, the variant, departures.
+type Answered<'a> = (u64, [u64; 2], u64, &'a Alternatives, u32);
 
 fn every_answer<'a>(a: &'a Alternatives) -> Vec<Answered<'a>> {
-    let root = vec![(a.time, a.transient, a.noise, a, a.departures)];
+    let root = vec![(a.time, [a.transient, a.nodes], a.noise, a, a.departures)];
     a.rows.iter().fold(root, |partial, row| {
         let with = |(t, x, n, a, d): &Answered<'a>| {
-            let (t, x, n, a, d) = (*t, *x, *n, *a, *d);
-            row.iter().map(|r| (t + r.time, x.max(r.transient), n + r.noise, a, d + u32::from(r.departs))).collect::<Vec<_>>()
+            let (t, [x, nodes], n, a, d) = (*t, *x, *n, *a, *d);
+            let with = |r: &AnswerFigures| (t + r.time, [x.max(r.transient), nodes + r.nodes], n + r.noise, a, d + u32::from(r.departs));
+            row.iter().map(with).collect::<Vec<_>>()
         };
         partial.iter().flat_map(with).collect()
     })
 }
 
 fn limits(machine: &Machine, extra: Option<u64>, noise: Option<u64>) -> Limits {
-    Limits { peak: extra.map(|x| upper(Bytes(machine.overhead.0 + x))), noise: noise.map(Noise), ..Limits::default() }
+    Limits { peak: extra.map(|x| Bytes(machine.overhead.0 + x)), noise: noise.map(Noise), ..Limits::default() }
 }
 
 /// (time, peak, noise, departures)
@@ -163,10 +178,11 @@ fn without_a_limit_a_deadline_always_leaves_a_plan() {
     let one = Alternatives {
         time: 7,
         transient: 3,
-        weights: 2,
+        nodes: 0,
+        weights: WeightBytes { stored: Bytes(2), ..WeightBytes::default() },
         noise: 0,
         departures: 0,
-        rows: vec![vec![AnswerFigures { time: 1, transient: 9, noise: 0, departs: false }]],
+        rows: vec![vec![AnswerFigures { time: 1, transient: 9, nodes: 0, noise: 0, departs: false }]],
     };
     let problem = Problem::new(&machine, rounds(&[(1, vec![one.clone()]), (1, vec![one])], 0));
     let found = search(&problem, Objective::Latency, &Limits { deadline: Some(Instant::now()), ..Limits::default() });

@@ -15,7 +15,7 @@ use rayon::prelude::*;
 
 use super::search::{Alternatives, AnswerFigures, Plan, Problem, RoundFigures, UnitFigures};
 use super::space::{Arrangement, SessionSpace, Space, Variant};
-use crate::cost::graph::{Figures, GraphCost, GraphFigures};
+use crate::cost::graph::{Figures, GraphCost, GraphFigures, WeightBytes};
 use crate::cost::pipeline::transient;
 use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
@@ -32,7 +32,7 @@ pub struct KnobFigures(pub Vec<Figures>);
 #[derive(Clone, Debug)]
 pub struct VariantTable {
     /// The session's weights.
-    pub weights: Bytes,
+    pub weights: WeightBytes,
     /// Tensors that the caller binds.
     pub bound: Bytes,
     /// Steps that no knob governs.
@@ -62,7 +62,7 @@ struct Job<'a> {
 
 /// What a compile says about one variant.
 struct Sample {
-    weights: Bytes,
+    weights: WeightBytes,
     bound: Bytes,
     by_knob: BTreeMap<Option<Arc<str>>, Figures>,
 }
@@ -129,7 +129,7 @@ impl Tables {
         let answers = |(figures, knob): (&KnobFigures, &Knob)| {
             let answer = |(f, a): (&Figures, &crate::passes::Answer)| {
                 let (time, transient) = all(*f);
-                AnswerFigures { time, transient, noise: a.quality.noise().0, departs: a.name != knob.plain() }
+                AnswerFigures { time, transient, nodes: f.nodes.0, noise: a.quality.noise().0, departs: a.name != knob.plain() }
             };
             figures.0.iter().zip(&knob.answers).map(answer).collect()
         };
@@ -137,7 +137,8 @@ impl Tables {
         Alternatives {
             time,
             transient,
-            weights: table.weights.0,
+            nodes: table.base.nodes.0,
+            weights: table.weights,
             noise: v.noise,
             departures: v.departures,
             rows: table.knobs.iter().zip(&v.segments).map(answers).collect(),
@@ -249,6 +250,7 @@ fn base(sample: &Sample, variant: &Variant) -> Figures {
     for (_, f) in sample.by_knob.iter().filter(|(knob, _)| !governed(knob)) {
         sum.time += f.time;
         sum.transient = sum.transient.max(f.transient);
+        sum.nodes += f.nodes;
     }
     sum
 }

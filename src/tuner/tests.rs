@@ -113,7 +113,7 @@ fn answered(variant: &space::Variant) -> Vec<Choices> {
 
 fn best(points: &[(Predicted, Figures)], objective: Objective, limits: &Limits) -> Option<Figures> {
     let fits =
-        |p: &&(Predicted, Figures)| limits.peak.is_none_or(|b| p.0.peak_bytes_hi <= b.0) && limits.noise.is_none_or(|most| p.1.2 <= most.0);
+        |p: &&(Predicted, Figures)| limits.peak.is_none_or(|b| p.0.peak_bytes <= b.0) && limits.noise.is_none_or(|most| p.1.2 <= most.0);
     chosen(&points.iter().filter(fits).map(|p| p.1).collect::<Vec<_>>(), objective, limits.tolerance)
 }
 
@@ -126,7 +126,7 @@ fn agrees_with_brute_force(planned: &Planned, open: &[&str], floors: &[Option<f6
     assert_eq!(points.len() as u128, space.combinations());
     let tables = Tables::of(&space, planned).unwrap();
     let problem = tables.problem(&space, planned.machine());
-    let mut peaks: Vec<u64> = points.iter().map(|p| p.0.peak_bytes_hi).collect();
+    let mut peaks: Vec<u64> = points.iter().map(|p| p.0.peak_bytes).collect();
     peaks.sort_unstable();
     let n = points.len();
     for budget in [None, Some(peaks[0]), Some(peaks[0] - 1), Some(peaks[n / 20]), Some(peaks[n / 3])] {
@@ -143,9 +143,9 @@ fn agrees_with_brute_force(planned: &Planned, open: &[&str], floors: &[Option<f6
         }
     }
     // The whole way, with the check of the last digit.
-    let request = Request { memory: Some(Bytes(peaks[n / 20])), fixed, ..Request::default() };
+    let request = Request { memory: Some(upper(Bytes(peaks[n / 20]), planned.machine())), fixed, ..Request::default() };
     let outcome = tune(planned, &request).unwrap();
-    let limits = Limits { peak: request.memory, ..Limits::default() };
+    let limits = Limits { peak: Some(Bytes(peaks[n / 20])), ..Limits::default() };
     assert_eq!(Some(outcome.predicted.latency_ps), best(&points, Objective::Latency, &limits).map(|f| f.0));
     let again = estimate(planned, &outcome.choices).unwrap();
     assert_eq!(outcome.predicted, again.predicted);
@@ -424,8 +424,8 @@ fn more_memory_is_never_slower_and_too_little_names_the_smallest_plan() {
     with_budgets("x86-cpu-2core", |_, search| {
         let free = search(None);
         let smallest = free.least.clone().unwrap();
-        let most = upper(Bytes(free.front.last().unwrap().peak)).0;
-        let least = upper(Bytes(smallest.peak)).0;
+        let most = free.front.last().unwrap().peak;
+        let least = smallest.peak;
         let mut before = u64::MAX;
         for i in 0..=20 {
             let best = search(Some(least + (most - least) * i / 20)).best.unwrap();

@@ -62,6 +62,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("src/media/video.rs", "one video, for callers that asked `files::output`"),
     ("src/onnx/writer.rs", "one model, for callers that asked `files::output`"),
     ("src/optimize/cache.rs", "times of sites, in the cache of this user"),
+    ("src/optimize/plan_memory.rs", "a word to the system, in `/proc`"),
     ("src/optimize/write.rs", "model and weights, after `files::output`"),
     ("src/plan/folder.rs", "decides for folders of plans"),
     ("src/plan/mod.rs", "a plan, into a temporary folder"),

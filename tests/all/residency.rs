@@ -221,7 +221,7 @@ fn most_held(steps: &[Step], held: &mut usize) -> usize {
 
 /// What the cost says of each call: how often it is made at least and at most.
 fn costed(lowered: &Lowered, machine: &Machine) -> BTreeMap<Call, (u64, u64)> {
-    let weights = |session: &str| GraphCost::of(&lowered.sessions[session].graph, machine).unwrap().weights.0;
+    let weights = |session: &str| GraphCost::of(&lowered.sessions[session].graph, machine).unwrap().weights.stored.0;
     let mut out = BTreeMap::new();
     for m in &lowered.program.pipeline.walk().moments {
         let loaded: BTreeSet<String> = m.loaded.iter().map(|s| (*s).to_owned()).collect();

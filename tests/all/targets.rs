@@ -8,7 +8,7 @@ use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Planned};
 use vidc::plan::{self, Manifest, Provenance};
 use vidc::target::{
-    self, Attach, AttentionScratch, DeviceKind, Figures, Fits, Form, Forms, Kernels, Narrow, Precision, Scratch, Target, TemporalConv,
+    self, Attach, DeviceKind, Figures, Fits, Form, Forms, Kernels, MemoryError, Narrow, Precision, Scratch, Target, TemporalConv,
 };
 use vidc::units::Bytes;
 use vidc::weights::{DType, ParamSource};
@@ -48,7 +48,10 @@ static DUMMY: Target = Target {
         dispatch_s: 1e-3,
         engine: "dummy",
         overhead: Bytes(1 << 20),
-        scratch: Scratch { convolution: Bytes(1 << 10), attention: AttentionScratch::Operands },
+        scratch: Scratch::Workspace(Bytes(1 << 10)),
+        packs_weights: false,
+        node: Bytes(0),
+        memory_error: MemoryError { below: 1, above: 2 },
         compile_s_per_node: 0.5,
     },
     options: |asked| vec![("half", u8::from(asked.types.contains(&DType::BF16)).to_string()), ("index", asked.device.to_string())],

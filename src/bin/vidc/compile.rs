@@ -4,16 +4,17 @@ use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, ProviderArgs, SearchArgs, WeightsArgs, size};
-use crate::common::planning::{self, Chosen, Where, effects_text};
+use crate::common::args::{Budget, ChooseArgs, GraphArgs, ProviderArgs, SearchArgs, WeightsArgs, budget};
+use crate::common::planning::{self, Chosen, LADDER, Where, effects_text};
 use crate::common::weights::weights;
 use crate::common::{Done, Failure, Out, target};
 use vidc::files::output::spare_folder;
 use vidc::hwdb::Machine;
 use vidc::passes::Planned;
+use vidc::plan::manifest::RungEntry;
 use vidc::plan::{Manifest, check_output};
 use vidc::tuner::record::TuningRecord;
-use vidc::units::Bytes;
+use vidc::units::{Bytes, Time};
 
 /// Arguments.
 #[derive(clap::Args)]
@@ -32,15 +33,18 @@ pub(crate) struct Args {
     /// The index of the device on the machine that runs the plan, of several.
     #[arg(long, value_name = "N", default_value_t = 0)]
     device: u32,
-    /// Most device memory, such as 12GiB.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    memory: Option<Bytes>,
+    /// Most device memory, such as 12GiB, or `auto`: what is free on this machine now.
+    #[arg(long, value_name = "SIZE", value_parser = budget)]
+    memory: Option<Budget>,
     #[command(flatten)]
     search: SearchArgs,
     #[command(flatten)]
     choose: ChooseArgs,
     #[command(flatten)]
     weights: WeightsArgs,
+    /// How many plans to write: beside the best, smaller ones of the same results, which a run takes when memory is short.
+    #[arg(long, value_name = "N", default_value_t = LADDER, value_parser = clap::value_parser!(u8).range(1..=12))]
+    ladder: u8,
     /// Copy all weights into the plan, so that it can be carried elsewhere.
     #[arg(long)]
     bundle: bool,
@@ -60,29 +64,33 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let provider = args.provider.provider.clone().or(record.as_ref().and_then(|r| r.provider.clone()));
     let machine = target::machine(key, &ProviderArgs { provider })?;
     target::note_doubts(&machine);
-    target::note_memory(args.memory, &machine);
+    let memory = target::budget(args.memory, &machine, args.device)?;
+    target::note_memory(memory, &machine);
     let program = target::planned(&target::program(&args.graph)?, &machine)?;
     let weights = weights(&args.weights, &program)?;
     spare_folder(&args.output, weights.files())?;
     planning::check_room(&args.output, &program, &weights, args.bundle)?;
     let chosen = match &record {
         Some(record) => recorded(&program, record)?,
-        None => planning::search(&program, args.memory, &args.search, &args.choose.choices())?,
+        None => planning::search(&program, memory, &args.search, &args.choose.choices())?,
     };
-    let manifest = planning::write(&machine, &chosen, &weights, Where { bundle: args.bundle, device: args.device }, &args.output)?;
+    let rungs = planning::rungs(&program, &chosen, args.ladder)?;
+    let to = Where { bundle: args.bundle, device: args.device };
+    let manifest = planning::write(&machine, (&chosen, &rungs), &weights, to, &args.output)?;
     out.result(|| text(args, &manifest, &chosen, &machine), || result_json(args, &manifest, &chosen, &machine));
     Ok(())
 }
 
 fn recorded(program: &Planned, record: &TuningRecord) -> Result<Chosen, Failure> {
     record.check(program)?;
-    planning::given(program, &record.choices)
+    Ok(Chosen { front: record.front.clone(), ..planning::given(program, &record.choices)? })
 }
 
 fn text(args: &Args, manifest: &Manifest, chosen: &Chosen, machine: &Machine) -> String {
     let random = if manifest.is_random() { " (random weights: the picture means nothing)" } else { "" };
+    let rung = |r: &RungEntry| format!("smaller: {}, {} of device memory\n", Time::from_secs(r.latency_s), Bytes(r.peak_bytes));
     format!(
-        "wrote {}: {} sessions for {} with {}\nweights: {}{random}\npredicted: {}, {} of device memory\n{}",
+        "wrote {}: {} sessions for {} with {}\nweights: {}{random}\npredicted: {}, {} of device memory\n{}{}",
         args.output.display(),
         manifest.sessions.len(),
         manifest.hardware,
@@ -90,6 +98,7 @@ fn text(args: &Args, manifest: &Manifest, chosen: &Chosen, machine: &Machine) ->
         manifest.weights,
         chosen.predicted.latency(),
         chosen.predicted.peak(),
+        manifest.ladder.iter().map(rung).collect::<String>(),
         effects_text(&chosen.effects)
     )
 }
@@ -97,6 +106,7 @@ fn text(args: &Args, manifest: &Manifest, chosen: &Chosen, machine: &Machine) ->
 fn result_json(args: &Args, manifest: &Manifest, chosen: &Chosen, machine: &Machine) -> Value {
     let mut fields = planning::chosen_json(chosen, machine);
     fields["plan"] = json!(args.output);
+    fields["ladder"] = json!(manifest.ladder);
     fields["weights"] = json!({ "source": manifest.weights, "random": manifest.is_random() });
     fields["sessions"] = json!(manifest.sessions.iter().map(|s| &s.name).collect::<Vec<_>>());
     fields

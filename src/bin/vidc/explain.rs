@@ -1,5 +1,8 @@
 //! `vidc explain`: what each pass did to each model, what it declined, and why; the knobs; who is alive at the peak of memory.
 
+mod memory;
+mod picture;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -10,8 +13,9 @@ use crate::common::args::{ChooseArgs, DimArgs, GraphArgs, ProviderArgs, any_pass
 use crate::common::render::{open_dims, peak_text};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, say, target};
+use memory::Memory;
 use vidc::diag::Diagnostic;
-use vidc::files::output::{check_new_folder, put};
+use vidc::files::output::{Name, Outputs, check_extension, check_new_folder, put, unknown_writer};
 use vidc::files::{open_regular, read_start, word};
 use vidc::hwdb::Machine;
 use vidc::import::onnx::read_model;
@@ -40,9 +44,12 @@ pub(crate) struct Args {
     /// Every remark of this pass.
     #[arg(long, value_name = "ID", value_parser = any_pass)]
     pass: Option<String>,
-    /// The buffers that are alive when memory is at its peak.
+    /// The widest moments of memory: who is alive and why, and which answers would need less.
     #[arg(long)]
     memory: bool,
+    /// A picture of memory over the run, by cause (.svg); of a graph.
+    #[arg(short, long, value_name = "FILE", requires = "memory")]
+    output: Option<PathBuf>,
     /// Leave the passes after this one out.
     #[arg(long, value_name = "ID", value_parser = pass)]
     stop_after: Option<String>,
@@ -64,11 +71,25 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         check_new_folder(folder, folder)?;
     }
     let model = target::model(&args.graph.graph);
+    if let Some(file) = &args.output {
+        if model.is_some() {
+            return Err(Failure::Usage("-o draws memory over the run of a graph; this is a model".into()));
+        }
+        check_extension(file, &["svg"])?;
+        let mut outputs = Outputs::default();
+        outputs.file(file, Name::Given, &unknown_writer)?;
+        outputs.spare(target::named_files(&args.graph.graph, Some(&args.hw)))?;
+    }
     target::check_kind(model.is_some(), &args.graph.set, &args.dims)?;
     let explained = match model {
         Some(path) => of_model(args, path, &machine)?,
         None => of_graph(args, &machine)?,
     };
+    if let (Some(file), Some(memory)) = (&args.output, &explained.memory) {
+        let svg = picture::svg(&format!("{} on {}", explained.name, machine.name), &memory.timeline)?;
+        let kept = put(file, &unknown_writer, |w| w.write_all(svg.as_bytes()))?;
+        kept.iter().for_each(|old| say(&format!("note: kept what was there as {}", old.display())));
+    }
     let shown = Shown { args, machine: &machine, explained: &explained };
     out.result(|| shown.text(), || shown.json());
     Ok(())
@@ -81,7 +102,10 @@ struct Explained {
     name: String,
     knobs: Vec<Knob>,
     records: Vec<PassRecord>,
+    /// Of a model.
     peaks: Vec<Peak>,
+    /// Of a graph.
+    memory: Option<Memory>,
     /// Where each model is declared.
     places: BTreeMap<String, String>,
     /// Dims that are not bound.
@@ -101,13 +125,10 @@ fn of_graph(args: &Args, machine: &Machine) -> Result<Explained, Failure> {
     }
     let lowered = planned.compile(&choices, Checks::Full)?;
     let records = lowered.trace().records;
-    let mut peaks = Vec::new();
-    for (name, instance) in lowered.sessions.iter().filter(|_| args.memory) {
-        peaks.push(peak(name, &instance.graph)?);
-    }
+    let memory = if args.memory { Some(memory::of(&planned, &lowered, &choices)?) } else { None };
     let places = planned.pipeline.models.iter().filter_map(|(name, m)| Some((name.clone(), m.span.as_ref()?.to_string()))).collect();
     let name = planned.pipeline.name.clone();
-    Ok(Explained { kind: "graph", name, knobs, records, peaks, places, open: Vec::new() })
+    Ok(Explained { kind: "graph", name, knobs, records, peaks: Vec::new(), memory, places, open: Vec::new() })
 }
 
 fn of_model(args: &Args, path: &Path, machine: &Machine) -> Result<Explained, Failure> {
@@ -126,7 +147,7 @@ fn of_model(args: &Args, path: &Path, machine: &Machine) -> Result<Explained, Fa
     let named = |m: Remark| Remark { unit: name.clone(), ..m };
     let record = |r: PassRecord| PassRecord { unit: name.clone(), remarks: r.remarks.into_iter().map(named).collect(), ..r };
     let records = compiled.trace.records.into_iter().map(record).collect();
-    Ok(Explained { kind: "model", name, knobs, records, peaks, places: BTreeMap::new(), open })
+    Ok(Explained { kind: "model", name, knobs, records, peaks, memory: None, places: BTreeMap::new(), open })
 }
 
 fn debugging(args: &Args) -> Debugging {
@@ -175,6 +196,9 @@ impl Shown<'_> {
 
     /// Who is alive when memory is at its peak.
     fn peaks(&self) -> String {
+        if let Some(memory) = &self.explained.memory {
+            return memory.text();
+        }
         if self.explained.peaks.is_empty() {
             return format!("{}: unknown\n{}", self.explained.name, open_dims(&self.explained.open, &left_out(&self.explained.records)));
         }
@@ -242,8 +266,8 @@ impl Shown<'_> {
             "hw": self.machine.key,
             "passes": e.records.iter().filter(wanted).collect::<Vec<_>>(),
             "knobs": e.knobs,
-            "memory": e.peaks,
         });
+        document["memory"] = e.memory.as_ref().map_or_else(|| json!(e.peaks), |m| json!(m));
         document[e.kind] = e.name.clone().into();
         if e.kind == "model" {
             document["open_dims"] = e.open.clone().into();

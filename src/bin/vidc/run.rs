@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 
-use crate::common::args::{ChooseArgs, Pair, ProviderArgs, SearchArgs, WeightsArgs, pair, size};
+use crate::common::args::{Budget, ChooseArgs, Pair, ProviderArgs, SearchArgs, WeightsArgs, budget, pair};
 use crate::common::progress::Progress;
 use crate::common::render::kept_text;
 use crate::common::{Done, Failure, Out, say};
@@ -24,11 +24,10 @@ use prepare::Ready;
 use vidc::diag::Diagnostic;
 use vidc::runtime::provision::{self, LocatedLibrary};
 use vidc::runtime::report::RunReport;
-use vidc::runtime::request::RunOutcome;
+use vidc::runtime::request::{Event, RunOutcome};
 use vidc::runtime::run::Run;
 use vidc::runtime::session::{Runtime, SessionOptions};
 use vidc::runtime::{Keep, PrepareOptions, Prepared};
-use vidc::units::Bytes;
 
 /// How a picture of another shape is made to fit.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -56,9 +55,9 @@ pub(crate) struct Args {
     device: Option<u32>,
     #[command(flatten)]
     weights: WeightsArgs,
-    /// Most memory, such as 12GiB.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    memory: Option<Bytes>,
+    /// Most memory, such as 12GiB, or `auto`: what is free now. A run that would need more goes on with a smaller plan.
+    #[arg(long, value_name = "SIZE", value_parser = budget)]
+    memory: Option<Budget>,
     #[command(flatten)]
     search: SearchArgs,
     #[command(flatten)]
@@ -117,15 +116,29 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let runtime = Runtime::load(&located.path)?;
     let stop = Arc::new(AtomicBool::new(false));
     on_interrupt(&stop);
-    let options = PrepareOptions { session: options(args), keep: Keep::AsPlanned };
-    let prepared = Prepared::open(&runtime, &ready.folder, ready.manifest.clone(), options)?;
+    let mut prepared = open(args, &runtime, &ready)?;
     let mut done = Vec::new();
+    let mut resume = ready.request.resume.take();
     for round in ready.rounds.clone() {
         if args.repeat.is_some() {
             say(&format!("run {} of {}: {}", done.len() + 1, ready.rounds.len(), round.output.display()));
         }
         (ready.request.seed, ready.request.save) = (round.seed, Some(round.progress_path()));
-        let outcome = execute(&prepared, &ready, &stop).map_err(|d| explain(*d, &ready, &round, args))?;
+        ready.request.resume = resume.take();
+        let mut saved = false;
+        let outcome = loop {
+            match execute(&prepared, &ready, &stop, &mut saved) {
+                Ok(outcome) => break outcome,
+                Err(d) if d.code == "runtime/out-of-memory" && ready.next() => {
+                    say(&format!("note: {}: going on with a smaller plan", d.message));
+                    // What the larger one holds goes first.
+                    drop(prepared);
+                    prepared = open(args, &runtime, &ready)?;
+                    prepare::go_on(&mut ready, &round, saved)?;
+                }
+                Err(d) => return Err(explain(*d, &ready, &round, args)),
+            }
+        };
         done.push(Ran::of(args, &ready, &round, &outcome, &located, &runtime)?);
         prepared.reuse(outcome);
     }
@@ -138,6 +151,11 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         },
     );
     Ok(())
+}
+
+fn open(args: &Args, runtime: &Runtime, ready: &Ready) -> vidc::diag::Result<Prepared> {
+    let options = PrepareOptions { session: options(args), keep: Keep::AsPlanned, budget: ready.budget };
+    Prepared::open(runtime, &ready.folder, ready.manifest.clone(), options)
 }
 
 /// A run that is over.
@@ -181,9 +199,13 @@ impl Ran {
     }
 }
 
-fn execute(prepared: &Prepared, ready: &Ready, stop: &AtomicBool) -> vidc::diag::Result<RunOutcome> {
+/// `saved` is set once the run has saved the state of a loop.
+fn execute(prepared: &Prepared, ready: &Ready, stop: &AtomicBool, saved: &mut bool) -> vidc::diag::Result<RunOutcome> {
     let mut progress = Progress::new();
-    let mut events = |event| progress.event(event);
+    let mut events = |event| {
+        *saved |= matches!(event, Event::Step(..));
+        progress.event(event);
+    };
     let outcome = Run::new(prepared, &ready.request, stop, &mut events).and_then(Run::finish);
     progress.finish();
     outcome

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::common::args::{ChooseArgs, GraphArgs, ProviderArgs, SearchArgs, size};
+use crate::common::args::{Budget, ChooseArgs, GraphArgs, ProviderArgs, SearchArgs, budget};
 use crate::common::planning::{certificate_text, effects_text, first_start_text, predicted_text};
 use crate::common::render::kept_text;
 use crate::common::table::table;
@@ -53,9 +53,9 @@ pub(crate) struct Args {
     /// usual one if not given.
     #[arg(long, value_name = "NAME", value_parser = provider)]
     provider: Option<Wanted>,
-    /// Most device memory, such as 12GiB; the device's own if not given.
-    #[arg(long, value_name = "SIZE", value_parser = size)]
-    memory: Option<Bytes>,
+    /// Most device memory, such as 12GiB, or `auto`: what is free on this machine now; the device's own if not given.
+    #[arg(long, value_name = "SIZE", value_parser = budget)]
+    memory: Option<Budget>,
     /// What is best.
     #[arg(long, value_enum, default_value = "latency")]
     objective: Goal,
@@ -96,7 +96,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         return Err(Failure::Usage("--provider all writes one record for each provider; leave -o out".into()));
     }
     let program = target::program(&args.graph)?;
-    let request = request(args)?;
+    let request = request(args, &machines[0])?;
     // Where every record goes is looked at before the first search.
     let planned: Result<Vec<(Planned, PathBuf)>, Failure> = machines
         .iter()
@@ -145,11 +145,11 @@ fn output(args: &Args, program: &Program, machine: &Machine) -> Result<PathBuf, 
     Ok(path)
 }
 
-fn request(args: &Args) -> Result<Request, Failure> {
+fn request(args: &Args, machine: &Machine) -> Result<Request, Failure> {
     let limit = args.time_limit.map(Duration::try_from_secs_f64).transpose();
     Ok(Request {
         objective: args.objective.into(),
-        memory: args.memory,
+        memory: target::budget(args.memory, machine, 0)?,
         min_psnr: args.min_psnr,
         fixed: args.choose.choices(),
         allow_unmeasured: args.search.allow_unmeasured,

@@ -12,6 +12,10 @@ pub(super) const CODES: &[Code] = &[
         "The plan was written by another version of vidc in a format that this one does not read. Compile the graph again.",
     ),
     input(
+        "plan/no-prediction",
+        "The plan does not say how much memory it needs, so that no budget can be held against it. Compile the graph again.",
+    ),
+    input(
         "plan/broken",
         "The plan's manifest is damaged or was edited: a field is missing or unknown, an index leads nowhere, or a file name leaves the folder. Compile the graph again.",
     ),

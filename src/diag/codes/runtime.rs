@@ -91,6 +91,10 @@ pub(super) const CODES: &[Code] = &[
         "The plan needs more memory than this machine has free now, by its prediction. Close what else runs, or compile for less with `--memory`, fewer frames or a smaller size.",
     ),
     environment(
+        "run/over-budget",
+        "The plan, and every smaller one behind it, needs more memory than `--memory` allows. Allow more, or compile for less.",
+    ),
+    environment(
         "run/not-enough-disk",
         "The file system that the plan, the output or the saved progress goes to has not enough room. Nothing was written; free some, or name another place.",
     ),

@@ -17,6 +17,10 @@ pub(super) const CODES: &[Code] = &[
         "tune/no-plan-fits",
         "No combination of answers stays within the memory that was allowed. The message gives the nearest miss: the plan that needs least, and how much it needs.",
     ),
+    environment(
+        "tune/memory-not-known",
+        "`--memory auto` takes what is free now, which is known of this machine alone: of its processor (`--hw cpu`), and of devices of NVIDIA where the driver's `nvidia-smi` answers. Name a size instead.",
+    ),
     input(
         "tune/nothing-to-fit",
         "Of all the combinations of parameters, or devices, that `vidc fit` was asked about, the graph or the provider refuses every one, so that there is nothing to compare. The message says why the first is refused, and the help line what it takes.",

@@ -2,8 +2,7 @@
 //!
 //! ONNX Runtime's own arena holds more than it hands out, in regions that double, and never gives back; the C library's heap keeps
 //! what is smaller than 32 MiB. Neither lets the peak of a run be foretold. This one takes everything large from one range of
-//! addresses ([`Space`]), so that what is resident is what the plan's buffers reach to, counts every byte, and gives the pages of all gaps
-//! back when asked.
+//! addresses ([`Space`]), so that what is resident is the most that buffers had at once, and counts every byte.
 //!
 //! A limit cannot be kept by refusing memory: kernels do not check what they get. So the run that goes beyond it is told to stop,
 //! which it does before the next node, and says `runtime/out-of-memory`.
@@ -33,9 +32,6 @@ const ALIGN: usize = 64;
 const RANGE: usize = 1 << 42;
 /// The least worth having.
 const LEAST_RANGE: usize = 1 << 34;
-/// Gaps shorter than this stay: giving pages back costs a call, and a fault a page when they are used again.
-const PAGE: usize = 4096;
-
 thread_local! {
     /// What the call of ONNX Runtime that this thread is in has taken.
     static CALL: Cell<Call> = const { Cell::new(Call { options: ptr::null_mut(), limit: None, memory: CallMemory::NONE }) };
@@ -74,8 +70,8 @@ pub struct PoolCounts {
     pub in_use: Bytes,
     /// The most in use at once so far.
     pub most: Bytes,
-    /// How far the buffers of the range reached at most, gaps included: what was resident of it.
-    pub reach: Bytes,
+    /// The most memory that the range had at once.
+    pub backed: Bytes,
     /// Kept by sessions.
     pub kept: Bytes,
 }
@@ -176,16 +172,18 @@ impl Pool {
     /// Gives the memory of all gaps back to the system.
     pub fn shrink(&self) {
         let mut state = self.state();
-        let gaps = state.space.forget_gaps();
+        let lost = state.space.shrink();
+        self.give_up(&lost);
+    }
+
+    /// Gives the memory of stretches without buffers back to the system; to be called under the lock.
+    fn give_up(&self, stretches: &[(usize, usize)]) {
         let Some(range) = &self.range else { return };
-        for (start, length) in gaps {
-            let (from, to) = (start.next_multiple_of(PAGE), (start + length) / PAGE * PAGE);
-            if to > from {
-                // SAFETY: nobody has a buffer in a gap, and the lock keeps it so.
-                let advised = unsafe { range.unchecked_advise_range(UncheckedAdvice::DontNeed, from, to - from) };
-                if let Err(e) = advised {
-                    tracing::debug!("memory was not given back: {e}");
-                }
+        for (start, length) in stretches {
+            // SAFETY: nobody has a buffer there, and the lock that the caller holds keeps it so.
+            let advised = unsafe { range.unchecked_advise_range(UncheckedAdvice::DontNeed, *start, *length) };
+            if let Err(e) = advised {
+                tracing::debug!("memory was not given back: {e}");
             }
         }
     }
@@ -196,13 +194,17 @@ impl Pool {
 
     fn take(&self, bytes: usize) -> *mut c_void {
         let mut state = self.state();
-        let range = self.range.as_ref().filter(|range| bytes >= LEAST && state.space.reach() + bytes <= range.len() / 2);
+        let range = self.range.as_ref().filter(|range| bytes >= LEAST && state.space.end() + bytes <= range.len() / 2);
         let (out, counted) = match range {
-            Some(range) => (range.as_ptr().wrapping_add(state.space.take(bytes)).cast_mut().cast(), space::rounded(bytes)),
+            Some(range) => {
+                let (start, lost) = state.space.take(bytes);
+                self.give_up(&lost);
+                (range.as_ptr().wrapping_add(start).cast_mut().cast(), space::rounded(bytes))
+            }
             None => (state.take_apart(bytes), bytes),
         };
         let overrun = state.count(counted);
-        state.counts.reach = state.counts.reach.max(Bytes(state.space.reach() as u64));
+        state.counts.backed = Bytes(state.space.most_backed() as u64);
         drop(state);
         if overrun {
             stop_run();

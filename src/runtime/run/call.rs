@@ -131,7 +131,8 @@ impl Run<'_> {
         let places = made.iter().map(|o| place(&o.shape, part)).collect::<Result<Vec<_>>>()?;
         let outputs = made.iter_mut().zip(&places);
         let outputs = outputs.map(|(o, (shape, span))| (o.port, TensorViewMut::of(shape, &mut o.data[span.clone()]))).collect();
-        session.run_into(&views, outputs, None)
+        self.control.limit_memory(self.prepared.limit(call.session));
+        session.run_into(&views, outputs, Some(&self.control))
     }
 }
 

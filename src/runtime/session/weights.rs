@@ -125,6 +125,13 @@ impl Held {
     }
 }
 
+impl Drop for Held {
+    /// The files stay mapped for the next session; what this one has read of them need not stay in memory.
+    fn drop(&mut self) {
+        self.values.iter().for_each(HeldValue::release_pages);
+    }
+}
+
 fn set_folder(builder: &mut SessionBuilder, folder: &Path) -> Result<()> {
     let key = "session.model_external_initializers_file_folder_path";
     ffi::set_config(builder, key, &folder.to_string_lossy()).map_err(|e| Box::new(session_error(&e)))

@@ -63,10 +63,11 @@ fn child(library: &Path, plan: &Path) -> Result<PlanMemory, Failure> {
 fn report(plan: &Path, manifest: &Manifest, memory: &PlanMemory) -> String {
     let foretold: Option<Predicted> = manifest.predicted.clone().and_then(|p| serde_json::from_value(p).ok());
     let predicted = foretold.as_ref().map_or(Bytes(0), Predicted::peak);
-    let ratio = memory.resident.0 as f64 / predicted.0.max(1) as f64;
+    let ratio = memory.needed.0 as f64 / predicted.0.max(1) as f64;
     let head = format!(
-        "{}: predicted {predicted}, resident {} (x{ratio:.3}), of which {} without a plan\n",
+        "{}: predicted {predicted}, needed {} (x{ratio:.3}), of which {} were resident at once, {} without a plan\n",
         plan.display(),
+        memory.needed,
         memory.resident,
         memory.empty
     );
@@ -77,7 +78,8 @@ fn report(plan: &Path, manifest: &Manifest, memory: &PlanMemory) -> String {
         std::iter::once(name.clone()).chain(words.map(|b| b.map_or_else(|| "-".into(), |b| b.to_string()))).collect()
     });
     let sessions = table(&["session", "weights", "kept", "predicted transient", "activations"], &rows.collect::<Vec<_>>());
-    let parts: Vec<Vec<String>> = memory.parts.iter().map(|(name, most)| vec![name.clone(), most.to_string()]).collect();
-    let pool = format!("pool: {} in use at most, reaching to {}\n", memory.pool.most, memory.pool.reach);
-    head + &sessions + &pool + &table(&["part", "resident"], &parts)
+    let parts: Vec<Vec<String>> =
+        memory.parts.iter().map(|p| vec![p.name.clone(), p.most.to_string(), p.after.to_string(), p.of_files.to_string()]).collect();
+    let pool = format!("pool: {} in use at most, {} of memory\n", memory.pool.most, memory.pool.backed);
+    head + &sessions + &pool + &table(&["part", "resident at most", "after it", "of files"], &parts)
 }

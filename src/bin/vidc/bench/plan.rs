@@ -75,7 +75,7 @@ pub(crate) fn run(args: &PlanArgs, out: &Out) -> Done {
     let grey = manifest.inputs.iter().map(|i| (i.name.clone(), Array3::from_elem((i.fit.0 as usize, i.fit.1 as usize, 3), 128)));
     let request = RunRequest { inputs: grey.collect::<BTreeMap<_, _>>(), ..RunRequest::default() };
     let keep = if args.keep { Keep::Everything } else { Keep::AsPlanned };
-    let options = PrepareOptions { session: SessionOptions { threads: args.threads, ..SessionOptions::default() }, keep };
+    let options = PrepareOptions { session: SessionOptions { threads: args.threads, ..SessionOptions::default() }, keep, budget: None };
     let runtime = load(args.runtime.as_deref())?;
     let prepared = Prepared::open(&runtime, &args.plan, manifest, options)?;
     let stop = AtomicBool::new(false);

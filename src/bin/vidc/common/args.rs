@@ -41,6 +41,20 @@ pub(crate) fn size(text: &str) -> Result<Bytes, String> {
     Ok(size)
 }
 
+/// A budget of memory as it is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Budget {
+    /// So much.
+    Size(Bytes),
+    /// What is free on this machine now.
+    Free,
+}
+
+/// Reads `12GiB` or `auto`.
+pub(crate) fn budget(text: &str) -> Result<Budget, String> {
+    if text.trim() == "auto" { Ok(Budget::Free) } else { size(text).map(Budget::Size) }
+}
+
 /// Reads the name of a pass over models.
 pub(crate) fn pass(text: &str) -> Result<String, String> {
     one_of(text, vidc::passes::operators().iter().map(|p| p.info().id).collect())

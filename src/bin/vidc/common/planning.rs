@@ -17,9 +17,9 @@ use vidc::hwdb::Machine;
 use vidc::ir::{Op, Program};
 use vidc::passes::{Choices, Effect, Lowered, Planned};
 use vidc::plan::manifest::EffectEntry;
-use vidc::plan::{self, Manifest, Provenance, hex};
+use vidc::plan::{self, Manifest, Provenance, Rung, hex};
 use vidc::runtime::provision;
-use vidc::tuner::{self, Certificate, Estimate, Request};
+use vidc::tuner::{self, Certificate, Estimate, FrontPoint, Request};
 use vidc::units::{Bytes, Time};
 use vidc::weights::ParamSource;
 
@@ -31,6 +31,8 @@ pub(crate) struct Chosen {
     pub(crate) predicted: Predicted,
     /// What is proved, if there was a search.
     pub(crate) certificate: Option<Certificate>,
+    /// The plans of which no other is both faster and smaller, if there was one.
+    pub(crate) front: Vec<FrontPoint>,
     /// The program after all passes.
     pub(crate) lowered: Lowered,
 }
@@ -44,6 +46,7 @@ pub(crate) fn search(program: &Planned, memory: Option<Bytes>, how: &SearchArgs,
         effects: EffectEntry::of(&outcome.knobs, &outcome.choices),
         predicted: outcome.predicted,
         certificate: Some(outcome.certificate),
+        front: outcome.front,
         lowered: outcome.lowered,
     })
 }
@@ -51,7 +54,32 @@ pub(crate) fn search(program: &Planned, memory: Option<Bytes>, how: &SearchArgs,
 /// Given answers as they are.
 pub(crate) fn given(program: &Planned, choices: &Choices) -> Result<Chosen, Failure> {
     let Estimate { predicted, knobs, lowered } = tuner::estimate(program, choices)?;
-    Ok(Chosen { effects: EffectEntry::of(&knobs, &lowered.choices), predicted, certificate: None, lowered })
+    Ok(Chosen { effects: EffectEntry::of(&knobs, &lowered.choices), predicted, certificate: None, front: Vec::new(), lowered })
+}
+
+/// How many plans a folder gets if nobody says.
+pub(crate) const LADDER: u8 = 3;
+
+/// Smaller plans of the same results, the largest first: from the front, down to the smallest in steps of one ratio.
+pub(crate) fn rungs(program: &Planned, best: &Chosen, count: u8) -> Result<Vec<Chosen>, Failure> {
+    let peak = best.predicted.peak_bytes;
+    let mut smaller: Vec<&FrontPoint> = best.front.iter().filter(|p| p.peak_bytes < peak).collect();
+    smaller.sort_by_key(|p| std::cmp::Reverse(p.peak_bytes));
+    let Some(least) = smaller.last().map(|p| p.peak_bytes) else { return Ok(Vec::new()) };
+    let steps = count.saturating_sub(1);
+    let mut out: Vec<Chosen> = Vec::new();
+    for step in 1..=steps {
+        let ratio = (least as f64 / peak as f64).powf(f64::from(step) / f64::from(steps));
+        let most = if step == steps { least } else { (peak as f64 * ratio) as u64 };
+        let Some(point) = smaller.iter().find(|p| p.peak_bytes <= most) else { continue };
+        let chosen = given(program, &point.choices)?;
+        let is_new = out.last().is_none_or(|before| chosen.predicted.peak_bytes < before.predicted.peak_bytes);
+        // What rounds differently gives other frames: a run could not go on with it.
+        if is_new && chosen.effects == best.effects {
+            out.push(chosen);
+        }
+    }
+    Ok(out)
 }
 
 /// There is room for a plan's weights.
@@ -68,13 +96,24 @@ pub(crate) struct Where {
     pub(crate) device: u32,
 }
 
-/// Writes a plan into a folder.
-pub(crate) fn write(machine: &Machine, chosen: &Chosen, weights: &Weights, to: Where, folder: &Path) -> Result<Manifest, Failure> {
-    let predicted = serde_json::to_value(&chosen.predicted)
-        .map_err(|e| Diagnostic::new("internal/bug", format!("the prediction cannot be written: {e}")))?;
-    let provenance =
-        Provenance { weights: weights.words.clone(), effects: chosen.effects.clone(), predicted: Some(predicted), device: to.device };
-    Ok(plan::write(&chosen.lowered, machine, &weights.source, provenance, to.bundle, folder)?)
+/// Writes a plan and the smaller ones behind it into a folder.
+pub(crate) fn write(
+    machine: &Machine,
+    (chosen, smaller): (&Chosen, &[Chosen]),
+    weights: &Weights,
+    to: Where,
+    folder: &Path,
+) -> Result<Manifest, Failure> {
+    let rung = |c| -> Result<Rung<'_>, Failure> {
+        let c: &Chosen = c;
+        let predicted = serde_json::to_value(&c.predicted)
+            .map_err(|e| Diagnostic::new("internal/bug", format!("the prediction cannot be written: {e}")))?;
+        let provenance =
+            Provenance { weights: weights.words.clone(), effects: c.effects.clone(), predicted: Some(predicted), device: to.device };
+        Ok(Rung { lowered: &c.lowered, provenance })
+    };
+    let rungs = std::iter::once(chosen).chain(smaller).map(rung).collect::<Result<Vec<_>, _>>()?;
+    Ok(plan::write_ladder(&rungs, machine, &weights.source, to.bundle, folder)?)
 }
 
 /// Bytes of weights that a plan surely writes: all of them where no file holds them or copies are wanted.

@@ -17,6 +17,14 @@ pub(crate) fn free_memory() -> Option<Bytes> {
     Some(Bytes(group_limit().map_or(free, |group| group.min(free))))
 }
 
+/// Memory that is free on a device of NVIDIA, by its index; none where the driver's tool is not there or does not know it.
+pub(crate) fn free_on_gpu(index: u32) -> Option<Bytes> {
+    let asked = ["--query-gpu=memory.free", "--format=csv,noheader,nounits", "-i", &index.to_string()];
+    let said = Command::new("nvidia-smi").args(asked).output().ok().filter(|o| o.status.success())?;
+    let mib: u64 = String::from_utf8(said.stdout).ok()?.trim().parse().ok()?;
+    Some(Bytes(mib.saturating_mul(1 << 20)))
+}
+
 /// What is left of the limit of this process's control group.
 fn group_limit() -> Option<u64> {
     let number = |file: &str| std::fs::read_to_string(format!("/sys/fs/cgroup/{file}")).ok()?.trim().parse::<u64>().ok();

@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::args::{DimArgs, GraphArgs, Pair, ProviderArgs, settings};
+use super::args::{Budget, DimArgs, GraphArgs, Pair, ProviderArgs, settings};
+use super::system::{free_memory, free_on_gpu};
 use super::{Failure, say};
 use vidc::diag::{Diagnostic, SourceText};
 use vidc::files::{open_regular, read_start};
-use vidc::hwdb::{Database, Machine};
+use vidc::hwdb::{Database, DeviceKind, Machine};
 use vidc::ir::Program;
 use vidc::passes::Planned;
 use vidc::passes::manager::Debugging;
@@ -87,6 +88,25 @@ pub(crate) fn note_memory(asked: Option<Bytes>, machine: &Machine) {
         say(&format!("note: {} has {} of memory, so --memory {asked} allows no more than that", machine.key, machine.memory));
     }
 }
+
+/// A budget in bytes. What is free is known of this machine alone.
+pub(crate) fn budget(asked: Option<Budget>, machine: &Machine, device: u32) -> Result<Option<Bytes>, Failure> {
+    let free = match asked {
+        None => return Ok(None),
+        Some(Budget::Size(size)) => return Ok(Some(size)),
+        Some(Budget::Free) if machine.kind == DeviceKind::Gpu => free_on_gpu(device),
+        Some(Budget::Free) => Some(()).filter(|()| machine.key == THIS_CPU).and_then(|()| free_memory()),
+    };
+    let free = free.ok_or_else(|| {
+        let message = format!("how much memory is free on {} is not known here", machine.key);
+        Diagnostic::new("tune/memory-not-known", message).help("name a size, such as `--memory 8GiB`; `auto` is for this machine")
+    })?;
+    say(&format!("{free} are free on {}", machine.key));
+    Ok(Some(free))
+}
+
+/// The key of this machine's processor.
+const THIS_CPU: &str = "cpu";
 
 /// The program as it is planned.
 pub(crate) fn planned(program: &Program, machine: &Machine) -> Result<Planned, Failure> {

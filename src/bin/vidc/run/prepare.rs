@@ -8,14 +8,16 @@ use serde_json::{Value, json};
 
 use super::outputs::Round;
 use super::{Args, FitArg, outputs};
+use crate::common::args::Budget;
 use crate::common::planning::{self, Where, cached_folder};
-use crate::common::system::{check_disk, folder_of, free_memory};
-use crate::common::target::{Named, load, machine, note_memory, planned, target};
+use crate::common::system::{check_disk, folder_of, free_memory, free_on_gpu};
+use crate::common::target::{Named, budget, load, machine, note_memory, planned, target};
 use crate::common::weights::weights;
 use crate::common::{Failure, say};
 use crate::runtime::status_text;
 use vidc::diag::{Diagnostic, SourceText};
 use vidc::host::fit::{Fit, fit};
+use vidc::hwdb::DeviceKind;
 use vidc::media::npy::read_npy;
 use vidc::media::picture::read_picture;
 use vidc::media::video::{OutputKind, check_size};
@@ -34,6 +36,10 @@ pub(super) struct Ready {
     pub(super) folder: PathBuf,
     /// What it says.
     pub(super) manifest: Manifest,
+    /// Smaller plans in the same folder, the largest first.
+    pub(super) smaller: Vec<Manifest>,
+    /// The most device memory that runs may need, if there is a limit.
+    pub(super) budget: Option<Bytes>,
     /// What is asked of it: that of the first run.
     pub(super) request: RunRequest,
     /// The format of the output.
@@ -53,11 +59,11 @@ pub(super) fn prepare(args: &Args) -> Result<Ready, Failure> {
     let target = target(&args.target)?;
     let pictures = pictures(args)?;
     let feeds = feeds(args)?;
-    let folder = match target {
+    let (folder, budget) = match target {
         Named::Graph(source) => of_graph(args, &source)?,
         Named::Plan(folder) => of_plan(args, folder)?,
     };
-    let manifest = Manifest::read(&folder)?;
+    let (manifest, smaller, free) = rung(&folder, budget)?;
     check_present(vidc::target::row(&manifest.provider)?, || other_plan(&manifest))?;
     let request = request(args, &manifest, &rounds, pictures, feeds)?;
     check_files(&folder, &manifest)?;
@@ -67,8 +73,7 @@ pub(super) fn prepare(args: &Args) -> Result<Ready, Failure> {
     outputs::check(&rounds, &outputs::of_plan(args, &folder, &manifest))?;
     manifest.outputs.iter().try_for_each(|o| check_output(kind, &manifest, o))?;
     check_room(&args.output, &manifest, rounds.len())?;
-    let free = check_memory(&manifest)?;
-    Ok(Ready { folder, manifest, request, kind, rounds, free })
+    Ok(Ready { folder, manifest, smaller, budget, request, kind, rounds, free })
 }
 
 /// Several runs are told apart by their seeds, which one saved progress or one parameter cannot be.
@@ -92,32 +97,34 @@ fn feeds(args: &Args) -> Result<BTreeMap<String, ArrayD<f32>>, Failure> {
 }
 
 /// The plan of a graph in the cache, made first if it is not there.
-fn of_graph(args: &Args, source: &std::sync::Arc<SourceText>) -> Result<PathBuf, Failure> {
+fn of_graph(args: &Args, source: &std::sync::Arc<SourceText>) -> Result<(PathBuf, Option<Bytes>), Failure> {
     let machine = machine(args.hw.as_deref().unwrap_or("cpu"), &args.provider)?;
+    let budget = budget(args.memory, &machine, args.device.unwrap_or(0))?;
     let program = load(source, &args.set)?;
     check_names(args, &program)?;
     let program = planned(&program, &machine)?;
     check_present(machine.target, || format!("leave out --hw {}, or name a CPU", machine.key))?;
     let weights = weights(&args.weights, &program)?;
-    let memory = args.memory.map_or_else(|| "all".into(), |m| m.0.to_string());
+    let memory = budget.map_or_else(|| "all".into(), |m| m.0.to_string());
     let given = serde_json::to_string(&program.given(&args.choose.choices())).unwrap_or_default();
     let asked =
         [memory, args.search.share().to_string(), given, args.search.allow_unmeasured.to_string(), args.device.unwrap_or(0).to_string()];
     let folder = cached_folder(&program, &machine, &weights, &asked)?;
     if Manifest::read(&folder).and_then(|m| check_files(&folder, &m)).is_ok() {
-        return Ok(folder);
+        return Ok((folder, budget));
     }
-    note_memory(args.memory, &machine);
+    note_memory(budget, &machine);
     say(&format!("tuning and compiling {} for {} (once; kept in {})", program.pipeline.name, machine.key, folder.display()));
     planning::check_room(&folder, &program, &weights, false)?;
-    let chosen = planning::search(&program, args.memory, &args.search, &args.choose.choices())?;
+    let chosen = planning::search(&program, budget, &args.search, &args.choose.choices())?;
     if folder.exists() {
         // A plan of this cache that is broken; what is kept here is nobody's but vidc's.
         std::fs::remove_dir_all(&folder)
             .map_err(|e| Diagnostic::new("io/unwritable", format!("`{}` cannot be replaced: {e}", folder.display())))?;
     }
-    planning::write(&machine, &chosen, &weights, Where { bundle: false, device: args.device.unwrap_or(0) }, &folder)?;
-    Ok(folder)
+    let rungs = planning::rungs(&program, &chosen, planning::LADDER)?;
+    planning::write(&machine, (&chosen, &rungs), &weights, Where { bundle: false, device: args.device.unwrap_or(0) }, &folder)?;
+    Ok((folder, budget))
 }
 
 /// Names that the plan would not know are refused before minutes go into making it.
@@ -146,23 +153,72 @@ fn check_names(args: &Args, program: &vidc::ir::Program) -> Result<(), Failure> 
     }
 }
 
-/// A plan is run as it is.
-fn of_plan(args: &Args, folder: PathBuf) -> Result<PathBuf, Failure> {
+/// A plan is run as it is, or one of the smaller ones behind it.
+fn of_plan(args: &Args, folder: PathBuf) -> Result<(PathBuf, Option<Bytes>), Failure> {
     let given = [
         ("--set", !args.set.is_empty()),
         ("--hw", args.hw.is_some()),
         ("--provider", args.provider.provider.is_some()),
         ("--device", args.device.is_some()),
         ("--weights", args.weights.weights.is_some()),
-        ("--memory", args.memory.is_some()),
         ("--tolerance", args.search.tolerance.is_some()),
         ("--choose", !args.choose.choose.is_empty()),
         ("--allow-unmeasured", args.search.allow_unmeasured),
     ];
-    match given.iter().find(|(_, given)| *given) {
-        Some((name, _)) => Err(Failure::Usage(format!("a plan is run as it is; {name} belongs to `vidc compile` or to a graph"))),
-        None => Ok(folder),
+    if let Some((name, _)) = given.iter().find(|(_, given)| *given) {
+        return Err(Failure::Usage(format!("a plan is run as it is; {name} belongs to `vidc compile` or to a graph")));
     }
+    let budget = match args.memory {
+        Some(Budget::Free) => free_for(&Manifest::read(&folder)?).1,
+        Some(Budget::Size(size)) => Some(size),
+        None => None,
+    };
+    Ok((folder, budget))
+}
+
+/// Memory that is free now: of the host, and of the device that a plan is for.
+fn free_for(manifest: &Manifest) -> (Option<Bytes>, Option<Bytes>) {
+    let host = free_memory();
+    let on_host = vidc::target::row(&manifest.provider).is_ok_and(|row| row.fits.kind == DeviceKind::Cpu);
+    (host, if on_host { host } else { free_on_gpu(manifest.device) })
+}
+
+/// The first plan of a folder that fits into the budget and into what is free, those that are smaller, and what of the host is free.
+fn rung(folder: &Path, budget: Option<Bytes>) -> Result<(Manifest, Vec<Manifest>, Option<Bytes>), Failure> {
+    let first = Manifest::read(folder)?;
+    let mut plans = vec![first.clone()];
+    for rung in &first.ladder {
+        plans.push(Manifest::read_rung(folder, rung)?);
+    }
+    let (host, device) = free_for(&first);
+    let rooms = [("host_bytes", host), ("peak_bytes", device), ("peak_bytes", budget)];
+    let needs = |m: &Manifest, name: &str, end: &str| m.predicted_bytes(&format!("{name}{end}"));
+    let short = |m: &Manifest, end: &str| {
+        let over = |(name, room): &(&str, Option<Bytes>)| Some((needs(m, name, end)?, (*room)?)).filter(|(needed, room)| needed > room);
+        rooms.iter().find_map(over)
+    };
+    let fitting = plans.iter().position(|m| short(m, "_hi").is_none());
+    let at = fitting.unwrap_or(plans.len() - 1);
+    let smaller = plans.split_off(at + 1);
+    let chosen = plans.swap_remove(at);
+    if at > 0 {
+        let (needed, room) = short(&first, "_hi").unwrap_or_default();
+        say(&format!("note: the plan may need {needed} of memory, and there are {room}: taking a smaller one"));
+    }
+    if let (None, Some(budget), Some(needed)) = (fitting, budget, needs(&chosen, "peak_bytes", "_hi"))
+        && needed > budget
+    {
+        let d = Diagnostic::new("run/over-budget", format!("the smallest plan needs up to {needed} of memory, and {budget} are allowed"));
+        return Err(d.help("allow more, or compile for less with `--memory`, fewer frames or a smaller picture").into());
+    }
+    if let Some((needed, room)) = short(&chosen, "_lo") {
+        let d = Diagnostic::new("run/not-enough-memory", format!("the plan needs at least {needed} of memory, and {room} are free"));
+        return Err(d.help("close other programs, or give less with `--memory`, fewer frames or a smaller picture").into());
+    }
+    if let Some((needed, room)) = short(&chosen, "_hi") {
+        say(&format!("note: the plan may need up to {needed} of memory, and {room} are free"));
+    }
+    Ok((chosen, smaller, host))
 }
 
 fn request(
@@ -194,6 +250,16 @@ fn request(
     let request = RunRequest { inputs: pictures, feeds, dumps, seed: args.seed, resume, save };
     request.check(manifest)?;
     Ok(request)
+}
+
+/// Lets a run that was stopped go on, with the plan that there is now, from the last step that it finished: `saved` if
+/// there is one.
+pub(super) fn go_on(ready: &mut Ready, round: &Round, saved: bool) -> Result<(), Failure> {
+    ready.request.check(&ready.manifest)?;
+    if saved {
+        ready.request.resume = Some(SavedLoop::read(&round.progress_path(), &at_seed(&ready.manifest, round.seed)?)?);
+    }
+    Ok(())
 }
 
 /// What a run at this seed is a run of.
@@ -248,22 +314,16 @@ fn check_room(output: &Path, manifest: &Manifest, runs: usize) -> Result<(), Fai
     check_disk(folder, Bytes(needs), "the output")
 }
 
-/// Refuses what surely does not fit into the memory that is free; warns where it may not.
-fn check_memory(manifest: &Manifest) -> Result<Option<Bytes>, Failure> {
-    let free = free_memory();
-    let figure = |name: &str| manifest.predicted.as_ref().and_then(|p| p.get(name)).and_then(Value::as_u64).map(Bytes);
-    let (Some(free), Some(lo), Some(hi)) = (free, figure("host_bytes_lo"), figure("host_bytes_hi")) else { return Ok(free) };
-    if lo > free {
-        let d = Diagnostic::new("run/not-enough-memory", format!("the plan needs at least {lo} of memory, and {free} are free"));
-        return Err(d.help("close other programs, or give less with `--memory`, fewer frames or a smaller picture").into());
-    }
-    if hi > free {
-        say(&format!("note: the plan may need up to {hi} of memory, and {free} are free"));
-    }
-    Ok(Some(free))
-}
-
 impl Ready {
+    /// The next smaller plan takes the place of this one; are there any left?
+    pub(super) fn next(&mut self) -> bool {
+        if self.smaller.is_empty() {
+            return false;
+        }
+        self.manifest = self.smaller.remove(0);
+        true
+    }
+
     fn predicted(&self, name: &str) -> Option<u64> {
         self.manifest.predicted.as_ref()?.get(name)?.as_u64()
     }
