@@ -343,7 +343,7 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::interp::{literal, run};
-    use crate::ir::op::ForChunks;
+    use crate::ir::op::{ForChunks, Join};
     use crate::ir::verify;
 
     /// The recipe as the body of a loop over the batch.
@@ -355,7 +355,7 @@ mod tests {
         let bodies: Vec<(i64, OpGraph)> = extents.into_iter().map(|e| (e, recipe.graph(e))).collect();
         let names: Vec<String> = bodies[0].1.outputs().iter().map(|(n, _)| n.clone()).collect();
         // An output that comes from constants alone has no batch; recipes make none.
-        let op = Op::ForChunks(Box::new(ForChunks { sliced: vec![Some(0)], joined: vec![0; names.len()], ranges, bodies }));
+        let op = Op::ForChunks(Box::new(ForChunks { sliced: vec![Some(0)], joined: vec![Join::Along(0); names.len()], ranges, bodies }));
         let mut graph = OpGraph::new("chunked");
         let shape: Vec<i64> = [batch].into_iter().chain(recipe.item.iter().copied()).collect();
         let x = graph.input("x", TensorType::new(DType::F32, shape));

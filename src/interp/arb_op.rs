@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::ir::op::{Attention, Binary, Conv, ForChunks, GroupNorm, Unary};
+use crate::ir::op::{Attention, Binary, Conv, ForChunks, GroupNorm, Join, Unary};
 use crate::ir::{DType, Dim, Op, OpGraph, TensorType};
 
 /// Number of kinds.
@@ -280,7 +280,7 @@ impl Seed {
             (n, graph)
         };
         let bodies = extents.into_iter().map(body).collect();
-        let chunks = ForChunks { sliced: vec![Some(0)], joined: vec![0], ranges, bodies };
+        let chunks = ForChunks { sliced: vec![Some(0)], joined: vec![Join::Along(0)], ranges, bodies };
         (Op::ForChunks(Box::new(chunks)), vec![vec![total, b]])
     }
 }

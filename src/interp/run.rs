@@ -8,7 +8,7 @@ use ndarray::{ArrayD, Axis, Slice};
 use super::float::{Float, Rounding, settle};
 use super::{evaluate, fail};
 use crate::diag::{Diagnostic, Result, suggest};
-use crate::ir::op::ForChunks;
+use crate::ir::op::{ForChunks, Join};
 use crate::ir::{NodeId, Op, OpGraph, Outlet, TensorType};
 use crate::weights::WeightExpr;
 
@@ -173,9 +173,9 @@ pub(super) fn for_chunks<T: Float>(
             part.push(outs.swap_remove(name).ok_or_else(|| fail(&whole(), format!("the output `{name}` stands twice")))?);
         }
     }
-    let join = |(part, axis): (&Vec<ArrayD<T>>, &usize)| {
+    let join = |(part, join): (&Vec<ArrayD<T>>, &Join)| {
         let views: Vec<_> = part.iter().map(|p| p.view()).collect();
-        ndarray::concatenate(Axis(*axis), &views).map_err(|e| fail(&whole(), e))
+        ndarray::concatenate(Axis(join.axis()), &views).map_err(|e| fail(&whole(), e))
     };
     parts.iter().zip(&chunks.joined).map(join).collect()
 }
@@ -233,7 +233,7 @@ mod tests {
         let bodies = [1, 2].into_iter().map(body).collect::<Result<_>>()?;
         let mut g = OpGraph::new("m");
         let (x, w) = (g.input("x", row(3)), g.input("w", row(1)));
-        let chunks = ForChunks { sliced: vec![Some(1), None], joined: vec![1], ranges, bodies };
+        let chunks = ForChunks { sliced: vec![Some(1), None], joined: vec![Join::Along(1)], ranges, bodies };
         let y = g.add(Op::ForChunks(Box::new(chunks)), &[x, w], "chunks", &"".into())?;
         g.output("y", y);
         Ok(g)

@@ -1,7 +1,7 @@
 //! Shape inference: the output types of an operator from its input types. Pure; errors are one sentence for the caller to place.
 
 use super::dim::{Dim, product};
-use super::op::{Attention, Binary, Conv, ForChunks, Op};
+use super::op::{Attention, Binary, Conv, ForChunks, Join, Op};
 use super::types::{DType, TensorType};
 
 type Types = Result<Vec<TensorType>, String>;
@@ -382,10 +382,12 @@ fn for_chunks(chunks: &ForChunks, inputs: &[&TensorType]) -> Types {
 /// The outputs of a body for pieces of `extent` after they were joined.
 fn joined(chunks: &ForChunks, extent: i64, body: &super::graph::OpGraph, total: i64) -> Types {
     ensure(body.outputs().len() == chunks.joined.len(), || "each output must say where it is joined".into())?;
-    let whole = |((name, outlet), axis): (&(String, super::graph::Outlet), &usize)| {
+    let whole = |((name, outlet), join): (&(String, super::graph::Outlet), &Join)| {
         let mut ty = body.ty(*outlet).clone();
-        ensure(ty.shape.get(*axis) == Some(&Dim::Const(extent)), || format!("axis {axis} of `{name}` ({ty}) is not {extent}"))?;
-        ty.shape[*axis] = Dim::Const(total);
+        let axis = join.axis();
+        let (part, all) = join.extents(extent, chunks.ranges.len() as i64, total);
+        ensure(ty.shape.get(axis) == Some(&Dim::Const(part)), || format!("axis {axis} of `{name}` ({ty}) is not {part}"))?;
+        ty.shape[axis] = Dim::Const(all);
         Ok(ty)
     };
     body.outputs().iter().zip(&chunks.joined).map(whole).collect()

@@ -242,17 +242,44 @@ pub struct GroupNorm {
     pub silu: bool,
 }
 
-/// A body that runs once per range of one axis and whose outputs are joined along an axis.
+/// A body that runs once per range of an axis, and whose outputs are joined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForChunks {
-    /// For each input of the node: the axis along which the body sees a piece, or `None` where it sees the whole.
+    /// For each input of the node: its axis along which the body sees a piece, or `None` where it sees the whole.
     pub sliced: Vec<Option<usize>>,
-    /// The axis of each output along which the pieces are joined.
-    pub joined: Vec<usize>,
+    /// How the pieces of each output are joined.
+    pub joined: Vec<Join>,
     /// The ranges, ascending, without gap or overlap, covering the axis.
     pub ranges: Vec<(i64, i64)>,
     /// The body for each distinct extent of a range: same operators, other shapes.
     pub bodies: Vec<(i64, OpGraph)>,
+}
+
+/// How what the body yields for one range becomes a part of an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Join {
+    /// It is a piece of this axis: as long there as the range.
+    Along(usize),
+    /// It is something about the range, such as partial statistics, with a leading axis of extent 1; the output has one entry a range there.
+    Stacked,
+}
+
+impl Join {
+    /// The axis along which the parts are joined.
+    pub fn axis(self) -> usize {
+        match self {
+            Self::Along(axis) => axis,
+            Self::Stacked => 0,
+        }
+    }
+
+    /// The extent there of the part of a range, and of the output, whose ranges are so many and end there.
+    pub fn extents(self, range: i64, ranges: i64, end: i64) -> (i64, i64) {
+        match self {
+            Self::Along(_) => (range, end),
+            Self::Stacked => (1, ranges),
+        }
+    }
 }
 
 impl ForChunks {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cursor::{Cursor, Fallible};
 use super::dim::Dim;
 use super::graph::{OpGraph, Outlet};
-use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Op, Unary};
+use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Join, Op, Unary};
 use super::types::{DType, TensorType};
 use super::{text, verify};
 use crate::diag::{Diagnostic, Result};
@@ -454,9 +454,10 @@ fn group_norm(c: &mut Cursor<'_>) -> Fallible<GroupNorm> {
 
 fn chunks(c: &mut Cursor<'_>) -> Fallible<ForChunks> {
     let axis = |c: &mut Cursor<'_>| if c.eat("-") { Ok(None) } else { c.index().map(Some) };
+    let join = |c: &mut Cursor<'_>| if c.eat("+") { Ok(Join::Stacked) } else { c.index().map(Join::Along) };
     Ok(ForChunks {
         sliced: c.key("sliced=", |c| c.list("[", "]", axis))?,
-        joined: c.key(" joined=", Cursor::indices)?,
+        joined: c.key(" joined=", |c| c.list("[", "]", join))?,
         ranges: c.key(" ranges=", Cursor::pairs)?,
         bodies: Vec::new(),
     })

@@ -13,7 +13,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::graph::{NodeId, OpGraph, Outlet};
-use super::op::{Conv, ForChunks, Foreign, Op, Unary};
+use super::op::{Conv, ForChunks, Foreign, Join, Op, Unary};
 use super::place::BodyId;
 use super::types::DType;
 use crate::weights::{WeightExpr, WeightOp};
@@ -324,7 +324,11 @@ fn convolution(c: &Conv) -> String {
 
 fn chunk_attributes(c: &ForChunks) -> String {
     let axes = list(c.sliced.iter().map(|a| a.map_or("-".into(), |a| a.to_string())));
-    format!("sliced=[{axes}] joined={:?} ranges={:?}", c.joined, c.ranges)
+    let joined = list(c.joined.iter().map(|join| match join {
+        Join::Along(axis) => axis.to_string(),
+        Join::Stacked => "+".into(),
+    }));
+    format!("sliced=[{axes}] joined=[{joined}] ranges={:?}", c.ranges)
 }
 
 /// Attributes of an unknown operator are kept as the bytes of their protobuf messages.

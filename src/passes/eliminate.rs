@@ -105,8 +105,8 @@ fn merge_common(rw: &mut Rewriter<'_>) -> Result<()> {
         let Some(name) = mergeable(&node.op) else { continue };
         let alike = seen.entry((name, inputs)).or_default();
         match alike.iter().find(|first| graph.node(**first).op == node.op) {
-            // A node that a knob decided may repeat another on purpose, to save memory; it stays.
-            Some(first) if graph.node(*first).knob == node.knob => {
+            // A node that a knob decided may repeat another on purpose, to save memory; it stays, unless it takes none.
+            Some(first) if graph.node(*first).knob == node.knob && (node.knob.is_none() || node.op.is_view()) => {
                 let first = Outlet { node: *first, slot: 0 };
                 if graph.is_output(first) && graph.is_output(out) {
                     continue; // each output of the graph has a tensor of its own

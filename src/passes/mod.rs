@@ -9,8 +9,6 @@ mod assign_sessions;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod case_tests;
-mod chunk_feed_forward;
-mod chunk_frames;
 mod edit;
 mod eliminate;
 mod fold_affine;
@@ -39,7 +37,6 @@ mod program_tests;
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod property_tests;
 mod raise;
-mod regions;
 mod remark;
 mod rewriter;
 mod schedule;
@@ -49,6 +46,7 @@ mod stays;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;
+mod tile;
 mod tile_attention;
 pub mod trace;
 mod unroll_chunks;
@@ -193,8 +191,7 @@ pub fn order() -> Vec<Leveled> {
         L::operator(merge_linears::MergeLinears),
         // Splitting acts on raised operators, whose meaning is still visible; a site belongs to the first that takes it.
         L::operator(tile_attention::TileAttention),
-        L::operator(chunk_feed_forward::ChunkFeedForward),
-        L::operator(chunk_frames::ChunkFrames),
+        L::operator(tile::Tile),
         // After splitting, so that bodies are lowered once and not once a chunk.
         L::operator(select_kernels::SelectKernels),
         L::operator(unroll_chunks::UnrollChunks),

@@ -205,6 +205,24 @@ fn the_small_coders_compute_the_same_whatever_the_answers() {
     check(&encoder, &[("x86-cpu-2core", &[1]), ("rtx3090", &[2, 1, 0])]);
 }
 
+/// Every answer of every level, those of one position together: those that cut rows take norms apart.
+#[test]
+fn the_small_decoder_computes_the_same_in_any_tiles() {
+    let decoder = small("temporal-decoder", "vae", &[vec![1, 3, 4, 4, 2]]);
+    let expect = outputs::<f64>(&folded(&decoder));
+    for machine in ["x86-cpu-2core", "rtx3090"] {
+        let knobs = offered_knobs(&decoder, &hwdb::machine_of_case(machine)).unwrap();
+        let levels: Vec<&Knob> = knobs.iter().filter(|k| k.id.ends_with(".frames")).collect();
+        let most = levels.iter().map(|k| k.answers.len()).max().unwrap_or(0);
+        assert!(levels.iter().any(|k| k.answers.iter().any(|a| a.name.ends_with("again"))), "no level cuts rows");
+        for i in 0..most {
+            let mut choices = Choices::default();
+            levels.iter().for_each(|k| choices.set(k.id.clone(), &k.answers[i.min(k.answers.len() - 1)].name));
+            close(&outputs::<f64>(&compiled(&decoder, machine, &choices)), &expect, EXACT, &format!("{choices:?}"));
+        }
+    }
+}
+
 #[test]
 fn the_small_picture_encoder_computes_the_same_whatever_the_answers() {
     let configs: serde_json::Value = serde_json::from_str(include_str!("../../tests/data/models/svd_tiny_configs.json")).unwrap();

@@ -46,7 +46,7 @@ impl Pass for SelectKernels {
         if machine.target.forms.temporal_conv == TemporalConv::Flat {
             return Vec::new();
         }
-        let sites = graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::TemporalConv);
+        let sites = graph.nodes().into_iter().filter(|id| graph.node(*id).op == Op::TemporalConv && graph.node(*id).knob.is_none());
         let ids: std::collections::BTreeSet<String> = sites.map(|id| temporal_knob(graph, id)).collect();
         let about = "convolution over frames as a 3-D or a 2-D kernel";
         let knob = |id: String| Knob::exact(id, Scope::Segment, ["conv3d", "conv2d"], about);
@@ -54,20 +54,25 @@ impl Pass for SelectKernels {
     }
 
     fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
-        for id in rw.graph().nodes() {
-            if rw.graph().contains(id) {
-                visit(rw, cx, id)?;
-            }
-        }
-        Ok(())
+        lower(rw, cx, false)
     }
+}
+
+/// Lowers a graph, or the body of a region that a knob governs.
+fn lower(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, is_body: bool) -> Result<()> {
+    for id in rw.graph().nodes() {
+        if rw.graph().contains(id) {
+            visit(rw, cx, id, is_body)?;
+        }
+    }
+    Ok(())
 }
 
 fn temporal_knob(graph: &OpGraph, id: NodeId) -> String {
     format!("{}.{}.temporal-conv", graph.name, graph.node(id).group)
 }
 
-fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
+fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, is_body: bool) -> Result<()> {
     let node = rw.graph().node(id);
     // A foreign operator may have no output that anybody named.
     let Some(out) = node.outs.first().cloned() else { return Ok(()) };
@@ -79,7 +84,7 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
         return forms::split_gate(rw, id, gate, cx.machine.target);
     }
     match &op {
-        Op::TemporalConv => return temporal_conv(rw, cx, id, &inputs, &out),
+        Op::TemporalConv => return temporal_conv(rw, cx, (id, is_body), &inputs, &out),
         Op::ForChunks(chunks) => return bodies(rw, cx, id, chunks),
         _ => {}
     }
@@ -117,19 +122,18 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId) -> Result<()> {
     }
 }
 
-fn temporal_conv(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, inputs: &[Outlet], out: &TensorType) -> Result<()> {
-    if cx.machine.target.forms.temporal_conv == TemporalConv::Flat {
-        let knob = rw.graph().node(id).knob.clone();
-        return rw.apply(id, knob.as_deref(), Why::new("temporal-conv-as-2d"), |e| {
-            let new = forms::temporal_2d(e, inputs, out)?;
-            e.replace(Outlet { node: id, slot: 0 }, new)?;
-            e.remove(id)
-        });
+/// A convolution over frames. What a knob governs already (it may be cut into tiles) has the plain form: its figures must not follow
+/// another answer.
+fn temporal_conv(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, (id, is_body): (NodeId, bool), inputs: &[Outlet], out: &TensorType) -> Result<()> {
+    let mut knob = rw.graph().node(id).knob.as_deref().map(str::to_owned);
+    let mut flat = cx.machine.target.forms.temporal_conv == TemporalConv::Flat;
+    if !flat && knob.is_none() && !is_body {
+        let own = temporal_knob(rw.graph(), id);
+        flat = cx.choices.get(&own) == Some("conv2d");
+        rw.tag(&[id], &own);
+        knob = Some(own);
     }
-    let knob = temporal_knob(rw.graph(), id);
-    let flat = cx.choices.get(&knob) == Some("conv2d");
-    rw.tag(&[id], &knob);
-    rw.apply(id, Some(&knob), Why::new(if flat { "temporal-conv-as-2d" } else { "temporal-conv-as-3d" }), |e| {
+    rw.apply(id, knob.as_deref(), Why::new(if flat { "temporal-conv-as-2d" } else { "temporal-conv-as-3d" }), |e| {
         let new = if flat { forms::temporal_2d(e, inputs, out)? } else { forms::temporal_3d(e, inputs)? };
         e.replace(Outlet { node: id, slot: 0 }, new)?;
         e.remove(id)
@@ -142,7 +146,7 @@ fn bodies(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, chunks: &ForChunks
     for (_, body) in &mut lowered.bodies {
         let unit = rw.unit().to_owned();
         let mut inner = rw.of_body(&unit, body);
-        SelectKernels.run(&mut inner, cx)?;
+        lower(&mut inner, cx, true)?;
         rw.extend(inner.finish());
     }
     let knob = rw.graph().node(id).knob.clone();

@@ -242,6 +242,18 @@ fn serial_guidance_and_tiled_attention_equal_the_reference() {
     check(&last_answers(|id| is_guidance(id) || is_attention(id)));
 }
 
+/// Rows of pixels in tiles, what the second norm reads kept between its sweeps.
+#[test]
+fn tiled_rows_equal_the_reference() {
+    let mut choices = Choices::default();
+    for knob in knobs_of("svd-tiny", "cpu-avx2") {
+        let rows = knob.answers.iter().rfind(|a| a.name.contains(".rows-") && !a.name.ends_with("again"));
+        rows.into_iter().for_each(|a| choices.set(knob.id.clone(), &a.name));
+    }
+    assert!(!choices.0.is_empty(), "no level cuts rows");
+    check(&choices);
+}
+
 #[test]
 fn every_knob_at_its_last_answer_equals_the_reference() {
     check(&last_answers(|_| true));

@@ -1,0 +1,230 @@
+//! `tile`: computes regions of a model tile by tile, along an axis of which each index stands for itself.
+//!
+//! ```text
+//! spatial     convolutions, norms, … on [batch·frames, c, h, w]      along frames              `spatial`
+//! temporal    convolutions over frames and what is around them       along rows of pixels      `temporal`
+//! ff          Linear ─ GeGlu ─ Linear                                along rows of tokens      `feed_forward`
+//! ```
+//! Legal because of what `ir::axes` says: index i of such a region reads index i alone of what it reads. A norm over the axis that is cut
+//! does not; it becomes sweeps (`sweep`): partial statistics of each tile, merged (`norm`), then applied with what follows. So
+//! a temporal decoder decodes "in chunks" without changing the picture (`docs/facts/svd_onnx.md` section 6).
+//!
+//! What it gains is memory: the tensors inside of a region are those of one tile. It costs copies of what goes in and out, smaller kernels,
+//! and in sweeps what is computed twice, or memory for what is kept. Tensors between regions that are cut differently live as blocks
+//! (`unroll-chunks`), which is why one knob governs spatial and temporal runs of a level.
+
+mod answer;
+mod feed_forward;
+mod norm;
+mod region;
+mod spatial;
+mod sweep;
+mod temporal;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scope, Why};
+use crate::diag::Result;
+use crate::hwdb::Machine;
+use crate::ir::op::ForChunks;
+use crate::ir::{NodeId, Op, OpGraph, Outlet};
+use crate::units::Bytes;
+use answer::{Answer, Level, answers};
+use region::{Region, counts};
+use sweep::{Tiles, tile};
+
+pub(super) struct Tile;
+
+/// What the knobs of feed-forward blocks and of levels are called.
+const BLOCKS: &str = "feed-forward";
+const LEVELS: &str = "frames";
+/// More pieces than this bring nothing to a feed-forward block: the hidden tensor is then smaller than the rest of it.
+const MOST: i64 = 8;
+/// A temporal run holds about so many of its tensors at once. It is cut where they may take as much as the largest tensor of the graph;
+/// elsewhere it is not what a model's memory goes to.
+const HELD: u64 = 4;
+
+static INFO: PassInfo = PassInfo {
+    id: "tile",
+    summary: "compute regions over some frames, rows of pixels or tokens at a time",
+    effect: Effect::Exact,
+    asks: Some(Scope::Segment),
+    requires: &[Property::Bound, Property::Typed],
+    establishes: &[],
+    example: "
+choose: m.l.frames=1.rows-4
+before:
+model m(x: f32[1, 2, 3, 4, 1]) -> y: f32[1, 2, 3, 4, 1] = %1
+  %0 = GroupNorm{groups=1 eps=0.5}(%x, {param m/scale: f32[2]}, {param m/bias: f32[2]}) : f32[1, 2, 3, 4, 1]
+  %1 = TemporalConv(%0, {param m/w: f32[2, 2, 3, 1, 1]}) : f32[1, 2, 3, 4, 1]
+after:
+model m(x: f32[1, 2, 3, 4, 1]) -> y: f32[1, 2, 3, 4, 1] = %13
+  %0 = ForChunks{sliced=[3] joined=[+, +] ranges=[(0, 1), (1, 2), (2, 3), (3, 4)]}(%x) : f32[4, 1, 1, 1], f32[4, 1, 1, 1] @m.l.frames
+    1: model m.body(in0: f32[1, 2, 3, 1, 1]) -> mean: f32[1, 1, 1, 1] = %5, variance: f32[1, 1, 1, 1] = %6
+      %0 = Reshape{shape=[1, 1, 6]}(%in0) : f32[1, 1, 6]
+      %1 = ReduceMean{axes=[2]}(%0) : f32[1, 1, 1]
+      %2 = Sub(%0, %1) : f32[1, 1, 6]
+      %3 = Mul(%2, %2) : f32[1, 1, 6]
+      %4 = ReduceMean{axes=[2]}(%3) : f32[1, 1, 1]
+      %5 = Reshape{shape=[1, 1, 1, 1]}(%1) : f32[1, 1, 1, 1]
+      %6 = Reshape{shape=[1, 1, 1, 1]}(%4) : f32[1, 1, 1, 1]
+  %1 = ReduceMean{axes=[0]}(%0) : f32[1, 1, 1, 1] @m.l.frames
+  %2 = Sub(%0, %1) : f32[4, 1, 1, 1] @m.l.frames
+  %3 = Mul(%2, %2) : f32[4, 1, 1, 1] @m.l.frames
+  %4 = Add(%0.1, %3) : f32[4, 1, 1, 1] @m.l.frames
+  %5 = ReduceMean{axes=[0]}(%4) : f32[1, 1, 1, 1] @m.l.frames
+  %6 = Add(%5, {literal f32[1] = 0.5}) : f32[1, 1, 1, 1] @m.l.frames
+  %7 = Sqrt(%6) : f32[1, 1, 1, 1] @m.l.frames
+  %8 = Div({reshape[1, 2](param m/scale: f32[2])}, %7) : f32[1, 1, 1, 2] @m.l.frames
+  %9 = Mul(%1, %8) : f32[1, 1, 1, 2] @m.l.frames
+  %10 = Sub({reshape[1, 2](param m/bias: f32[2])}, %9) : f32[1, 1, 1, 2] @m.l.frames
+  %11 = Reshape{shape=[1, 2, 1, 1, 1]}(%8) : f32[1, 2, 1, 1, 1] @m.l.frames
+  %12 = Reshape{shape=[1, 2, 1, 1, 1]}(%10) : f32[1, 2, 1, 1, 1] @m.l.frames
+  %13 = ForChunks{sliced=[3, -, -] joined=[3] ranges=[(0, 1), (1, 2), (2, 3), (3, 4)]}(%x, %11, %12) : f32[1, 2, 3, 4, 1] @m.l.frames
+    1: model m.body(in0: f32[1, 2, 3, 1, 1], in1: f32[1, 2, 1, 1, 1], in2: f32[1, 2, 1, 1, 1]) -> out0: f32[1, 2, 3, 1, 1] = %2
+      %0 = Mul(%in0, %in1) : f32[1, 2, 3, 1, 1]
+      %1 = Add(%0, %in2) : f32[1, 2, 3, 1, 1]
+      %2 = TemporalConv(%1, {param m/w: f32[2, 2, 3, 1, 1]}) : f32[1, 2, 3, 1, 1]
+",
+};
+
+impl Pass for Tile {
+    fn info(&self) -> &'static PassInfo {
+        &INFO
+    }
+
+    fn knobs(&self, graph: &OpGraph, _: &Machine) -> Vec<Knob> {
+        let mut blocks: BTreeMap<String, i64> = BTreeMap::new();
+        for region in feed_forward::blocks(graph) {
+            let most = blocks.entry(knob_id(graph, &region, BLOCKS)).or_insert(1);
+            *most = region.extent.max(*most);
+        }
+        let about = "pieces in which feed-forward blocks are computed";
+        let words = |extent| counts(extent, MOST).into_iter().map(|n| n.to_string());
+        let block = |(id, extent): (String, i64)| Knob::exact(id, Scope::Segment, words(extent), about);
+        let level = |(id, level): (String, Level)| {
+            let about = match level.rows {
+                0 => "pieces of the frames axis in which spatial blocks are computed",
+                _ => "pieces of frames in which spatial blocks are computed, tiles of rows for temporal ones",
+            };
+            Knob::exact(id, Scope::Segment, answers(level).iter().map(ToString::to_string), about)
+        };
+        blocks.into_iter().map(block).chain(levels(graph).into_iter().map(level)).collect()
+    }
+
+    fn run(&self, rw: &mut Rewriter<'_>, cx: &PassCx<'_>) -> Result<()> {
+        for region in feed_forward::blocks(rw.graph()) {
+            let knob = knob_id(rw.graph(), &region, BLOCKS);
+            let hidden = rw.graph().node(region.members[0].id).outs[0].bytes().unwrap_or(0);
+            let tiles = Tiles { count: cx.choices.count(&knob), again: false };
+            let why = Why::new("rows-are-independent").with("hidden", Bytes(hidden)).with("pieces", tiles.count);
+            cut(rw, &region, &knob, tiles, why)?;
+        }
+        let runs = Runs::of(rw.graph());
+        for (region, is_temporal) in runs.in_order(rw.graph()) {
+            let knob = knob_id(rw.graph(), region, LEVELS);
+            let answer: Answer = cx.choices.get(&knob).and_then(|word| word.parse().ok()).unwrap_or(Answer { frames: 1, rows: None });
+            let widest = Bytes(region.widest(rw.graph()));
+            if is_temporal {
+                let tiles = answer.rows.unwrap_or(Tiles { count: 1, again: false });
+                let why = Why::new("pixels-are-independent").with("widest", widest).with("tiles", tiles.count).with("rows", region.extent);
+                cut(rw, region, &knob, tiles, why)?;
+            } else {
+                let tiles = Tiles { count: answer.frames, again: false };
+                let why =
+                    Why::new("frames-are-independent").with("widest", widest).with("pieces", tiles.count).with("images", region.extent);
+                cut(rw, region, &knob, tiles, why)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn cut(rw: &mut Rewriter<'_>, region: &Region, knob: &str, tiles: Tiles, why: Why) -> Result<()> {
+    rw.tag(&region.nodes(), knob);
+    if tiles.count <= 1 {
+        return Ok(());
+    }
+    rw.apply(region.last(), Some(knob), why, |e| tile(e, region, tiles))
+}
+
+fn knob_id(graph: &OpGraph, region: &Region, question: &str) -> String {
+    format!("{}.{}.{question}", graph.name, graph.node(region.last()).group)
+}
+
+/// What each level can be cut into, by its knob.
+fn levels(graph: &OpGraph) -> BTreeMap<String, Level> {
+    let runs = Runs::of(graph);
+    let mut levels: BTreeMap<String, Level> = BTreeMap::new();
+    for region in &runs.spatial {
+        levels.entry(knob_id(graph, region, LEVELS)).or_default().frames = region.extent;
+    }
+    for region in &runs.temporal {
+        let level = levels.entry(knob_id(graph, region, LEVELS)).or_default();
+        level.rows = region.extent.max(level.rows);
+        level.choice |= sweep::has_choice(graph, region);
+    }
+    levels
+}
+
+/// The runs of a graph that the knobs of levels govern.
+struct Runs {
+    spatial: Vec<Region>,
+    temporal: Vec<Region>,
+}
+
+impl Runs {
+    fn of(graph: &OpGraph) -> Self {
+        let spatial = spatial::runs(graph);
+        let taken: BTreeSet<NodeId> = spatial.iter().flat_map(Region::nodes).collect();
+        let widest = widest(graph);
+        let temporal = temporal::runs(graph, &taken).into_iter().filter(|r| r.widest(graph).saturating_mul(HELD) >= widest).collect();
+        Self { spatial, temporal }
+    }
+
+    /// All of them by their place in the execution order, and whether they are temporal.
+    fn in_order(&self, graph: &OpGraph) -> Vec<(&Region, bool)> {
+        let mut all: Vec<(&Region, bool)> =
+            self.spatial.iter().map(|r| (r, false)).chain(self.temporal.iter().map(|r| (r, true))).collect();
+        all.sort_by_key(|(r, _)| graph.node(r.last()).order.clone());
+        all
+    }
+}
+
+/// Bytes of the largest tensor of a graph. One that this pass cut counts as a whole, so that it is the same before and after; what others
+/// cut is not looked into, so that it is the same whatever their knobs' answers are.
+fn widest(graph: &OpGraph) -> u64 {
+    let bytes = |o: Outlet| graph.ty(o).bytes().unwrap_or(0);
+    let of_node = |id: NodeId| {
+        let outs = (0..graph.node(id).outs.len() as u16).map(|slot| bytes(Outlet { node: id, slot })).max().unwrap_or(0);
+        match &graph.node(id).op {
+            Op::ForChunks(chunks) if is_own(graph, id) => pieces(chunks).max(outs),
+            _ => outs,
+        }
+    };
+    graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Weight(_))).map(of_node).max().unwrap_or(0)
+}
+
+/// Does a knob of this pass govern the node?
+fn is_own(graph: &OpGraph, id: NodeId) -> bool {
+    let question = graph.node(id).knob.as_deref().and_then(|knob| knob.rsplit('.').next());
+    question.is_some_and(|q| q == BLOCKS || q == LEVELS)
+}
+
+/// Bytes of the largest tensor of the bodies, all pieces together.
+fn pieces(chunks: &ForChunks) -> u64 {
+    let mut sums: Vec<u64> = Vec::new();
+    for (start, end) in &chunks.ranges {
+        let Some(body) = chunks.body(end - start) else { continue };
+        let nodes = body.nodes().into_iter().filter(|id| !matches!(body.node(*id).op, Op::Weight(_)));
+        for (i, id) in nodes.enumerate() {
+            let bytes = body.node(id).outs[0].bytes().unwrap_or(0);
+            sums.resize(sums.len().max(i + 1), 0);
+            sums[i] = sums[i].saturating_add(bytes);
+        }
+    }
+    sums.into_iter().max().unwrap_or(0)
+}

@@ -1,0 +1,125 @@
+//! Temporal runs of any make, in all the tiles that they are offered.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::hwdb;
+use crate::ir::op::{Binary, GroupNorm};
+use crate::ir::{DType, TensorType};
+use crate::passes::property_tests::{EXACT, close, outputs};
+use crate::passes::{Checks, Choices, Debugging, compile_graph, offered_knobs};
+use crate::weights::WeightExpr;
+
+/// What a graph is made from.
+#[derive(Clone, Debug)]
+struct Recipe {
+    /// Batch, channels, frames, rows and columns.
+    shape: [i64; 5],
+    /// One operator each.
+    steps: Vec<u8>,
+    /// Is there a spatial run in front, and do transpositions lead in and out?
+    led: bool,
+}
+
+fn recipe() -> impl Strategy<Value = Recipe> {
+    let shape = (1..=2i64, 1..=2i64, 1..=3i64, 4..=9i64, 1..=2i64).prop_map(|(b, c, f, h, w)| [b, 2 * c, f, h, w]);
+    (shape, proptest::collection::vec(0..6u8, 1..=6), any::<bool>()).prop_map(|(shape, steps, led)| Recipe { shape, steps, led })
+}
+
+struct Builder {
+    graph: OpGraph,
+    constants: usize,
+}
+
+impl Builder {
+    fn add(&mut self, op: Op, inputs: &[Outlet]) -> Outlet {
+        self.graph.add(op, inputs, "n", &"l".into()).unwrap()
+    }
+
+    fn constant(&mut self, shape: &[u64]) -> Outlet {
+        self.constants += 1;
+        let expr = WeightExpr::param("m", &format!("p{}.weight", self.constants), DType::F32, shape).unwrap();
+        self.graph.weight(expr)
+    }
+
+    fn step(&mut self, step: u8, x: Outlet, first: Outlet, channels: i64) -> Outlet {
+        let c = channels as u64;
+        match step {
+            0..=2 => {
+                let (weight, bias) = (self.constant(&[c, c, 3, 1, 1]), self.constant(&[c]));
+                self.add(Op::TemporalConv, &[x, weight, bias])
+            }
+            3 | 4 => {
+                let (scale, bias) = (self.constant(&[c]), self.constant(&[c]));
+                let (groups, silu) = if step == 3 { (1, false) } else { (2, true) };
+                self.add(Op::GroupNorm(GroupNorm { groups, eps: 0.1, silu }), &[x, scale, bias])
+            }
+            _ => self.add(Op::Binary(Binary::Add), &[x, first]),
+        }
+    }
+}
+
+fn graph(recipe: &Recipe) -> OpGraph {
+    let [b, c, f, h, w] = recipe.shape;
+    let mut g = Builder { graph: OpGraph::new("m"), constants: 0 };
+    let dims = |shape: &[i64]| shape.iter().map(|d| (*d).into()).collect();
+    let mut x = if recipe.led {
+        let x = g.graph.input("x", TensorType::new(DType::F32, [b * f, c, h, w]));
+        let x = g.add(Op::Silu, &[x]);
+        let kernel = g.constant(&[c as u64, c as u64, 3, 3]);
+        let x = g.add(Op::Conv(crate::ir::op::Conv::square(3, 1, 1)), &[x, kernel]);
+        let x = g.add(Op::Reshape { shape: dims(&[b, f, c, h, w]) }, &[x]);
+        g.add(Op::Transpose { perm: vec![0, 2, 1, 3, 4] }, &[x])
+    } else {
+        g.graph.input("x", TensorType::new(DType::F32, [b, c, f, h, w]))
+    };
+    let first = x;
+    for step in &recipe.steps {
+        x = g.step(*step, x, first, c);
+    }
+    if recipe.led {
+        let back = g.add(Op::Transpose { perm: vec![0, 2, 1, 3, 4] }, &[x]);
+        x = g.add(Op::Reshape { shape: dims(&[b * f, c, h, w]) }, &[back]);
+    }
+    let y = g.add(Op::Silu, &[x]);
+    g.graph.output("y", y);
+    g.graph
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn every_answer_computes_the_same(recipe in recipe(), gpu in any::<bool>()) {
+        let graph = graph(&recipe);
+        let machine = hwdb::machine(if gpu { "rtx3090" } else { "x86-cpu-2core" }).unwrap();
+        let expect = outputs::<f64>(&graph);
+        let knobs = offered_knobs(&graph, &machine).unwrap();
+        for knob in knobs.iter().filter(|k| k.id.ends_with(LEVELS)) {
+            for answer in &knob.answers {
+                let mut choices = Choices::default();
+                choices.set(knob.id.clone(), &answer.name);
+                let made = compile_graph(&graph, &machine, &choices, Checks::Full, &Debugging::default());
+                let made = made.unwrap_or_else(|d| panic!("{}: {}: {:?}", answer.name, d.message, d.notes));
+                close(&outputs::<f64>(&made.graph), &expect, EXACT, &answer.name);
+            }
+        }
+    }
+}
+
+/// What a run in tiles holds at once: the whole of what goes in or out, and one tile of all else.
+#[test]
+fn tiles_take_less_memory() {
+    let recipe = Recipe { shape: [1, 4, 3, 64, 16], steps: vec![4, 0, 4, 0, 5], led: true };
+    let machine = hwdb::machine("rtx3090").unwrap();
+    let live = |answer: &str| {
+        let mut choices = Choices::default();
+        choices.set("m.l.frames", answer);
+        let made = compile_graph(&graph(&recipe), &machine, &choices, Checks::Full, &Debugging::default()).unwrap();
+        crate::ir::schedule(&made.graph).unwrap().live().into_iter().max().unwrap()
+    };
+    let tensor = 4 * 3 * 64 * 16 * 4;
+    let figures = ["1", "3.rows-4", "3.rows-16", "3.rows-16.again"].map(live);
+    assert!(figures.is_sorted_by(|a, b| a > b) && figures[0] >= 3 * tensor, "{figures:?} of {tensor}");
+    assert!(figures[3] <= tensor + tensor / 2, "{figures:?} of {tensor}");
+}
