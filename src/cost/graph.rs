@@ -254,14 +254,14 @@ fn weight_bytes(graph: &OpGraph, packs: bool) -> WeightBytes {
         out.stored += Bytes(bytes);
         out.packed += Bytes(packing.packed);
         if packing.packed > 0 && !packing.also_read {
-            out.spared += Bytes(bytes.saturating_sub(FAULT_AROUND));
+            out.spared += Bytes(bytes.saturating_sub(2 * FAULT_AROUND));
         }
     }
     out
 }
 
 /// Reading a page of a mapped file brings its neighbours into memory, up to so many bytes (`fault_around_bytes` of Linux): what lies beside
-/// weights that are read is not spared.
+/// weights that are read, on either side, is not spared.
 const FAULT_AROUND: u64 = 64 << 10;
 
 /// What the readers of a constant make of it.

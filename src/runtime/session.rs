@@ -44,6 +44,8 @@ pub struct Session {
     outputs: Vec<Port>,
     runtime: Runtime,
     in_host_memory: bool,
+    /// Has it not been run yet?
+    fresh: bool,
     kept: Bytes,
     last: CallMemory,
 }
@@ -95,6 +97,7 @@ impl Session {
             control: RunControl::new(runtime, None)?,
             runtime: runtime.clone(),
             in_host_memory: provider::in_host_memory(&options.providers),
+            fresh: true,
             kept: memory.kept,
             last: CallMemory::default(),
         })
@@ -176,6 +179,10 @@ impl Session {
         let (fresh, memory) = ffi::run(&mut self.inner, &control.options, control.limit(), &inputs, &outputs);
         let took = start.elapsed();
         self.last = memory;
+        if std::mem::take(&mut self.fresh) {
+            // A first run lets go of much that making the session left.
+            ffi::trim_heap();
+        }
         if memory.overrun {
             control.go_on();
         }

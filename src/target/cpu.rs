@@ -41,10 +41,10 @@ pub(super) static ROW: Target = Target {
         dispatch_s: 0.3e-6,
         engine: "onnxruntime-cpu",
         // vidc and ONNX Runtime without a session take 66 MB, what the first session brings with it 11 MB.
-        overhead: Bytes(78_000_000),
+        overhead: Bytes(76_500_000),
         scratch: Scratch::Mlas,
         packs_weights: true,
-        node: Bytes(12 << 10),
+        node: Bytes(3500),
         memory_error: MemoryError { below: 8, above: 8 },
         compile_s_per_node: 0.0,
     },

