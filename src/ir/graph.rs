@@ -201,7 +201,6 @@ impl OpGraph {
     }
 
     /// Moves a node in the execution order.
-    #[cfg(test)]
     pub(crate) fn set_order(&mut self, id: NodeId, order: Order) {
         self.sorted.take();
         self.graph[id.0].order = order;

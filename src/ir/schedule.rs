@@ -63,7 +63,15 @@ impl Schedule {
 /// # Errors
 /// `model/unbound` if a symbol is left.
 pub fn schedule(graph: &OpGraph) -> Result<Schedule> {
-    let steps: Vec<NodeId> = graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect();
+    let operators = graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_)));
+    schedule_in(graph, operators.collect())
+}
+
+/// The schedule of a bound graph whose operators run in another order.
+///
+/// # Errors
+/// As [`schedule`].
+pub fn schedule_in(graph: &OpGraph, steps: Vec<NodeId>) -> Result<Schedule> {
     let mut planner = Planner { graph, buffers: Vec::new(), of: HashMap::new(), pending: Vec::new() };
     for input in graph.inputs() {
         planner.allocate(Outlet { node: *input, slot: 0 }, 0, true)?;
@@ -144,7 +152,7 @@ impl Planner<'_> {
 }
 
 /// Operators whose CPU and CUDA kernels declare that the output may take an input's buffer.
-fn runs_in_place(op: &Op) -> bool {
+pub(super) fn runs_in_place(op: &Op) -> bool {
     matches!(op, Op::Unary(_) | Op::Binary(_) | Op::Softmax { .. } | Op::Cast { .. })
 }
 

@@ -15,6 +15,7 @@ enum Undo {
     Retyped(NodeId, Box<Node>),
     Rewired(NodeId, Vec<Outlet>),
     Tf32(bool),
+    Moved(Vec<(NodeId, Order)>),
 }
 
 /// The changes that one application of a rule makes. New nodes run at the site's place, in the order in which they are added.
@@ -173,6 +174,17 @@ impl Edit<'_> {
         Ok(())
     }
 
+    /// Lets nodes run in this order, in the places that they have together.
+    pub fn reorder(&mut self, order: &[NodeId]) {
+        let old: Vec<(NodeId, Order)> = order.iter().map(|id| (*id, self.graph.node(*id).order.clone())).collect();
+        let mut places: Vec<Order> = old.iter().map(|(_, place)| place.clone()).collect();
+        places.sort_unstable();
+        for (id, place) in order.iter().zip(places) {
+            self.graph.set_order(*id, place);
+        }
+        self.journal.push(Undo::Moved(old));
+    }
+
     /// Says whether products of f32 tensors are taken in tf32.
     pub fn set_tf32(&mut self, tf32: bool) {
         if self.graph.tf32 != tf32 {
@@ -257,6 +269,7 @@ impl Journal for Edit<'_> {
                     self.graph.remove_node(id);
                 }
                 Undo::Tf32(old) => self.graph.tf32 = old,
+                Undo::Moved(old) => old.into_iter().for_each(|(id, place)| self.graph.set_order(id, place)),
                 Undo::Rewired(id, inputs) => self.graph.rewire(id, &inputs),
                 Undo::Retyped(id, node) => *self.graph.node_mut(id) = *node,
                 Undo::Redirected { old, new, edges, outputs } => {

@@ -38,6 +38,7 @@ mod program_tests;
 mod property_tests;
 mod raise;
 mod remark;
+mod reorder;
 mod rewriter;
 mod schedule;
 mod select_kernels;
@@ -185,6 +186,8 @@ pub fn order() -> Vec<Leveled> {
         // Where dead readers and copies are gone, as a tensor that changes may have one reader only; before types, which are the same
         // on both sides of a constant here.
         L::operator(fold_affine::FoldAffine),
+        // On what no choice depends, so that each of these changes its own part alone.
+        L::operator(reorder::Reorder),
         // Types before forms: which kernel is chosen depends on them, and casts must not end up inside a chunk.
         L::operator(assign_precision::AssignPrecision),
         // Where products over a few rows stand is no matter of knobs; they are still raised and one kind.

@@ -11,6 +11,7 @@
 mod emit;
 mod folder;
 pub mod manifest;
+mod order;
 mod providers;
 mod steps;
 mod store;
@@ -133,7 +134,7 @@ impl Models<'_> {
         let mut sessions = Vec::new();
         for (name, model) in &rung.lowered.sessions {
             let mut used = Vec::new();
-            let proto = emit(verify(&model.graph)?, &onnx::Style::default(), &mut |expr| {
+            let mut proto = emit(verify(&model.graph)?, &onnx::Style::default(), &mut |expr| {
                 let placed = self.store.place(expr)?;
                 if let Placed::External { location, .. } = &placed
                     && !used.contains(location)
@@ -142,6 +143,9 @@ impl Models<'_> {
                 }
                 Ok(placed)
             })?;
+            if let Some(written) = proto.graph.as_mut() {
+                order::keep(&model.graph, machine, written)?;
+            }
             let weight_bytes = weights::weight_bytes(&proto);
             let transient_bytes = GraphCost::of(&model.graph, machine)?.total.transient.0;
             let (file, sha256) = self.write(name, index, &onnx::encode(&proto)?)?;

@@ -46,6 +46,7 @@ pub(super) static ROW: Target = Target {
         packs_weights: true,
         node: Bytes(3500),
         memory_error: MemoryError { below: 8, above: 8 },
+        in_order: true,
         compile_s_per_node: 0.0,
     },
     options: |_| Vec::new(),

@@ -70,6 +70,7 @@ pub(super) const FIGURES: Figures = Figures {
     node: Bytes(0),
     // A margin that published peaks keep within (`docs/facts/tuning.md` B.2).
     memory_error: MemoryError { below: 8, above: 8 },
+    in_order: true,
     compile_s_per_node: 0.0,
 };
 

@@ -103,6 +103,8 @@ pub struct Figures {
     pub node: Bytes,
     /// How far predicted peaks of memory are off.
     pub memory_error: MemoryError,
+    /// Do nodes run one after the other in ONNX Runtime's order? An engine that is built of them has an order of its own.
+    pub in_order: bool,
     /// Making a session ready the first time, seconds a node: kernels are chosen, engines built. 0 where it is not counted.
     pub compile_s_per_node: f64,
 }

@@ -33,6 +33,7 @@ pub(super) static ROW: Target = Target {
         dispatch_s: 1e-6,
         engine: "onnxruntime-tensorrt",
         // ONNX Runtime's pull request 14767 measures builds of 35 and 109 s of models of some hundred nodes; a prior.
+        in_order: false,
         compile_s_per_node: 0.1,
         ..cuda::FIGURES
     },

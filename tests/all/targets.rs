@@ -52,6 +52,7 @@ static DUMMY: Target = Target {
         packs_weights: false,
         node: Bytes(0),
         memory_error: MemoryError { below: 1, above: 2 },
+        in_order: true,
         compile_s_per_node: 0.5,
     },
     options: |asked| vec![("half", u8::from(asked.types.contains(&DType::BF16)).to_string()), ("index", asked.device.to_string())],

@@ -24,6 +24,10 @@ pub(super) const CODES: &[Code] = &[
         "The output folder has files in it that are no plan. vidc replaces plans, and nothing else; choose another folder.",
     ),
     input(
+        "plan/order-not-kept",
+        "ONNX Runtime would run the operators of a model in another order than planned, and need more memory for that than the prediction allows for. On the CPU vidc holds it to the order; elsewhere choose another answer of the knobs that cut the model, or another provider.",
+    ),
+    input(
         "plan/weights-changed",
         "A weights file that the plan reads is gone, or has another size or header than when the plan was made. Put it back, or compile the graph again.",
     ),

@@ -61,9 +61,9 @@ model m(x: f32[1, 2, 3, 4, 1]) -> y: f32[1, 2, 3, 4, 1] = %1
   %0 = GroupNorm{groups=1 eps=0.5}(%x, {param m/scale: f32[2]}, {param m/bias: f32[2]}) : f32[1, 2, 3, 4, 1]
   %1 = TemporalConv(%0, {param m/w: f32[2, 2, 3, 1, 1]}) : f32[1, 2, 3, 4, 1]
 after:
-model m(x: f32[1, 2, 3, 4, 1]) -> y: f32[1, 2, 3, 4, 1] = %13
-  %0 = ForChunks{sliced=[3] joined=[+, +] ranges=[(0, 1), (1, 2), (2, 3), (3, 4)]}(%x) : f32[4, 1, 1, 1], f32[4, 1, 1, 1] @m.l.frames
-    1: model m.body(in0: f32[1, 2, 3, 1, 1]) -> mean: f32[1, 1, 1, 1] = %5, variance: f32[1, 1, 1, 1] = %6
+model m(x: f32[1, 2, 3, 4, 1]) -> y: f32[1, 2, 3, 4, 1] = %14
+  %0 = ForChunks{sliced=[3] joined=[+] ranges=[(0, 1), (1, 2), (2, 3), (3, 4)]}(%x) : f32[4, 2, 1, 1] @m.l.frames
+    1: model m.body(in0: f32[1, 2, 3, 1, 1]) -> statistics: f32[1, 2, 1, 1] = %7
       %0 = Reshape{shape=[1, 1, 6]}(%in0) : f32[1, 1, 6]
       %1 = ReduceMean{axes=[2]}(%0) : f32[1, 1, 1]
       %2 = Sub(%0, %1) : f32[1, 1, 6]
@@ -71,19 +71,21 @@ model m(x: f32[1, 2, 3, 4, 1]) -> y: f32[1, 2, 3, 4, 1] = %13
       %4 = ReduceMean{axes=[2]}(%3) : f32[1, 1, 1]
       %5 = Reshape{shape=[1, 1, 1, 1]}(%1) : f32[1, 1, 1, 1]
       %6 = Reshape{shape=[1, 1, 1, 1]}(%4) : f32[1, 1, 1, 1]
-  %1 = ReduceMean{axes=[0]}(%0) : f32[1, 1, 1, 1] @m.l.frames
-  %2 = Sub(%0, %1) : f32[4, 1, 1, 1] @m.l.frames
-  %3 = Mul(%2, %2) : f32[4, 1, 1, 1] @m.l.frames
-  %4 = Add(%0.1, %3) : f32[4, 1, 1, 1] @m.l.frames
-  %5 = ReduceMean{axes=[0]}(%4) : f32[1, 1, 1, 1] @m.l.frames
-  %6 = Add(%5, {literal f32[1] = 0.5}) : f32[1, 1, 1, 1] @m.l.frames
-  %7 = Sqrt(%6) : f32[1, 1, 1, 1] @m.l.frames
-  %8 = Div({reshape[1, 2](param m/scale: f32[2])}, %7) : f32[1, 1, 1, 2] @m.l.frames
-  %9 = Mul(%1, %8) : f32[1, 1, 1, 2] @m.l.frames
-  %10 = Sub({reshape[1, 2](param m/bias: f32[2])}, %9) : f32[1, 1, 1, 2] @m.l.frames
-  %11 = Reshape{shape=[1, 2, 1, 1, 1]}(%8) : f32[1, 2, 1, 1, 1] @m.l.frames
-  %12 = Reshape{shape=[1, 2, 1, 1, 1]}(%10) : f32[1, 2, 1, 1, 1] @m.l.frames
-  %13 = ForChunks{sliced=[3, -, -] joined=[3] ranges=[(0, 1), (1, 2), (2, 3), (3, 4)]}(%x, %11, %12) : f32[1, 2, 3, 4, 1] @m.l.frames
+      %7 = Concat{axis=1}(%5, %6) : f32[1, 2, 1, 1]
+  %1 = Split{axis=1 sizes=[1, 1]}(%0) : f32[4, 1, 1, 1], f32[4, 1, 1, 1] @m.l.frames
+  %2 = ReduceMean{axes=[0]}(%1) : f32[1, 1, 1, 1] @m.l.frames
+  %3 = Sub(%1, %2) : f32[4, 1, 1, 1] @m.l.frames
+  %4 = Mul(%3, %3) : f32[4, 1, 1, 1] @m.l.frames
+  %5 = Add(%1.1, %4) : f32[4, 1, 1, 1] @m.l.frames
+  %6 = ReduceMean{axes=[0]}(%5) : f32[1, 1, 1, 1] @m.l.frames
+  %7 = Add(%6, {literal f32[1] = 0.5}) : f32[1, 1, 1, 1] @m.l.frames
+  %8 = Sqrt(%7) : f32[1, 1, 1, 1] @m.l.frames
+  %9 = Div({reshape[1, 2](param m/scale: f32[2])}, %8) : f32[1, 1, 1, 2] @m.l.frames
+  %10 = Mul(%2, %9) : f32[1, 1, 1, 2] @m.l.frames
+  %11 = Sub({reshape[1, 2](param m/bias: f32[2])}, %10) : f32[1, 1, 1, 2] @m.l.frames
+  %12 = Reshape{shape=[1, 2, 1, 1, 1]}(%9) : f32[1, 2, 1, 1, 1] @m.l.frames
+  %13 = Reshape{shape=[1, 2, 1, 1, 1]}(%11) : f32[1, 2, 1, 1, 1] @m.l.frames
+  %14 = ForChunks{sliced=[3, -, -] joined=[3] ranges=[(0, 1), (1, 2), (2, 3), (3, 4)]}(%x, %12, %13) : f32[1, 2, 3, 4, 1] @m.l.frames
     1: model m.body(in0: f32[1, 2, 3, 1, 1], in1: f32[1, 2, 1, 1, 1], in2: f32[1, 2, 1, 1, 1]) -> out0: f32[1, 2, 3, 1, 1] = %2
       %0 = Mul(%in0, %in1) : f32[1, 2, 3, 1, 1]
       %1 = Add(%0, %in2) : f32[1, 2, 3, 1, 1]

@@ -32,8 +32,9 @@ pub(super) fn attributes(graph: &OpGraph, id: NodeId) -> Result<GroupNorm> {
     }
 }
 
-/// Mean and variance of each image and group of a tile, both f32 `[1, n, groups, 1]`.
-pub(super) fn statistics(add: &mut Add<'_>, x: Outlet, ty: &TensorType, groups: i64) -> Result<[Outlet; 2]> {
+/// Mean and variance of each image and group of a tile, f32 `[1, 2n, groups, 1]`: the means, then the variances. One tensor, because ONNX
+/// Runtime runs first what is asked for first: apart, it would take the means of all tiles and hold every tile for its variance.
+pub(super) fn statistics(add: &mut Add<'_>, x: Outlet, ty: &TensorType, groups: i64) -> Result<Outlet> {
     let n = ty.shape[0].clone();
     let x = if ty.dtype == DType::F32 { x } else { add(Op::Cast { to: DType::F32 }, &[x], "wide")? };
     let rest = product(&ty.shape[1..]).div_floor(groups);
@@ -43,14 +44,18 @@ pub(super) fn statistics(add: &mut Add<'_>, x: Outlet, ty: &TensorType, groups: 
     let square = add(Op::Binary(Binary::Mul), &[apart, apart], "square")?;
     let variance = add(Op::ReduceMean { axes: vec![2] }, &[square], "variance")?;
     let entry = Op::Reshape { shape: vec![Dim::Const(1), n, groups.into(), Dim::Const(1)] };
-    Ok([add(entry.clone(), &[mean], "mean")?, add(entry, &[variance], "variance")?])
+    let both = [add(entry.clone(), &[mean], "mean")?, add(entry, &[variance], "variance")?];
+    add(Op::Concat { axis: 1 }, &both, "statistics")
 }
 
-/// From means and variances of the tiles, f32 `[tiles, n, groups, 1]`, the factor and the shift that each image and channel of a tensor
+/// From the [`statistics`] of the tiles, f32 `[tiles, 2n, groups, 1]`, the factor and the shift that each image and channel of a tensor
 /// of this type gets, f32 `[n, c, 1, …]`. `extents` are those of the tiles.
-pub(super) fn factors(e: &mut Edit<'_>, [means, variances]: [Outlet; 2], norm: NodeId, extents: &[i64]) -> Result<[Outlet; 2]> {
+pub(super) fn factors(e: &mut Edit<'_>, statistics: Outlet, norm: NodeId, extents: &[i64]) -> Result<[Outlet; 2]> {
     let GroupNorm { groups, eps, .. } = attributes(e.graph(), norm)?;
     let ty = e.graph().node(norm).outs[0].clone();
+    let images = ty.shape[0].as_const().ok_or_else(|| Diagnostic::new("internal/bug", "a norm over tiles has a symbolic extent"))?;
+    let means = e.add(Op::Split { axis: 1, sizes: vec![images; 2] }, &[statistics], "statistics")?;
+    let variances = Outlet { slot: 1, ..means };
     let shares = shares(e, extents)?;
     let mean = mean(e, means, shares, "mean")?;
     let apart = e.add(Op::Binary(Binary::Sub), &[means, mean], "apart")?;

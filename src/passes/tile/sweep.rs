@@ -90,7 +90,7 @@ impl Sweeps<'_> {
         let node = self.add(e, &goals, Some((norm.id, read)), "statistics")?;
         let out = |slot: usize| Outlet { node, slot: slot as u16 };
         let extents: Vec<i64> = self.ranges.iter().map(|(start, end)| end - start).collect();
-        let factors = norm::factors(e, [out(goals.len()), out(goals.len() + 1)], norm.id, &extents)?;
+        let factors = norm::factors(e, out(goals.len()), norm.id, &extents)?;
         self.norms.insert(norm.id, factors);
         if keeps {
             self.kept.insert(read.0, out(0));
@@ -108,7 +108,7 @@ impl Sweeps<'_> {
         let body = |extent| Body::of(self, graph, &inputs, extent)?.finish(&members, goals, norm.map(|(id, read)| (id, read.0)));
         let bodies: Result<Vec<(i64, OpGraph)>> = extents.into_iter().map(|extent| Ok((extent, body(extent)?))).collect();
         let mut joined: Vec<Join> = goals.iter().map(|(_, axis)| Join::Along(*axis)).collect();
-        joined.extend(norm.iter().flat_map(|_| [Join::Stacked; 2]));
+        joined.extend(norm.map(|_| Join::Stacked));
         let sliced = inputs.iter().map(|(_, axis)| *axis).collect();
         let chunks = ForChunks { sliced, joined, ranges: self.ranges.clone(), bodies: bodies? };
         let reads: Vec<Outlet> = inputs.iter().map(|(o, _)| self.kept.get(o).copied().unwrap_or(*o)).collect();
@@ -177,9 +177,8 @@ impl<'a> Body<'a> {
             let (ty, node) = (self.graph.ty(x).clone(), self.outer.node(id));
             let graph = &mut self.graph;
             let mut add = |op, inputs: &[Outlet], name: &str| graph.add(op, inputs, format!("{}/{name}", node.name), &node.group);
-            let [mean, variance] = norm::statistics(&mut add, x, &ty, groups)?;
-            self.graph.output("mean", mean);
-            self.graph.output("variance", variance);
+            let statistics = norm::statistics(&mut add, x, &ty, groups)?;
+            self.graph.output("statistics", statistics);
         }
         Ok(self.graph)
     }
