@@ -261,7 +261,12 @@ impl Search {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::op::{Op, Unary};
     use super::super::parse::parse;
+    use super::super::schedule::schedule_in;
+    use super::super::types::{DType, TensorType};
     use super::*;
 
     /// The most alive at one step after all stretches are put in their order, bytes.
@@ -309,5 +314,52 @@ mod tests {
         .unwrap();
         let found = least_peak(&graph).unwrap();
         assert!(found.exact && found.changed.is_empty());
+    }
+
+    /// A graph of halves, exponentials and concatenations over tensors of 64 columns, from numbers; what nobody reads is an output.
+    fn drawn(numbers: &[(u8, u8, u8)]) -> OpGraph {
+        let mut g = OpGraph::new("m");
+        let mut tensors = vec![g.input("x", TensorType::new(DType::F32, [16, 64]))];
+        for (i, (kind, a, b)) in numbers.iter().enumerate() {
+            let pick = |n: &u8| tensors[usize::from(*n) % tensors.len()];
+            let rows = g.ty(pick(a)).shape[0].as_const().unwrap();
+            let (op, inputs) = match kind % 3 {
+                0 if rows > 4 => (Op::Slice { axis: 0, start: 0.into(), end: (rows / 2).into() }, vec![pick(a)]),
+                1 if pick(a) != pick(b) => (Op::Concat { axis: 0 }, vec![pick(a), pick(b)]),
+                _ => (Op::Unary(Unary::Exp), vec![pick(a)]),
+            };
+            tensors.push(g.add(op, &inputs, format!("n{i}"), &"".into()).unwrap());
+        }
+        let unread: Vec<Outlet> = tensors.into_iter().skip(1).filter(|o| g.user_count(*o) == 0).collect();
+        for (i, outlet) in unread.into_iter().enumerate() {
+            g.output(format!("y{i}"), outlet);
+        }
+        g
+    }
+
+    /// The least widest moment over all orders, one after the other.
+    fn least_of_all(graph: &OpGraph, order: &mut Vec<NodeId>, left: &BTreeSet<NodeId>) -> u64 {
+        if left.is_empty() {
+            return schedule_in(graph, order.clone()).unwrap().live().into_iter().max().unwrap();
+        }
+        let ready = left.iter().filter(|id| graph.inputs_of(**id).iter().all(|o| !left.contains(&o.node)));
+        let each = ready.map(|id| {
+            order.push(*id);
+            let least = least_of_all(graph, order, &left.iter().copied().filter(|l| l != id).collect());
+            order.pop();
+            least
+        });
+        each.min().unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn no_order_is_narrower(numbers in prop::collection::vec(any::<(u8, u8, u8)>(), 2..8)) {
+            let graph = drawn(&numbers);
+            let found = least_peak(&graph).unwrap();
+            let all: BTreeSet<NodeId> = schedule(&graph).unwrap().steps.into_iter().collect();
+            prop_assert!(found.exact);
+            prop_assert_eq!(widest(&graph, &found), least_of_all(&graph, &mut Vec::new(), &all));
+        }
     }
 }

@@ -15,7 +15,7 @@ static INFO: PassInfo = PassInfo {
     summary: "run operators in the order that needs the least memory at one time",
     effect: Effect::Exact,
     asks: None,
-    requires: &[Property::Bound, Property::Typed],
+    requires: &[Property::Bound],
     establishes: &[],
     example: "
 before:

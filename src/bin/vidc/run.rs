@@ -102,6 +102,7 @@ pub(crate) struct Args {
 
 /// Runs the command.
 pub(crate) fn run(args: &Args, out: &Out) -> Done {
+    crate::give_back_at_once();
     if args.threads > 0 {
         // Fails only if the pool is there already, which it is not before anything ran.
         let _ = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build_global();

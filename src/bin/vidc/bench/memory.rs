@@ -30,6 +30,7 @@ pub(crate) struct MemoryArgs {
 
 /// Runs the command.
 pub(crate) fn run(args: &MemoryArgs, out: &Out) -> Done {
+    crate::give_back_at_once();
     let library = load(args.runtime.as_deref())?.path().to_owned();
     if args.here {
         let memory = measure(&library, &args.plans[0])?;
