@@ -42,7 +42,7 @@ fn a_process_needs_what_was_predicted() {
             let model = stage["model"].as_str().unwrap();
             let counted = number(&one["measured"]["sessions"][model], "/activations");
             // What is bound is the caller's and in the prediction of a stage. Where a region is cut, one piece more than planned may be there.
-            assert!(counted <= 1.12 * number(stage, "/transient_bytes"), "{model}: {counted} counted, {stage}");
+            assert!(counted <= 1.03 * number(stage, "/transient_bytes"), "{model}: {counted} counted, {stage}");
         }
     }
 }
