@@ -324,8 +324,8 @@ fn an_excerpt_is_bounded() {
 fn a_mistake_in_a_body_is_shown_with_what_is_around_it() {
     let mut graph = long_chain(30, |_| false);
     let x = graph.outputs[0].1;
-    let bodies = vec![(2, long_chain(9, |i| i == 8))];
-    let chunks = ForChunks { sliced: vec![Some(0)], joined: vec![Join::Along(0)], ranges: vec![(0, 2)], bodies };
+    let bodies = vec![(Place::alone(2), long_chain(9, |i| i == 8))];
+    let chunks = ForChunks { sliced: vec![Some(Sliced::plain(0))], joined: vec![Join::Along(0)], ranges: vec![(0, 2)], bodies };
     // The type of the body's output is wrong, so the node is inserted as it is.
     let node = graph.node(x.node).clone();
     graph.insert(crate::ir::Node { op: Op::ForChunks(Box::new(chunks)), order: Order(vec![99]), name: "chunks".into(), ..node }, &[x]);
