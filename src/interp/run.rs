@@ -240,6 +240,23 @@ mod tests {
         Ok(g)
     }
 
+    /// Each row plus the one in front of it.
+    #[test]
+    fn a_halo_ends_at_the_edges() {
+        let text = "
+model m(x: f32[4]) -> y: f32[4] = %0
+  %0 = ForChunks{sliced=[0-1+0] joined=[0] ranges=[(0, 1), (1, 4)]}(%x) : f32[4]
+    1: model m.body(in0: f32[1]) -> out0: f32[1] = %in0
+    3-1+0: model m.body(in0: f32[4]) -> out0: f32[3] = %2
+      %0 = Slice{axis=0 0..3}(%in0) : f32[3]
+      %1 = Slice{axis=0 1..4}(%in0) : f32[3]
+      %2 = Add(%0, %1) : f32[3]
+";
+        let graph = crate::ir::parse::parse(text).expect("a graph");
+        let out = run::<f64>(&graph, &[("x", ndarray::arr1(&[1.0, 2.0, 4.0, 8.0]).into_dyn())], &mut literal).expect("runs");
+        assert_eq!(out["y"], ndarray::arr1(&[1.0, 3.0, 6.0, 12.0]).into_dyn());
+    }
+
     #[test]
     fn chunks_see_their_piece_and_join_in_order() {
         for ranges in [vec![(0, 2), (2, 3)], vec![(0, 1), (1, 3)], vec![(0, 1), (1, 2), (2, 3)]] {

@@ -360,16 +360,18 @@ fn concat(axis: usize, inputs: &[&TensorType]) -> Types {
 fn for_chunks(chunks: &ForChunks, inputs: &[&TensorType]) -> Types {
     let total = chunks.total();
     let mut at = 0;
+    for (start, end) in &chunks.ranges {
+        ensure(*start == at && start < end, || format!("the range {start}..{end} leaves a gap, overlaps or is empty"))?;
+        at = *end;
+    }
+    ensure(chunks.sliced.iter().flatten().all(|s| s.before >= 0 && s.after >= 0), || "a halo is less than nothing".into())?;
     for ((start, end), place) in chunks.placed() {
-        ensure(start == at && start < end, || format!("the range {start}..{end} leaves a gap, overlaps or is empty"))?;
         ensure(chunks.body(place).is_some(), || format!("there is no body for {place}, the place of {start}..{end}"))?;
-        at = end;
     }
     ensure(chunks.sliced.len() == inputs.len(), || "each input must say whether it is sliced".into())?;
     for (input, sliced) in inputs.iter().zip(&chunks.sliced) {
-        let Some(Sliced { axis, before, after }) = sliced else { continue };
+        let Some(Sliced { axis, .. }) = sliced else { continue };
         ensure(input.shape.get(*axis) == Some(&Dim::Const(total)), || format!("axis {axis} of {input} is not covered by 0..{total}"))?;
-        ensure(*before >= 0 && *after >= 0, || "a halo is less than nothing".into())?;
     }
     let each: Result<Vec<Vec<TensorType>>, String> =
         chunks.bodies.iter().map(|(place, body)| joined(chunks, place.extent, body, total)).collect();
