@@ -99,8 +99,8 @@ impl Rows {
 }
 
 /// The answers for a level, the plain one first. Where rows are cut, spatial runs are cut as finely as the blocks between the two allow:
-/// rows are cut to save memory, and whole images would take it again. For the same reason rows with a halo are offered beside the
-/// leanest way of each temporal cut alone, where there are temporal runs, and there in as many tiles.
+/// rows are cut to save memory, and whole images would take it again. For the same reason, where there are temporal
+/// runs, rows with a halo are offered only with the leanest way of cutting those, into as many tiles.
 pub(super) fn answers(level: Level) -> Vec<Answer> {
     let frames = |most| counts(level.frames.max(1), most);
     let finest = |count| frames(MOST_BLOCKS / count).last().copied().unwrap_or(1);
@@ -108,7 +108,7 @@ pub(super) fn answers(level: Level) -> Vec<Answer> {
     for count in ROWS {
         let cut: Vec<Answer> =
             level.temporal.ways(count).map(|t| Answer { frames: finest(count), rows: Some(t), ..Answer::WHOLE }).collect();
-        let halo = level.spatial.ways(count.min(HALOS[1])).last();
+        let halo = level.spatial.ways(count).last().filter(|_| HALOS.contains(&count));
         let leanest = cut.last().zip(halo).map(|(answer, halo)| Answer { halo: Some(halo), ..*answer });
         all.extend(cut.into_iter().chain(leanest));
     }
@@ -137,6 +137,8 @@ mod tests {
         check(3, (9, true), none, &["1", "2", "3", "3.halo-4", "3.halo-4.again", "3.halo-8", "3.halo-8.again"]);
         check(2, (7, false), none, &["1", "2", "2.halo-4"]);
         check(2, (9, true), (4, true), &["1", "2", "2.rows-4", "2.rows-4.again", "2.rows-4.again.halo-4.again"]);
+        let words = ["1", "2", "2.rows-4", "2.rows-4.halo-4", "2.rows-8", "2.rows-8.halo-8", "2.rows-16"];
+        check(2, (16, false), (16, false), &words);
         assert_eq!("4.rows-x".parse::<Answer>(), Err(()));
         assert_eq!("4.halo-8.rows-4".parse::<Answer>(), Err(()));
     }

@@ -111,9 +111,11 @@ impl Pass for Tile {
         let words = |extent| counts(extent, MOST).into_iter().map(|n| n.to_string());
         let block = |(id, extent): (String, i64)| Knob::exact(id, Scope::Segment, words(extent), about);
         let level = |(id, level): (String, Level)| {
-            let about = match level.temporal.extent {
-                0 => "pieces of the frames axis in which spatial blocks are computed, and tiles of rows with a halo inside of them",
-                _ => "pieces of frames in which spatial blocks are computed, tiles of rows for temporal ones",
+            let about = match (level.temporal.extent, level.spatial.extent) {
+                (0, 0) => "pieces of the frames axis in which spatial blocks are computed",
+                (0, _) => "pieces of frames in which spatial blocks are computed, tiles of rows with a halo inside of them",
+                (_, 0) => "pieces of frames in which spatial blocks are computed, tiles of rows for temporal ones",
+                _ => "pieces of frames in which spatial blocks are computed, tiles of rows for temporal ones and inside of spatial ones",
             };
             Knob::exact(id, Scope::Segment, answers(level).iter().map(ToString::to_string), about)
         };
