@@ -343,7 +343,7 @@ impl Builder {
 mod tests {
     use super::*;
     use crate::interp::{literal, run};
-    use crate::ir::op::{ForChunks, Join};
+    use crate::ir::op::{ForChunks, Join, Place, Sliced};
     use crate::ir::verify;
 
     /// The recipe as the body of a loop over the batch.
@@ -352,10 +352,15 @@ mod tests {
         let mut extents: Vec<i64> = ranges.iter().map(|(s, e)| e - s).collect();
         extents.sort_unstable();
         extents.dedup();
-        let bodies: Vec<(i64, OpGraph)> = extents.into_iter().map(|e| (e, recipe.graph(e))).collect();
+        let bodies: Vec<(Place, OpGraph)> = extents.into_iter().map(|e| (Place::alone(e), recipe.graph(e))).collect();
         let names: Vec<String> = bodies[0].1.outputs().iter().map(|(n, _)| n.clone()).collect();
         // An output that comes from constants alone has no batch; recipes make none.
-        let op = Op::ForChunks(Box::new(ForChunks { sliced: vec![Some(0)], joined: vec![Join::Along(0); names.len()], ranges, bodies }));
+        let op = Op::ForChunks(Box::new(ForChunks {
+            sliced: vec![Some(Sliced::plain(0))],
+            joined: vec![Join::Along(0); names.len()],
+            ranges,
+            bodies,
+        }));
         let mut graph = OpGraph::new("chunked");
         let shape: Vec<i64> = [batch].into_iter().chain(recipe.item.iter().copied()).collect();
         let x = graph.input("x", TensorType::new(DType::F32, shape));

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use crate::ir::op::{Attention, Binary, Conv, ForChunks, GroupNorm, Join, Unary};
+use crate::ir::op::{Attention, Binary, Conv, ForChunks, GroupNorm, Join, Place, Sliced, Unary};
 use crate::ir::{DType, Dim, Op, OpGraph, TensorType};
 
 /// Number of kinds.
@@ -277,10 +277,10 @@ impl Seed {
             let x = graph.input("x", TensorType::new(DType::F32, [n, b as i64]));
             let y = graph.add(Op::Unary(Unary::Sin), &[x], "y", &"".into()).expect("it fits");
             graph.output("y", y);
-            (n, graph)
+            (Place::alone(n), graph)
         };
         let bodies = extents.into_iter().map(body).collect();
-        let chunks = ForChunks { sliced: vec![Some(0)], joined: vec![Join::Along(0)], ranges, bodies };
+        let chunks = ForChunks { sliced: vec![Some(Sliced::plain(0))], joined: vec![Join::Along(0)], ranges, bodies };
         (Op::ForChunks(Box::new(chunks)), vec![vec![total, b]])
     }
 }

@@ -159,15 +159,16 @@ pub(super) fn for_chunks<T: Float>(
 ) -> Result<Vec<ArrayD<T>>> {
     let whole = || Op::ForChunks(Box::new(chunks.clone()));
     let mut parts: Vec<Vec<ArrayD<T>>> = vec![Vec::new(); chunks.joined.len()];
-    for (start, end) in &chunks.ranges {
-        let body = chunks.body(end - start).ok_or_else(|| fail(&whole(), format!("there is no body for an extent of {}", end - start)))?;
+    let total = chunks.total();
+    for (range, place) in chunks.placed() {
+        let body = chunks.body(place).ok_or_else(|| fail(&whole(), format!("there is no body for {place}")))?;
         if body.inputs().len() != inputs.len() || chunks.sliced.len() != inputs.len() || body.outputs().len() != parts.len() {
             return Err(fail(&whole(), "its body has another number of inputs or outputs"));
         }
         let pieces: Option<Vec<(&str, ArrayD<T>)>> = (body.inputs().iter().zip(inputs).zip(&chunks.sliced))
-            .map(|((id, x), axis)| Some((body.node(*id).name.as_str(), piece(x, *axis, *start, *end)?)))
+            .map(|((id, x), sliced)| Some((body.node(*id).name.as_str(), piece(x, sliced.map(|s| (s.axis, s.piece(range, total))))?)))
             .collect();
-        let pieces = pieces.ok_or_else(|| fail(&whole(), format!("{start}..{end} is not inside its input")))?;
+        let pieces = pieces.ok_or_else(|| fail(&whole(), format!("{range:?} is not inside its input")))?;
         let mut outs = run_with(body, &pieces, weights, rounding)?;
         for ((name, _), part) in body.outputs().iter().zip(&mut parts) {
             part.push(outs.swap_remove(name).ok_or_else(|| fail(&whole(), format!("the output `{name}` stands twice")))?);
@@ -180,8 +181,8 @@ pub(super) fn for_chunks<T: Float>(
     parts.iter().zip(&chunks.joined).map(join).collect()
 }
 
-fn piece<T: Float>(x: &ArrayD<T>, axis: Option<usize>, start: i64, end: i64) -> Option<ArrayD<T>> {
-    let Some(axis) = axis else { return Some(x.clone()) };
+fn piece<T: Float>(x: &ArrayD<T>, cut: Option<(usize, (i64, i64))>) -> Option<ArrayD<T>> {
+    let Some((axis, (start, end))) = cut else { return Some(x.clone()) };
     let extent = *x.shape().get(axis)? as i64;
     let inside = 0 <= start && start <= end && end <= extent;
     inside.then(|| x.slice_axis(Axis(axis), Slice::from(start as isize..end as isize)).to_owned())
@@ -191,7 +192,7 @@ fn piece<T: Float>(x: &ArrayD<T>, axis: Option<usize>, start: i64, end: i64) -> 
 mod tests {
     use super::*;
     use crate::interp::literal;
-    use crate::ir::op::{Binary, Unary};
+    use crate::ir::op::{Binary, Place, Sliced, Unary};
     use crate::ir::{DType, Dim};
 
     /// `y = (x + x) * x`, with `x` of this type and `x + x` cast to `middle`.
@@ -228,15 +229,32 @@ mod tests {
             let (x, w) = (g.input("piece", row(n)), g.input("whole", row(1)));
             let y = g.add(Op::Binary(Binary::Mul), &[x, w], "y", &"".into())?;
             g.output("y", y);
-            Ok((n, g))
+            Ok((Place::alone(n), g))
         };
         let bodies = [1, 2].into_iter().map(body).collect::<Result<_>>()?;
         let mut g = OpGraph::new("m");
         let (x, w) = (g.input("x", row(3)), g.input("w", row(1)));
-        let chunks = ForChunks { sliced: vec![Some(1), None], joined: vec![Join::Along(1)], ranges, bodies };
+        let chunks = ForChunks { sliced: vec![Some(Sliced::plain(1)), None], joined: vec![Join::Along(1)], ranges, bodies };
         let y = g.add(Op::ForChunks(Box::new(chunks)), &[x, w], "chunks", &"".into())?;
         g.output("y", y);
         Ok(g)
+    }
+
+    /// Each row plus the one in front of it.
+    #[test]
+    fn a_halo_ends_at_the_edges() {
+        let text = "
+model m(x: f32[4]) -> y: f32[4] = %0
+  %0 = ForChunks{sliced=[0-1+0] joined=[0] ranges=[(0, 1), (1, 4)]}(%x) : f32[4]
+    1: model m.body(in0: f32[1]) -> out0: f32[1] = %in0
+    3-1+0: model m.body(in0: f32[4]) -> out0: f32[3] = %2
+      %0 = Slice{axis=0 0..3}(%in0) : f32[3]
+      %1 = Slice{axis=0 1..4}(%in0) : f32[3]
+      %2 = Add(%0, %1) : f32[3]
+";
+        let graph = crate::ir::parse::parse(text).expect("a graph");
+        let out = run::<f64>(&graph, &[("x", ndarray::arr1(&[1.0, 2.0, 4.0, 8.0]).into_dyn())], &mut literal).expect("runs");
+        assert_eq!(out["y"], ndarray::arr1(&[1.0, 3.0, 6.0, 12.0]).into_dyn());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Shape inference: the output types of an operator from its input types. Pure; errors are one sentence for the caller to place.
 
 use super::dim::{Dim, product};
-use super::op::{Attention, Binary, Conv, ForChunks, Join, Op};
+use super::op::{Attention, Binary, Conv, ForChunks, Join, Op, Sliced};
 use super::types::{DType, TensorType};
 
 type Types = Result<Vec<TensorType>, String>;
@@ -358,21 +358,23 @@ fn concat(axis: usize, inputs: &[&TensorType]) -> Types {
 }
 
 fn for_chunks(chunks: &ForChunks, inputs: &[&TensorType]) -> Types {
-    let total = chunks.ranges.last().map_or(0, |r| r.1);
+    let total = chunks.total();
     let mut at = 0;
     for (start, end) in &chunks.ranges {
         ensure(*start == at && start < end, || format!("the range {start}..{end} leaves a gap, overlaps or is empty"))?;
-        ensure(chunks.body(end - start).is_some(), || format!("there is no body for an extent of {}", end - start))?;
         at = *end;
     }
+    ensure(chunks.sliced.iter().flatten().all(|s| s.before >= 0 && s.after >= 0), || "a halo is less than nothing".into())?;
+    for ((start, end), place) in chunks.placed() {
+        ensure(chunks.body(place).is_some(), || format!("there is no body for {place}, the place of {start}..{end}"))?;
+    }
     ensure(chunks.sliced.len() == inputs.len(), || "each input must say whether it is sliced".into())?;
-    for (input, axis) in inputs.iter().zip(&chunks.sliced) {
-        if let Some(axis) = axis {
-            ensure(input.shape.get(*axis) == Some(&Dim::Const(total)), || format!("axis {axis} of {input} is not covered by 0..{total}"))?;
-        }
+    for (input, sliced) in inputs.iter().zip(&chunks.sliced) {
+        let Some(Sliced { axis, .. }) = sliced else { continue };
+        ensure(input.shape.get(*axis) == Some(&Dim::Const(total)), || format!("axis {axis} of {input} is not covered by 0..{total}"))?;
     }
     let each: Result<Vec<Vec<TensorType>>, String> =
-        chunks.bodies.iter().map(|(extent, body)| joined(chunks, *extent, body, total)).collect();
+        chunks.bodies.iter().map(|(place, body)| joined(chunks, place.extent, body, total)).collect();
     let mut each = each?.into_iter();
     let outs = each.next().ok_or("it has no body")?;
     ensure(each.all(|other| other == outs), || "its bodies yield different outputs".into())?;

@@ -245,14 +245,66 @@ pub struct GroupNorm {
 /// A body that runs once per range of an axis, and whose outputs are joined.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ForChunks {
-    /// For each input of the node: its axis along which the body sees a piece, or `None` where it sees the whole.
-    pub sliced: Vec<Option<usize>>,
+    /// For each input of the node: how the body sees a piece of it, or `None` where it sees the whole.
+    pub sliced: Vec<Option<Sliced>>,
     /// How the pieces of each output are joined.
     pub joined: Vec<Join>,
     /// The ranges, ascending, without gap or overlap, covering the axis.
     pub ranges: Vec<(i64, i64)>,
-    /// The body for each distinct extent of a range: same operators, other shapes.
-    pub bodies: Vec<(i64, OpGraph)>,
+    /// The body for each distinct place of a range: same operators, other shapes and other padding.
+    pub bodies: Vec<(Place, OpGraph)>,
+}
+
+/// How a piece of an input is cut: for the range `s..e` of an axis of extent `n` it is `max(0, s - before)..min(n, e + after)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Sliced {
+    /// The axis.
+    pub axis: usize,
+    /// How far a piece reaches back before its range; with `after` the *halo*, which neighbouring pieces share.
+    pub before: i64,
+    /// How far it reaches on behind its range.
+    pub after: i64,
+}
+
+impl Sliced {
+    /// Pieces that are the ranges themselves.
+    pub fn plain(axis: usize) -> Self {
+        Self { axis, before: 0, after: 0 }
+    }
+
+    /// Do pieces reach beyond their ranges?
+    pub fn has_halo(self) -> bool {
+        (self.before, self.after) != (0, 0)
+    }
+
+    /// The piece for a range of an axis of this extent.
+    pub fn piece(self, (start, end): (i64, i64), total: i64) -> (i64, i64) {
+        ((start - self.before).max(0), (end + self.after).min(total))
+    }
+
+    /// The extent of the piece for a range at this place.
+    pub fn extent(self, place: Place) -> i64 {
+        place.extent + self.before.min(place.before) + self.after.min(place.after)
+    }
+}
+
+/// Where a range is, as far as its body can tell: ranges of the same place see pieces of the same shapes, and the same edges of the
+/// axis within their halos.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Extent of the range.
+    pub extent: i64,
+    /// Elements in front of it, as many as the widest halo sees.
+    pub before: i64,
+    /// Elements behind it, as many as the widest halo sees.
+    pub after: i64,
+}
+
+impl Place {
+    /// That of a range whose body sees nothing around it.
+    pub fn alone(extent: i64) -> Self {
+        Self { extent, before: 0, after: 0 }
+    }
 }
 
 /// How what the body yields for one range becomes a part of an output.
@@ -289,9 +341,27 @@ impl ForChunks {
         (0..count).map(|i| (i * extent / count, (i + 1) * extent / count)).collect()
     }
 
-    /// The body for a range of this extent.
-    pub fn body(&self, extent: i64) -> Option<&OpGraph> {
-        self.bodies.iter().find(|(e, _)| *e == extent).map(|(_, g)| g)
+    /// The extent of the axis that the ranges cover.
+    pub fn total(&self) -> i64 {
+        self.ranges.last().map_or(0, |(_, end)| *end)
+    }
+
+    /// The place of each range, in order, where inputs are cut so.
+    pub fn places(sliced: &[Option<Sliced>], ranges: &[(i64, i64)]) -> Vec<Place> {
+        let widest = |halo: fn(&Sliced) -> i64| sliced.iter().flatten().map(halo).max().unwrap_or(0);
+        let (before, after, total) = (widest(|s| s.before), widest(|s| s.after), ranges.last().map_or(0, |r| r.1));
+        let place = |(start, end): &(i64, i64)| Place { extent: end - start, before: before.min(*start), after: after.min(total - end) };
+        ranges.iter().map(place).collect()
+    }
+
+    /// The ranges, each with its place.
+    pub fn placed(&self) -> impl Iterator<Item = ((i64, i64), Place)> + use<> {
+        self.ranges.clone().into_iter().zip(Self::places(&self.sliced, &self.ranges))
+    }
+
+    /// The body for ranges at this place.
+    pub fn body(&self, place: Place) -> Option<&OpGraph> {
+        self.bodies.iter().find(|(p, _)| *p == place).map(|(_, g)| g)
     }
 }
 

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::cursor::{Cursor, Fallible};
 use super::dim::Dim;
 use super::graph::{OpGraph, Outlet};
-use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Join, Op, Unary};
+use super::op::{Attention, Binary, Body, Conv, ForChunks, Foreign, GroupNorm, Join, Op, Place, Sliced, Unary};
 use super::types::{DType, TensorType};
 use super::{text, verify};
 use crate::diag::{Diagnostic, Result};
@@ -197,12 +197,13 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn bodies(&mut self, indent: usize, depth: usize) -> Fallible<Vec<(i64, OpGraph)>> {
+    fn bodies(&mut self, indent: usize, depth: usize) -> Fallible<Vec<(Place, OpGraph)>> {
         let mut bodies = Vec::new();
         while let Some(mut c) = self.next_at(indent) {
             let extent = c.int()?;
+            let (before, after) = halo(&mut c)?;
             c.expect(": ")?;
-            bodies.push((extent, self.graph(&mut c, indent, depth + 1)?));
+            bodies.push((Place { extent, before, after }, self.graph(&mut c, indent, depth + 1)?));
         }
         Ok(bodies)
     }
@@ -453,14 +454,25 @@ fn group_norm(c: &mut Cursor<'_>) -> Fallible<GroupNorm> {
 }
 
 fn chunks(c: &mut Cursor<'_>) -> Fallible<ForChunks> {
-    let axis = |c: &mut Cursor<'_>| if c.eat("-") { Ok(None) } else { c.index().map(Some) };
+    let slice = |c: &mut Cursor<'_>| if c.eat("-") { Ok(None) } else { sliced(c).map(Some) };
     let join = |c: &mut Cursor<'_>| if c.eat("+") { Ok(Join::Stacked) } else { c.index().map(Join::Along) };
     Ok(ForChunks {
-        sliced: c.key("sliced=", |c| c.list("[", "]", axis))?,
+        sliced: c.key("sliced=", |c| c.list("[", "]", slice))?,
         joined: c.key(" joined=", |c| c.list("[", "]", join))?,
         ranges: c.key(" ranges=", Cursor::pairs)?,
         bodies: Vec::new(),
     })
+}
+
+fn sliced(c: &mut Cursor<'_>) -> Fallible<Sliced> {
+    let axis = c.index()?;
+    let (before, after) = halo(c)?;
+    Ok(Sliced { axis, before, after })
+}
+
+/// `-BEFORE+AFTER`, or nothing where both are 0.
+fn halo(c: &mut Cursor<'_>) -> Fallible<(i64, i64)> {
+    if c.eat("-") { Ok((c.int()?, c.key("+", Cursor::int)?)) } else { Ok((0, 0)) }
 }
 
 /// `domain="" no-inputs=[…] no-outputs=[…] NAME=PROTOBUF…`

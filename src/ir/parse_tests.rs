@@ -93,7 +93,18 @@ fn foreign_operators_keep_their_attributes() {
 #[test]
 fn bodies_stand_below_their_node() {
     same(crate::ir::text::canonical(&parse(CHUNKS).unwrap()).as_str());
+    same(crate::ir::text::canonical(&parse(HALO).unwrap()).as_str());
 }
+
+const HALO: &str = "
+model m(x: f32[3, 2], z: f32[3, 2]) -> y: f32[3, 2] = %0
+  %0 = ForChunks{sliced=[0-1+0, -] joined=[0] ranges=[(0, 1), (1, 3)]}(%x, %z) : f32[3, 2]
+    1: model m.body(in0: f32[1, 2], in1: f32[3, 2]) -> out0: f32[1, 2] = %0
+      %0 = Exp(%in0) : f32[1, 2]
+    2-1+0: model m.body(in0: f32[3, 2], in1: f32[3, 2]) -> out0: f32[2, 2] = %1
+      %0 = Slice{axis=0 1..3}(%in0) : f32[2, 2]
+      %1 = Exp(%0) : f32[2, 2]
+";
 
 const CHUNKS: &str = "
 model m(x: f32[3, 2]) -> y: f32[3, 2] = %0

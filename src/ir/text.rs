@@ -13,7 +13,7 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 
 use super::graph::{NodeId, OpGraph, Outlet};
-use super::op::{Conv, ForChunks, Foreign, Join, Op, Unary};
+use super::op::{Conv, ForChunks, Foreign, Join, Op, Place, Sliced, Unary};
 use super::place::BodyId;
 use super::types::DType;
 use crate::weights::{WeightExpr, WeightOp};
@@ -170,7 +170,7 @@ impl Op {
     /// The graphs inside of it and what the text writes before each.
     pub(super) fn bodies(&self) -> Vec<(String, &OpGraph)> {
         match self {
-            Self::ForChunks(chunks) => chunks.bodies.iter().map(|(extent, body)| (extent.to_string(), body)).collect(),
+            Self::ForChunks(chunks) => chunks.bodies.iter().map(|(place, body)| (place.to_string(), body)).collect(),
             Self::Foreign(foreign) => {
                 foreign.bodies.iter().map(|b| (format!("{} captures={}", quoted(&b.attribute), b.captures), &b.graph)).collect()
             }
@@ -318,12 +318,30 @@ pub fn attributes(op: &Op) -> String {
     format!("{{{text}}}")
 }
 
+/// `2`, or with a halo `2-1+1`.
+impl fmt::Display for Sliced {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        around(f, self.axis as i64, self.before, self.after)
+    }
+}
+
+/// `4`, or with what is seen around it `4-0+1`.
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        around(f, self.extent, self.before, self.after)
+    }
+}
+
+fn around(f: &mut fmt::Formatter<'_>, what: i64, before: i64, after: i64) -> fmt::Result {
+    if (before, after) == (0, 0) { write!(f, "{what}") } else { write!(f, "{what}-{before}+{after}") }
+}
+
 fn convolution(c: &Conv) -> String {
     format!("kernel={:?} strides={:?} pads={:?} groups={}", c.kernel, c.strides, c.pads, c.groups)
 }
 
 fn chunk_attributes(c: &ForChunks) -> String {
-    let axes = list(c.sliced.iter().map(|a| a.map_or("-".into(), |a| a.to_string())));
+    let axes = list(c.sliced.iter().map(|s| s.map_or("-".into(), |s| s.to_string())));
     let joined = list(c.joined.iter().map(|join| match join {
         Join::Along(axis) => axis.to_string(),
         Join::Stacked => "+".into(),

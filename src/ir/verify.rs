@@ -6,7 +6,7 @@
 //! 3. A producer stands before its consumers in the execution order; so the graph has no cycle.
 //! 4. Inputs and outputs of the graph are tensors of the graph; the inputs listed are the input nodes, each once.
 //! 5. Ranges of a `ForChunks` cover their axis without gap or overlap (inference refuses others), and the bodies are graphs that
-//!    keep all of this, whose inputs have the types of the pieces they see. Bodies of foreign operators too; what they capture
+//!    keep all of this, whose inputs have the types of the pieces they see, halos included. Bodies of foreign operators too; what they capture
 //!    has the same type inside as outside.
 //!
 //! Not checked here: that a rewrite kept the meaning (that is what `interp` is for), and foreign operators' types.
@@ -18,7 +18,7 @@ use std::collections::BTreeSet;
 use super::dim::Dim;
 use super::graph::{NodeId, OpGraph};
 use super::invariant::{Broken, Invariant};
-use super::op::{ForChunks, Foreign, Op};
+use super::op::{ForChunks, Foreign, Op, Place, Sliced};
 use super::place::{BodyId, Location, Part};
 use super::types::TensorType;
 use super::{infer, listing};
@@ -133,8 +133,8 @@ impl Checker {
     }
 
     fn chunks(&mut self, node: NodeId, chunks: &ForChunks, types: &[&TensorType]) {
-        for (index, (extent, body)) in chunks.bodies.iter().enumerate() {
-            let pieces: Vec<TensorType> = types.iter().zip(&chunks.sliced).map(|(ty, axis)| piece(ty, *axis, *extent)).collect();
+        for (index, (place, body)) in chunks.bodies.iter().enumerate() {
+            let pieces: Vec<TensorType> = types.iter().zip(&chunks.sliced).map(|(ty, sliced)| piece(ty, *sliced, *place)).collect();
             let takes = formals(body);
             let other = (pieces != takes).then_some(Invariant::Pieces { takes, pieces });
             self.body(BodyId { node, index }, body, other);
@@ -190,11 +190,11 @@ fn formals(body: &OpGraph) -> Vec<TensorType> {
     body.inputs().iter().filter(|i| body.contains(**i)).filter_map(|i| body.node(*i).outs.first().cloned()).collect()
 }
 
-fn piece(ty: &TensorType, axis: Option<usize>, extent: i64) -> TensorType {
+fn piece(ty: &TensorType, sliced: Option<Sliced>, place: Place) -> TensorType {
     let mut ty = ty.clone();
     // An axis that is not there is a mistake that inference reports.
-    if let Some(dim) = axis.and_then(|a| ty.shape.get_mut(a)) {
-        *dim = Dim::Const(extent);
+    if let Some((sliced, dim)) = sliced.and_then(|s| Some((s, ty.shape.get_mut(s.axis)?))) {
+        *dim = Dim::Const(sliced.extent(place));
     }
     ty
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ir::graph::{Order, Outlet, Wire};
-use crate::ir::op::Join;
+use crate::ir::op::{Join, Place, Sliced};
 use crate::ir::parse::parse;
 use crate::ir::types::DType;
 
@@ -246,6 +246,84 @@ model m(x: f32[3, 2]) -> y: f32[3, 2] = %0
     );
 }
 
+/// Three rows, two ranges; a body sees one row around its range, and yields a sum over it as well.
+const HALO: &str = "
+model m(x: f32[3, 2]) -> y: f32[3, 2] = %0, s: f32[2, 2] = %0.1
+  %0 = ForChunks{sliced=[0-1+1] joined=[0, +] ranges=[(0, 1), (1, 3)]}(%x) : f32[3, 2], f32[2, 2]    # chunks
+    1-0+1: model m.body(in0: f32[2, 2]) -> out0: f32[1, 2] = %0, out1: f32[1, 2] = %1
+      %0 = Slice{axis=0 0..1}(%in0) : f32[1, 2]    # own
+      %1 = ReduceMean{axes=[0]}(%in0) : f32[1, 2]    # mean
+    2-1+0: model m.body(in0: f32[3, 2]) -> out0: f32[2, 2] = %0, out1: f32[1, 2] = %1
+      %0 = Slice{axis=0 1..3}(%in0) : f32[2, 2]    # own
+      %1 = ReduceMean{axes=[0]}(%in0) : f32[1, 2]    # mean
+";
+
+/// Breaks the chunks of [`HALO`] and compares what is said of them.
+fn check_chunks(spoil: impl FnOnce(&mut ForChunks), want: &[&str]) {
+    let graph = spoilt(HALO, |g| {
+        let id = named(g, "chunks");
+        let Op::ForChunks(chunks) = &mut g.node_mut(id).op else { panic!("chunks") };
+        spoil(chunks);
+    });
+    let listing = listing::whole(&graph, &broken(&graph));
+    let said: Vec<&str> = listing.lines().filter_map(|line| line.trim_start().strip_prefix("^ ")).collect();
+    assert_eq!(said, want);
+}
+
+#[test]
+fn halos_are_part_of_the_pieces() {
+    check_chunks(|_| {}, &[]);
+    check_chunks(
+        |c| c.sliced[0] = Some(Sliced { axis: 0, before: 1, after: 0 }),
+        &[
+            "does not take (f32[3, 2]): there is no body for 1, the place of 0..1",
+            "the body takes (f32[2, 2]), but its pieces are (f32[1, 2])",
+        ],
+    );
+    check_chunks(|c| c.sliced[0] = Some(Sliced { axis: 0, before: 2, after: 1 }), &[]);
+    check_chunks(
+        |c| c.sliced[0] = Some(Sliced { axis: 0, before: -1, after: 1 }),
+        &[
+            "does not take (f32[3, 2]): a halo is less than nothing",
+            "the body takes (f32[2, 2]), but its pieces are (f32[1, 2])",
+            "the body takes (f32[3, 2]), but its pieces are (f32[1, 2])",
+        ],
+    );
+}
+
+#[test]
+fn ranges_with_a_halo_cover_their_axis_all_the_same() {
+    let refused = |range: &str| format!("does not take (f32[3, 2]): the range {range} leaves a gap, overlaps or is empty");
+    check_chunks(|c| c.ranges[1].0 = 2, &[&refused("2..3")]);
+    check_chunks(|c| c.ranges[0].1 = 2, &[&refused("1..3")]);
+    check_chunks(|c| c.ranges[1].1 = 4, &["does not take (f32[3, 2]): there is no body for 3-1+0, the place of 1..4"]);
+}
+
+#[test]
+fn what_is_stacked_has_one_entry_a_range() {
+    let wider = |c: &mut ForChunks| {
+        for (_, body) in &mut c.bodies {
+            let own = body.outputs[0].1;
+            body.outputs[1].1 = own;
+        }
+    };
+    check_chunks(wider, &["does not take (f32[3, 2]): axis 0 of `out1` (f32[2, 2]) is not 1"]);
+    check_chunks(|c| c.joined[1] = Join::Along(0), &["does not take (f32[3, 2]): axis 0 of `out1` (f32[1, 2]) is not 2"]);
+    check(
+        HALO,
+        |g| {
+            let id = named(g, "chunks");
+            g.node_mut(id).outs[1] = f32s(&[3, 2]);
+        },
+        &HALO
+            .replace(
+                "f32[2, 2]    # chunks",
+                "f32[3, 2]    # chunks\n  ^ is typed (f32[3, 2], f32[3, 2]), but its inputs give (f32[3, 2], f32[2, 2])",
+            )
+            .replace("s: f32[2, 2]", "s: f32[3, 2]"),
+    );
+}
+
 #[test]
 fn what_a_body_captures_has_one_type() {
     check(
@@ -324,8 +402,8 @@ fn an_excerpt_is_bounded() {
 fn a_mistake_in_a_body_is_shown_with_what_is_around_it() {
     let mut graph = long_chain(30, |_| false);
     let x = graph.outputs[0].1;
-    let bodies = vec![(2, long_chain(9, |i| i == 8))];
-    let chunks = ForChunks { sliced: vec![Some(0)], joined: vec![Join::Along(0)], ranges: vec![(0, 2)], bodies };
+    let bodies = vec![(Place::alone(2), long_chain(9, |i| i == 8))];
+    let chunks = ForChunks { sliced: vec![Some(Sliced::plain(0))], joined: vec![Join::Along(0)], ranges: vec![(0, 2)], bodies };
     // The type of the body's output is wrong, so the node is inserted as it is.
     let node = graph.node(x.node).clone();
     graph.insert(crate::ir::Node { op: Op::ForChunks(Box::new(chunks)), order: Order(vec![99]), name: "chunks".into(), ..node }, &[x]);

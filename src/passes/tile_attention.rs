@@ -11,7 +11,7 @@ use super::{Edit, Effect, Knob, Pass, PassCx, PassInfo, Property, Rewriter, Scop
 use crate::diag::Result;
 use crate::hwdb::Machine;
 use crate::ir::axes::{self, Dependence};
-use crate::ir::op::{Attention, Binary, ForChunks, Join};
+use crate::ir::op::{Attention, Binary, ForChunks, Join, Place, Sliced};
 use crate::ir::{DType, Dim, NodeId, Op, OpGraph, Outlet, TensorType};
 use crate::units::Bytes;
 use crate::weights::WeightExpr;
@@ -120,8 +120,9 @@ fn tile(e: &mut Edit<'_>, id: NodeId, a: Attention, count: i64) -> Result<()> {
     let types = [e.graph().ty(keys).clone(), e.graph().ty(values).clone()];
     let group = e.graph().node(id).group.clone();
     let name = format!("{}.body", e.graph().name);
-    let bodies: Result<Vec<(i64, OpGraph)>> = extents.into_iter().map(|x| Ok((x, body(&name, &group, &qt, &types, a, x)?))).collect();
-    let chunks = ForChunks { sliced: vec![Some(1), None, None], joined: vec![Join::Along(1)], ranges, bodies: bodies? };
+    let tile = |x| Ok((Place::alone(x), body(&name, &group, &qt, &types, a, x)?));
+    let bodies: Result<Vec<(Place, OpGraph)>> = extents.into_iter().map(tile).collect();
+    let chunks = ForChunks { sliced: vec![Some(Sliced::plain(1)), None, None], joined: vec![Join::Along(1)], ranges, bodies: bodies? };
     let out = e.add(Op::ForChunks(Box::new(chunks)), &[q, keys, values], "tiles")?;
     e.replace(Outlet { node: id, slot: 0 }, out)?;
     e.remove(id)

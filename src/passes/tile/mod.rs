@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! spatial     convolutions, norms, … on [batch·frames, c, h, w]      along frames              `spatial`
+//!             inside of one piece of frames                          along rows, with halos    `rows`
 //! temporal    convolutions over frames and what is around them       along rows of pixels      `temporal`
 //! ff          Linear ─ GeGlu ─ Linear                                along rows of tokens      `feed_forward`
 //! ```
@@ -14,9 +15,11 @@
 //! (`unroll-chunks`), which is why one knob governs spatial and temporal runs of a level.
 
 mod answer;
+mod body;
 mod feed_forward;
 mod norm;
 mod region;
+mod rows;
 mod spatial;
 mod sweep;
 mod temporal;
@@ -43,7 +46,7 @@ const BLOCKS: &str = "feed-forward";
 const LEVELS: &str = "frames";
 /// More pieces than this bring nothing to a feed-forward block: the hidden tensor is then smaller than the rest of it.
 const MOST: i64 = 8;
-/// A temporal run holds about so many of its tensors at once. It is cut where they may take as much as the largest tensor of the graph;
+/// A run holds about so many of its tensors at once. It is cut over rows where they may take as much as the largest tensor of the graph;
 /// elsewhere it is not what a model's memory goes to.
 const HELD: u64 = 4;
 
@@ -108,9 +111,11 @@ impl Pass for Tile {
         let words = |extent| counts(extent, MOST).into_iter().map(|n| n.to_string());
         let block = |(id, extent): (String, i64)| Knob::exact(id, Scope::Segment, words(extent), about);
         let level = |(id, level): (String, Level)| {
-            let about = match level.rows {
-                0 => "pieces of the frames axis in which spatial blocks are computed",
-                _ => "pieces of frames in which spatial blocks are computed, tiles of rows for temporal ones",
+            let about = match (level.temporal.extent, level.spatial.extent) {
+                (0, 0) => "pieces of the frames axis in which spatial blocks are computed",
+                (0, _) => "pieces of frames in which spatial blocks are computed, tiles of rows with a halo inside of them",
+                (_, 0) => "pieces of frames in which spatial blocks are computed, tiles of rows for temporal ones",
+                _ => "pieces of frames in which spatial blocks are computed, tiles of rows for temporal ones and inside of spatial ones",
             };
             Knob::exact(id, Scope::Segment, answers(level).iter().map(ToString::to_string), about)
         };
@@ -128,7 +133,7 @@ impl Pass for Tile {
         let runs = Runs::of(rw.graph());
         for (region, is_temporal) in runs.in_order(rw.graph()) {
             let knob = knob_id(rw.graph(), region, LEVELS);
-            let answer: Answer = cx.choices.get(&knob).and_then(|word| word.parse().ok()).unwrap_or(Answer { frames: 1, rows: None });
+            let answer: Answer = cx.choices.get(&knob).and_then(|word| word.parse().ok()).unwrap_or(Answer::WHOLE);
             let widest = Bytes(region.widest(rw.graph()));
             if is_temporal {
                 let tiles = answer.rows.unwrap_or(Tiles { count: 1, again: false });
@@ -138,19 +143,53 @@ impl Pass for Tile {
                 let tiles = Tiles { count: answer.frames, again: false };
                 let why =
                     Why::new("frames-are-independent").with("widest", widest).with("pieces", tiles.count).with("images", region.extent);
-                cut(rw, region, &knob, tiles, why)?;
+                let halo = answer.halo.filter(|_| runs.is_wide(rw.graph(), region));
+                let images = cut(rw, region, &knob, tiles, why)?;
+                match (images, halo) {
+                    (Some(id), Some(halo)) => cut_images(rw, id, &knob, halo)?,
+                    (None, Some(halo)) => cut_rows(rw, &region.nodes(), &knob, halo)?,
+                    (_, None) => {}
+                }
             }
         }
         Ok(())
     }
 }
 
-fn cut(rw: &mut Rewriter<'_>, region: &Region, knob: &str, tiles: Tiles, why: Why) -> Result<()> {
+/// Cuts a region; returns what yields its results, if there is more than one tile.
+fn cut(rw: &mut Rewriter<'_>, region: &Region, knob: &str, tiles: Tiles, why: Why) -> Result<Option<NodeId>> {
     rw.tag(&region.nodes(), knob);
-    if tiles.count <= 1 {
-        return Ok(());
+    let mut made = None;
+    if tiles.count > 1 {
+        rw.apply(region.last(), Some(knob), why, |e| {
+            made = Some(tile(e, region, tiles)?);
+            Ok(())
+        })?;
     }
-    rw.apply(region.last(), Some(knob), why, |e| tile(e, region, tiles))
+    Ok(made)
+}
+
+/// Cuts rows in the bodies that compute some images each.
+fn cut_images(rw: &mut Rewriter<'_>, id: NodeId, knob: &str, tiles: Tiles) -> Result<()> {
+    let Op::ForChunks(mut chunks) = rw.graph().node(id).op.clone() else { return Ok(()) };
+    for (_, body) in &mut chunks.bodies {
+        let unit = rw.unit().to_owned();
+        let mut inner = rw.of_body(&unit, body);
+        let nodes = inner.graph().nodes();
+        cut_rows(&mut inner, &nodes, knob, tiles)?;
+        rw.extend(inner.finish());
+    }
+    rw.apply(id, Some(knob), Why::new("rows-inside-images").with("tiles", tiles.count), |e| e.set_op(id, Op::ForChunks(chunks)))
+}
+
+/// Cuts what may be cut along rows among these nodes.
+fn cut_rows(rw: &mut Rewriter<'_>, nodes: &[NodeId], knob: &str, tiles: Tiles) -> Result<()> {
+    for region in rows::runs(rw.graph(), nodes) {
+        let widest = Bytes(region.widest(rw.graph()));
+        let why = Why::new("rows-read-a-halo").with("widest", widest).with("tiles", tiles.count).with("rows", region.extent);
+        cut(rw, &region, knob, tiles, why)?;
+    }
+    Ok(())
 }
 
 fn knob_id(graph: &OpGraph, region: &Region, question: &str) -> String {
@@ -162,12 +201,16 @@ fn levels(graph: &OpGraph) -> BTreeMap<String, Level> {
     let runs = Runs::of(graph);
     let mut levels: BTreeMap<String, Level> = BTreeMap::new();
     for region in &runs.spatial {
-        levels.entry(knob_id(graph, region, LEVELS)).or_default().frames = region.extent;
+        let level = levels.entry(knob_id(graph, region, LEVELS)).or_default();
+        level.frames = region.extent;
+        if runs.is_wide(graph, region) {
+            let runs = rows::runs(graph, &region.nodes());
+            runs.iter().for_each(|r| level.spatial.add(r.extent, sweep::has_choice(graph, r)));
+        }
     }
     for region in &runs.temporal {
         let level = levels.entry(knob_id(graph, region, LEVELS)).or_default();
-        level.rows = region.extent.max(level.rows);
-        level.choice |= sweep::has_choice(graph, region);
+        level.temporal.add(region.extent, sweep::has_choice(graph, region));
     }
     levels
 }
@@ -176,6 +219,8 @@ fn levels(graph: &OpGraph) -> BTreeMap<String, Level> {
 struct Runs {
     spatial: Vec<Region>,
     temporal: Vec<Region>,
+    /// Bytes of the largest tensor of the graph.
+    widest: u64,
 }
 
 impl Runs {
@@ -184,7 +229,12 @@ impl Runs {
         let taken: BTreeSet<NodeId> = spatial.iter().flat_map(Region::nodes).collect();
         let widest = widest(graph);
         let temporal = temporal::runs(graph, &taken).into_iter().filter(|r| r.widest(graph).saturating_mul(HELD) >= widest).collect();
-        Self { spatial, temporal }
+        Self { spatial, temporal, widest }
+    }
+
+    /// May the tensors that a region holds at once take as much as the largest of the graph?
+    fn is_wide(&self, graph: &OpGraph, region: &Region) -> bool {
+        region.widest(graph).saturating_mul(HELD) >= self.widest
     }
 
     /// All of them by their place in the execution order, and whether they are temporal.
@@ -219,11 +269,14 @@ fn is_own(graph: &OpGraph, id: NodeId) -> bool {
 /// Bytes of the largest tensor of the bodies, all pieces together.
 fn pieces(chunks: &ForChunks) -> u64 {
     let mut sums: Vec<u64> = Vec::new();
-    for (start, end) in &chunks.ranges {
-        let Some(body) = chunks.body(end - start) else { continue };
+    for (_, place) in chunks.placed() {
+        let Some(body) = chunks.body(place) else { continue };
         let nodes = body.nodes().into_iter().filter(|id| !matches!(body.node(*id).op, Op::Weight(_)));
         for (i, id) in nodes.enumerate() {
-            let bytes = body.node(id).outs[0].bytes().unwrap_or(0);
+            let bytes = match &body.node(id).op {
+                Op::ForChunks(rows) => pieces(rows),
+                _ => body.node(id).outs[0].bytes().unwrap_or(0),
+            };
             sums.resize(sums.len().max(i + 1), 0);
             sums[i] = sums[i].saturating_add(bytes);
         }

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use super::norm;
-use crate::ir::axes::{self, Dependence};
-use crate::ir::{NodeId, OpGraph, Outlet};
+use crate::ir::axes::{self, Dependence, Window};
+use crate::ir::op::Sliced;
+use crate::ir::{Dim, NodeId, Op, OpGraph, Outlet};
 
 /// A node of a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +15,15 @@ pub(super) struct Member {
     pub(super) id: NodeId,
     /// The axis of its output that is cut.
     pub(super) axis: usize,
-    /// For each input the axis that is cut, or `None` where every tile reads the whole.
-    pub(super) reads: Vec<Option<usize>>,
+    /// For each input how it is cut, or `None` where every tile reads the whole.
+    pub(super) reads: Vec<Option<Sliced>>,
+}
+
+impl Member {
+    /// Does a tile of it read what lies around the tile?
+    pub(super) fn looks_around(&self) -> bool {
+        self.reads.iter().flatten().any(|s| s.has_halo())
+    }
 }
 
 /// A run of nodes that may be computed tile by tile.
@@ -65,24 +73,42 @@ impl Region {
 /// all of it whatever the index; constants are read whole. A norm over the axis is one too: it is applied once its statistics
 /// are known.
 pub(super) fn member(graph: &OpGraph, id: NodeId, axis: usize) -> Option<Member> {
+    member_with_halo(graph, id, axis).filter(|m| !m.looks_around())
+}
+
+/// The same, where a convolution may also read what is near an index.
+pub(super) fn member_with_halo(graph: &OpGraph, id: NodeId, axis: usize) -> Option<Member> {
     let spans = norm::spans(graph, id, axis);
     let (axes, inputs) = (axes::at(graph, id), graph.inputs_of(id));
     let read = |i: usize| match axes.along(0, axis, i) {
-        Dependence::Independent { axis } if graph.as_weight(inputs[i]).is_none() => Some(Some(axis)),
+        Dependence::Independent { axis } if graph.as_weight(inputs[i]).is_none() => Some(Some(Sliced::plain(axis))),
+        Dependence::Window(w) => halo(&graph.node(id).op, &w).map(Some),
         Dependence::Broadcast => Some(None),
-        Dependence::Whole if spans && i == 0 => Some(Some(axis)),
-        Dependence::Independent { .. } | Dependence::Window(_) | Dependence::Reduced { .. } | Dependence::Whole => None,
+        Dependence::Whole if spans && i == 0 => Some(Some(Sliced::plain(axis))),
+        Dependence::Independent { .. } | Dependence::Reduced { .. } | Dependence::Whole => None,
     };
-    let reads: Vec<Option<usize>> = (0..inputs.len()).map(read).collect::<Option<_>>()?;
+    let reads: Vec<Option<Sliced>> = (0..inputs.len()).map(read).collect::<Option<_>>()?;
     let cut = graph.node(id).outs.len() == 1 && reads.iter().any(Option::is_some);
     cut.then_some(Member { id, axis, reads })
+}
+
+/// What a convolution reads around an index, if its result is as long as what it reads and has no gaps: what it pads at the edges of the
+/// whole is what it reads of neighbours inside of it.
+fn halo(op: &Op, w: &Window) -> Option<Sliced> {
+    let (before, after) = (w.before.as_const()?, w.after.as_const()?);
+    let dense = w.stride == 1 && w.spread == 1 && w.dilation == Dim::Const(1);
+    let as_long = before >= 0 && after >= 0 && before + after == w.kernel - 1;
+    (matches!(op, Op::Conv(_)) && dense && as_long).then_some(Sliced { axis: w.axis, before, after })
 }
 
 /// May all tensors that a node reads be cut along the same axis as its result?
 pub(super) fn separable(graph: &OpGraph, id: NodeId, axis: usize) -> Option<Member> {
     let same = |m: &Member| {
         let inputs = graph.inputs_of(id);
-        m.reads.iter().zip(inputs).all(|(read, o)| if graph.as_weight(o).is_some() { read.is_none() } else { *read == Some(axis) })
+        m.reads
+            .iter()
+            .zip(inputs)
+            .all(|(read, o)| if graph.as_weight(o).is_some() { read.is_none() } else { *read == Some(Sliced::plain(axis)) })
     };
     member(graph, id, axis).filter(same).filter(|_| !norm::spans(graph, id, axis))
 }

@@ -7,15 +7,16 @@
 //!                                                     merged: factor and shift of the second norm
 //!                                           sweep 3   x ─ normalised ─ conv ─ normalised ─ conv ─► y
 //! ```
-//! What a norm reads is computed for its statistics and again for what follows, or kept from the sweep that made it.
+//! Where convolutions read rows around a tile, a sweep computes them again: its inputs are cut with the sum of the halos on the way to its
+//! results (`body`). What a norm reads is computed for its statistics and again for what follows, or kept from the sweep that made it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::body::{Body, halo_of, halos};
 use super::norm;
 use super::region::{Member, Region};
 use crate::diag::Result;
-use crate::ir::axes;
-use crate::ir::op::{ForChunks, Join};
+use crate::ir::op::{ForChunks, Join, Place, Sliced};
 use crate::ir::{NodeId, Op, OpGraph, Outlet};
 use crate::passes::Edit;
 
@@ -29,10 +30,10 @@ pub(super) struct Tiles {
 }
 
 /// A tensor that tiles read: itself, and the axis that is cut, if it is.
-type Read = (Outlet, Option<usize>);
+pub(super) type Read = (Outlet, Option<usize>);
 
-/// Replaces a region by tiles of it.
-pub(super) fn tile(e: &mut Edit<'_>, region: &Region, tiles: Tiles) -> Result<()> {
+/// Replaces a region by tiles of it; returns the node that yields what it yielded.
+pub(super) fn tile(e: &mut Edit<'_>, region: &Region, tiles: Tiles) -> Result<NodeId> {
     let mut sweeps =
         Sweeps { region, ranges: ForChunks::even_ranges(region.extent, tiles.count), kept: BTreeMap::new(), norms: BTreeMap::new() };
     for norm in region.norms(e.graph()) {
@@ -44,7 +45,8 @@ pub(super) fn tile(e: &mut Edit<'_>, region: &Region, tiles: Tiles) -> Result<()
     for (slot, old) in outputs.iter().enumerate() {
         e.replace(*old, Outlet { node, slot: slot as u16 })?;
     }
-    region.nodes().iter().rev().try_for_each(|id| e.remove(*id))
+    region.nodes().iter().rev().try_for_each(|id| e.remove(*id))?;
+    Ok(node)
 }
 
 /// Does a norm of the region read what is dearer than moved elements, so that it may be kept or computed again?
@@ -71,20 +73,20 @@ fn needed<'r>(graph: &OpGraph, region: &'r Region, goals: &[Outlet], kept: &BTre
     region.members.iter().filter(|m| wanted.contains(&m.id)).collect()
 }
 
-struct Sweeps<'r> {
+pub(super) struct Sweeps<'r> {
     region: &'r Region,
     ranges: Vec<(i64, i64)>,
     /// Tensors of the region that an earlier sweep left, whole.
     kept: BTreeMap<Outlet, Outlet>,
     /// Factor and shift of norms whose statistics are known.
-    norms: BTreeMap<NodeId, [Outlet; 2]>,
+    pub(super) norms: BTreeMap<NodeId, [Outlet; 2]>,
 }
 
 impl Sweeps<'_> {
     /// The sweep that makes the statistics of a norm, and what follows from them.
     fn statistics(&mut self, e: &mut Edit<'_>, norm: &Member, again: bool) -> Result<()> {
         let graph = e.graph();
-        let read = (graph.inputs_of(norm.id)[0], norm.reads[0].unwrap_or(norm.axis));
+        let read = (graph.inputs_of(norm.id)[0], norm.reads[0].map_or(norm.axis, |s| s.axis));
         let keeps = !again && is_computed(graph, self.region, read.0, &self.kept);
         let goals = if keeps { vec![read] } else { Vec::new() };
         let node = self.add(e, &goals, Some((norm.id, read)), "statistics")?;
@@ -104,12 +106,13 @@ impl Sweeps<'_> {
         let wanted: Vec<(Outlet, usize)> = goals.iter().copied().chain(norm.map(|(_, read)| read)).collect();
         let members = needed(graph, self.region, &wanted.iter().map(|(o, _)| *o).collect::<Vec<_>>(), &self.kept);
         let inputs = self.inputs(graph, &members, &wanted);
-        let extents: BTreeSet<i64> = self.ranges.iter().map(|(start, end)| end - start).collect();
-        let body = |extent| Body::of(self, graph, &inputs, extent)?.finish(&members, goals, norm.map(|(id, read)| (id, read.0)));
-        let bodies: Result<Vec<(i64, OpGraph)>> = extents.into_iter().map(|extent| Ok((extent, body(extent)?))).collect();
+        let halos = halos(graph, &members);
+        let sliced: Vec<Option<Sliced>> = inputs.iter().map(|(o, axis)| axis.map(|axis| halo_of(&halos, *o, axis))).collect();
+        let places: BTreeSet<Place> = ForChunks::places(&sliced, &self.ranges).into_iter().collect();
+        let body = |place| Body::of(self, graph, &halos, &inputs, place).finish(&members, goals, norm);
+        let bodies: Result<Vec<(Place, OpGraph)>> = places.into_iter().map(|place| Ok((place, body(place)?))).collect();
         let mut joined: Vec<Join> = goals.iter().map(|(_, axis)| Join::Along(*axis)).collect();
         joined.extend(norm.map(|_| Join::Stacked));
-        let sliced = inputs.iter().map(|(_, axis)| *axis).collect();
         let chunks = ForChunks { sliced, joined, ranges: self.ranges.clone(), bodies: bodies? };
         let reads: Vec<Outlet> = inputs.iter().map(|(o, _)| self.kept.get(o).copied().unwrap_or(*o)).collect();
         Ok(e.add(Op::ForChunks(Box::new(chunks)), &reads, name)?.node)
@@ -120,7 +123,7 @@ impl Sweeps<'_> {
         let made: BTreeSet<NodeId> = members.iter().map(|m| m.id).collect();
         let inside = |o: &Outlet| made.contains(&o.node) && !self.kept.contains_key(o);
         let reads = |m: &&Member| {
-            let each = graph.inputs_of(m.id).into_iter().zip(m.reads.clone());
+            let each = graph.inputs_of(m.id).into_iter().zip(m.reads.iter().map(|s| s.map(|s| s.axis)));
             // A norm reads the tensor alone: scale and bias are part of its factor and shift.
             let most = if self.norms.contains_key(&m.id) { 1 } else { m.reads.len() };
             each.take(most).collect::<Vec<Read>>()
@@ -134,74 +137,5 @@ impl Sweeps<'_> {
         }
         inputs.extend(members.iter().filter_map(|m| self.norms.get(&m.id)).flatten().map(|o| (*o, None)));
         inputs
-    }
-}
-
-/// The body of a sweep under construction.
-struct Body<'a> {
-    sweeps: &'a Sweeps<'a>,
-    outer: &'a OpGraph,
-    graph: OpGraph,
-    extent: i64,
-    /// The tensors of the body, by what they are outside.
-    map: BTreeMap<Read, Outlet>,
-}
-
-impl<'a> Body<'a> {
-    fn of(sweeps: &'a Sweeps<'a>, outer: &'a OpGraph, inputs: &[Read], extent: i64) -> Result<Self> {
-        let mut body = Self { sweeps, outer, graph: OpGraph::new(format!("{}.body", outer.name)), extent, map: BTreeMap::new() };
-        for (i, (tensor, axis)) in inputs.iter().enumerate() {
-            let mut ty = outer.ty(*tensor).clone();
-            if let Some(axis) = axis {
-                ty.shape[*axis] = extent.into();
-            }
-            let input = body.graph.input(format!("in{i}"), ty);
-            body.map.insert((*tensor, *axis), input);
-        }
-        Ok(body)
-    }
-
-    fn finish(mut self, members: &[&Member], goals: &[(Outlet, usize)], norm: Option<(NodeId, Outlet)>) -> Result<OpGraph> {
-        for member in members {
-            let made = self.member(member)?;
-            self.map.insert((Outlet { node: member.id, slot: 0 }, Some(member.axis)), made);
-        }
-        for (i, (tensor, axis)) in goals.iter().enumerate() {
-            let made = self.map[&(*tensor, Some(*axis))];
-            self.graph.output(format!("out{i}"), made);
-        }
-        if let Some((id, read)) = norm {
-            let axis = self.sweeps.region.members.iter().find(|m| m.id == id).and_then(|m| m.reads[0]);
-            let x = self.map[&(read, axis)];
-            let groups = norm::attributes(self.outer, id)?.groups;
-            let (ty, node) = (self.graph.ty(x).clone(), self.outer.node(id));
-            let graph = &mut self.graph;
-            let mut add = |op, inputs: &[Outlet], name: &str| graph.add(op, inputs, format!("{}/{name}", node.name), &node.group);
-            let statistics = norm::statistics(&mut add, x, &ty, groups)?;
-            self.graph.output("statistics", statistics);
-        }
-        Ok(self.graph)
-    }
-
-    /// A member over a tile.
-    fn member(&mut self, member: &Member) -> Result<Outlet> {
-        let node = self.outer.node(member.id);
-        let mut args = Vec::new();
-        for read in self.outer.inputs_of(member.id).into_iter().zip(member.reads.iter().copied()) {
-            if let Some(expr) = self.outer.as_weight(read.0) {
-                let graph = &mut self.graph;
-                self.map.entry(read).or_insert_with(|| graph.weight(expr.clone()));
-            }
-            args.push(self.map[&read]);
-        }
-        let Some(known) = self.sweeps.norms.get(&member.id) else {
-            let op = axes::piece(&node.op, member.axis, self.extent);
-            return self.graph.add(op, &args, node.name.clone(), &node.group);
-        };
-        let factors = known.map(|o| self.map[&(o, None)]);
-        let attributes = norm::attributes(self.outer, member.id)?;
-        let graph = &mut self.graph;
-        let mut add = |op, inputs: &[Outlet], name: &str| graph.add(op, inputs, format!("{}/{name}", node.name), &node.group);
-        norm::normalised(&mut add, args[0], node.outs[0].dtype, factors, attributes.silu)
     }
 }

@@ -67,10 +67,12 @@ fn behind(graph: &OpGraph, region: &Region, id: NodeId) -> Option<Member> {
     let (slot, from) = inputs.iter().enumerate().find_map(|(i, o)| Some((i, region.maker(*o)?)))?;
     let spans = norm::spans(graph, id, from.axis).then_some(from.axis);
     let axis = spans.or_else(|| axes::at(graph, id).follows(0, slot, from.axis))?;
-    let fits = |m: &Member| inputs.iter().zip(&m.reads).all(|(o, read)| region.maker(*o).is_none_or(|maker| *read == Some(maker.axis)));
+    let fits = |m: &Member| {
+        inputs.iter().zip(&m.reads).all(|(o, read)| region.maker(*o).is_none_or(|maker| read.map(|s| s.axis) == Some(maker.axis)))
+    };
     member(graph, id, axis).filter(fits)
 }
 
 fn reads<'g>(graph: &'g OpGraph, region: &'g Region) -> impl Iterator<Item = (Outlet, Option<usize>)> + 'g {
-    region.members.iter().flat_map(|m| graph.inputs_of(m.id).into_iter().zip(m.reads.iter().copied()))
+    region.members.iter().flat_map(|m| graph.inputs_of(m.id).into_iter().zip(m.reads.iter().map(|s| s.map(|s| s.axis))))
 }

@@ -1,5 +1,7 @@
 //! Temporal runs of any make, in all the tiles that they are offered.
 
+mod spatial;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -91,35 +93,45 @@ proptest! {
 
     #[test]
     fn every_answer_computes_the_same(recipe in recipe(), gpu in any::<bool>()) {
-        let graph = graph(&recipe);
-        let machine = hwdb::machine(if gpu { "rtx3090" } else { "x86-cpu-2core" }).unwrap();
-        let expect = outputs::<f64>(&graph);
-        let knobs = offered_knobs(&graph, &machine).unwrap();
-        for knob in knobs.iter().filter(|k| k.id.ends_with(LEVELS)) {
-            for answer in &knob.answers {
-                let mut choices = Choices::default();
-                choices.set(knob.id.clone(), &answer.name);
-                let made = compile_graph(&graph, &machine, &choices, Checks::Full, &Debugging::default());
-                let made = made.unwrap_or_else(|d| panic!("{}: {}: {:?}", answer.name, d.message, d.notes));
-                close(&outputs::<f64>(&made.graph), &expect, EXACT, &answer.name);
-            }
+        same_in_all_answers(&graph(&recipe), if gpu { "rtx3090" } else { "x86-cpu-2core" });
+    }
+}
+
+/// Compiles a graph with each answer of its level and compares what it computes; returns the answers.
+fn same_in_all_answers(graph: &OpGraph, machine: &str) -> Vec<String> {
+    let machine = hwdb::machine(machine).unwrap();
+    let expect = outputs::<f64>(graph);
+    let knobs = offered_knobs(graph, &machine).unwrap();
+    let mut names = Vec::new();
+    for knob in knobs.iter().filter(|k| k.id.ends_with(LEVELS)) {
+        for answer in &knob.answers {
+            let mut choices = Choices::default();
+            choices.set(knob.id.clone(), &answer.name);
+            let made = compile_graph(graph, &machine, &choices, Checks::Full, &Debugging::default());
+            let made = made.unwrap_or_else(|d| panic!("{}: {}: {:?}", answer.name, d.message, d.notes));
+            close(&outputs::<f64>(&made.graph), &expect, EXACT, &answer.name);
+            names.push(answer.name.clone());
         }
     }
+    names
+}
+
+/// Bytes that a graph holds at once, at most.
+fn live(graph: &OpGraph, answer: &str) -> u64 {
+    let mut choices = Choices::default();
+    choices.set("m.l.frames", answer);
+    let machine = hwdb::machine("rtx3090").unwrap();
+    let made = compile_graph(graph, &machine, &choices, Checks::Full, &Debugging::default()).unwrap();
+    crate::ir::schedule(&made.graph).unwrap().live().into_iter().max().unwrap()
 }
 
 /// What a run in tiles holds at once: the whole of what goes in or out, and one tile of all else.
 #[test]
 fn tiles_take_less_memory() {
     let recipe = Recipe { shape: [1, 4, 3, 64, 16], steps: vec![4, 0, 4, 0, 5], led: true };
-    let machine = hwdb::machine("rtx3090").unwrap();
-    let live = |answer: &str| {
-        let mut choices = Choices::default();
-        choices.set("m.l.frames", answer);
-        let made = compile_graph(&graph(&recipe), &machine, &choices, Checks::Full, &Debugging::default()).unwrap();
-        crate::ir::schedule(&made.graph).unwrap().live().into_iter().max().unwrap()
-    };
+    let graph = graph(&recipe);
     let tensor = 4 * 3 * 64 * 16 * 4;
-    let figures = ["1", "3.rows-4", "3.rows-16", "3.rows-16.again"].map(live);
+    let figures = ["1", "3.rows-4", "3.rows-16", "3.rows-16.again"].map(|answer| live(&graph, answer));
     assert!(figures.is_sorted_by(|a, b| a > b) && figures[0] >= 3 * tensor, "{figures:?} of {tensor}");
     assert!(figures[3] <= tensor + tensor / 2, "{figures:?} of {tensor}");
 }

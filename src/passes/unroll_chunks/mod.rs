@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Edit, Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
 use crate::diag::{Diagnostic, Result};
-use crate::ir::op::ForChunks;
+use crate::ir::op::{ForChunks, Sliced};
 use crate::ir::{NodeId, Op, OpGraph, Outlet};
 use crate::weights::{WeightExpr, WeightOp};
 use loose::{Cut, Fate, Loose, fate, part, taken_apart};
@@ -97,7 +97,7 @@ impl Unrolling {
     fn unroll(&mut self, e: &mut Edit<'_>, id: NodeId, chunks: &ForChunks) -> Result<()> {
         let inputs = e.graph().inputs_of(id);
         let cuts: Vec<Option<Cut>> =
-            chunks.sliced.iter().map(|axis| axis.map(|axis| Cut { axis, ranges: chunks.ranges.clone() })).collect();
+            chunks.sliced.iter().map(|sliced| sliced.map(|sliced| Cut { sliced, ranges: chunks.ranges.clone() })).collect();
         for (input, cut) in inputs.iter().zip(&cuts) {
             if let Some(cut) = cut.as_ref().filter(|_| !self.loose.contains_key(input))
                 && let Some(loose) = taken_apart(e, id, *input, cut)?
@@ -107,11 +107,11 @@ impl Unrolling {
         }
         let mut outs: Vec<Loose> = Vec::new();
         for (slot, join) in chunks.joined.iter().enumerate() {
-            let cut = Cut { axis: join.axis(), ranges: chunks.ranges.clone() };
+            let cut = Cut { sliced: Sliced::plain(join.axis()), ranges: chunks.ranges.clone() };
             outs.push(Loose::new(cut, fate(e.graph(), Outlet { node: id, slot: slot as u16 }, *join, &chunks.ranges)));
         }
-        for (at, (start, end)) in chunks.ranges.iter().enumerate() {
-            let body = chunks.body(end - start).ok_or_else(|| Diagnostic::new("internal/bug", "a chunk has no body of its extent"))?;
+        for (at, (_, place)) in chunks.placed().enumerate() {
+            let body = chunks.body(place).ok_or_else(|| Diagnostic::new("internal/bug", "a chunk has no body of its place"))?;
             let mut args = Vec::new();
             for (input, cut) in inputs.iter().zip(&cuts) {
                 args.push(match cut {
@@ -126,7 +126,7 @@ impl Unrolling {
         for (slot, out) in outs.into_iter().enumerate() {
             let whole = Outlet { node: id, slot: slot as u16 };
             if out.fate == Fate::Joined {
-                let joined = e.add(Op::Concat { axis: out.cut.axis }, &out.pieces, "join")?;
+                let joined = e.add(Op::Concat { axis: out.cut.sliced.axis }, &out.pieces, "join")?;
                 e.replace(whole, joined)?;
             } else {
                 self.loose.insert(whole, out);
