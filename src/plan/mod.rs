@@ -11,7 +11,7 @@
 mod emit;
 mod folder;
 pub mod manifest;
-mod order;
+pub mod order;
 mod providers;
 mod steps;
 mod store;

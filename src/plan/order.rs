@@ -66,10 +66,15 @@ fn transient(graph: &OpGraph, order: &[NodeId], machine: &Machine) -> Result<Byt
 }
 
 /// The operators in the order in which ONNX Runtime runs a model that was written of them.
-pub(super) fn realised(graph: &OpGraph, written: &GraphProto) -> Vec<NodeId> {
+fn realised(graph: &OpGraph, written: &GraphProto) -> Vec<NodeId> {
     let names = graph.nodes().into_iter().enumerate().map(|(i, id)| (super::emit::node_name(i, &graph.node(id).name), id));
     let by_name: HashMap<String, NodeId> = names.collect();
-    depth_first(written).into_iter().filter_map(|i| by_name.get(&written.node[i].name).copied()).collect()
+    realised_names(written).into_iter().filter_map(|name| by_name.get(name).copied()).collect()
+}
+
+/// The names of a graph's nodes in the order in which ONNX Runtime runs them, if it rewrites nothing.
+pub fn realised_names(graph: &GraphProto) -> Vec<&str> {
+    depth_first(graph).into_iter().map(|i| graph.node[i].name.as_str()).collect()
 }
 
 /// The nodes of a written graph, by their places in its list, in the order in which ONNX Runtime runs them.

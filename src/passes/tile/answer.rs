@@ -16,6 +16,8 @@ const MOST_BLOCKS: i64 = 512;
 
 /// Tiles of rows on offer inside of a piece of frames. Few: more of them read more of their neighbours, and each is a whole body of nodes.
 const HALOS: [i64; 2] = [4, 8];
+/// At most this many such bodies, frames times rows: a decoder of 8 frames in 64 of them is 20,000 nodes, and takes 3 s to compile.
+const MOST_BODIES: i64 = 64;
 
 /// An answer: `4`, `4.halo-8`, `4.rows-8`, `4.rows-8.again`, `4.rows-8.again.halo-8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,13 +110,14 @@ pub(super) fn answers(level: Level) -> Vec<Answer> {
     for count in ROWS {
         let cut: Vec<Answer> =
             level.temporal.ways(count).map(|t| Answer { frames: finest(count), rows: Some(t), ..Answer::WHOLE }).collect();
-        let halo = level.spatial.ways(count).last().filter(|_| HALOS.contains(&count));
+        let halo = level.spatial.ways(count).last().filter(|_| HALOS.contains(&count) && finest(count) * count <= MOST_BODIES);
         let leanest = cut.last().zip(halo).map(|(answer, halo)| Answer { halo: Some(halo), ..*answer });
         all.extend(cut.into_iter().chain(leanest));
     }
     if all.iter().all(|answer| answer.rows.is_none()) {
         let halos = HALOS.into_iter().flat_map(|count| level.spatial.ways(count));
-        all.extend(halos.map(|halo| Answer { frames: finest(halo.count), halo: Some(halo), ..Answer::WHOLE }));
+        let fewer = |count| frames(MOST_BODIES / count).last().copied().unwrap_or(1);
+        all.extend(halos.map(|halo| Answer { frames: fewer(halo.count), halo: Some(halo), ..Answer::WHOLE }));
     }
     all
 }
@@ -146,6 +149,8 @@ mod tests {
     #[test]
     fn blocks_are_bounded() {
         check(120, (0, false), (16, false), &["1", "2", "4", "8", "16", "120.rows-4", "64.rows-8", "32.rows-16"]);
-        check(120, (16, false), (0, false), &["1", "2", "4", "8", "16", "120.halo-4", "64.halo-8"]);
+        check(1, (9, true), (0, false), &["1", "1.halo-4", "1.halo-4.again", "1.halo-8", "1.halo-8.again"]);
+        check(25, (16, false), (4, false), &["1", "2", "4", "8", "16", "25.rows-4"]);
+        check(120, (16, false), (0, false), &["1", "2", "4", "8", "16", "16.halo-4", "8.halo-8"]);
     }
 }

@@ -203,10 +203,7 @@ fn levels(graph: &OpGraph) -> BTreeMap<String, Level> {
     for region in &runs.spatial {
         let level = levels.entry(knob_id(graph, region, LEVELS)).or_default();
         level.frames = region.extent;
-        if runs.is_wide(graph, region) {
-            let runs = rows::runs(graph, &region.nodes());
-            runs.iter().for_each(|r| level.spatial.add(r.extent, sweep::has_choice(graph, r)));
-        }
+        runs.rows(graph, region).iter().for_each(|r| level.spatial.add(r.extent, sweep::has_choice(graph, r)));
     }
     for region in &runs.temporal {
         let level = levels.entry(knob_id(graph, region, LEVELS)).or_default();
@@ -225,16 +222,23 @@ struct Runs {
 
 impl Runs {
     fn of(graph: &OpGraph) -> Self {
-        let spatial = spatial::runs(graph);
-        let taken: BTreeSet<NodeId> = spatial.iter().flat_map(Region::nodes).collect();
-        let widest = widest(graph);
-        let temporal = temporal::runs(graph, &taken).into_iter().filter(|r| r.widest(graph).saturating_mul(HELD) >= widest).collect();
-        Self { spatial, temporal, widest }
+        let mut runs = Self { spatial: spatial::runs(graph), temporal: Vec::new(), widest: widest(graph) };
+        let spatial = std::mem::take(&mut runs.spatial);
+        // Of one image only rows can be cut.
+        runs.spatial = spatial.into_iter().filter(|r| r.extent > 1 || !runs.rows(graph, r).is_empty()).collect();
+        let taken: BTreeSet<NodeId> = runs.spatial.iter().flat_map(Region::nodes).collect();
+        runs.temporal = temporal::runs(graph, &taken).into_iter().filter(|r| runs.is_wide(graph, r)).collect();
+        runs
     }
 
     /// May the tensors that a region holds at once take as much as the largest of the graph?
     fn is_wide(&self, graph: &OpGraph, region: &Region) -> bool {
         region.widest(graph).saturating_mul(HELD) >= self.widest
+    }
+
+    /// The runs inside of a spatial one that are worth cutting over rows.
+    fn rows(&self, graph: &OpGraph, region: &Region) -> Vec<Region> {
+        if self.is_wide(graph, region) { rows::runs(graph, &region.nodes()) } else { Vec::new() }
     }
 
     /// All of them by their place in the execution order, and whether they are temporal.

@@ -18,7 +18,7 @@ pub(super) fn runs(graph: &OpGraph, nodes: &[NodeId]) -> Vec<Region> {
     let mut run = Region { members: Vec::new(), extent: 0 };
     for id in nodes.iter().filter(|id| !matches!(graph.node(**id).op, Op::Input | Op::Weight(_))) {
         let extent = graph.node(*id).outs[0].shape.get(ROWS).and_then(crate::ir::Dim::as_const).filter(|n| *n > 1);
-        let found = extent.zip(member_with_halo(graph, *id, ROWS).filter(keeps_rows));
+        let found = extent.zip(member_with_halo(graph, *id, ROWS).filter(|m| keeps_rows(m) && !enlarges(graph, m)));
         if found.is_none() || extent != Some(run.extent) {
             regions.extend(close(graph, &mut run));
         }
@@ -44,4 +44,11 @@ fn close(graph: &OpGraph, run: &mut Region) -> Option<Region> {
 /// Is all that is cut cut along rows?
 fn keeps_rows(member: &Member) -> bool {
     member.reads.iter().flatten().all(|s| s.axis == ROWS)
+}
+
+/// Does it look around in an enlargement? `fuse-upsample` makes one of the two, with a kernel of its own: a choice that took it apart
+/// would change the weights, which no knob of a level may.
+fn enlarges(graph: &OpGraph, member: &Member) -> bool {
+    let enlarged = || graph.inputs_of(member.id).iter().any(|o| matches!(graph.node(o.node).op, Op::Upsample { .. }));
+    member.looks_around() && enlarged()
 }

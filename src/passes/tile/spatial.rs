@@ -27,7 +27,7 @@ pub(super) fn runs(graph: &OpGraph) -> Vec<Region> {
 fn close(graph: &OpGraph, regions: &mut Vec<Region>, run: &mut Region) {
     let region = std::mem::replace(run, Region { members: Vec::new(), extent: 0 });
     // What nobody reads has nothing to join.
-    if region.members.len() > 1 && region.extent > 1 && !region.outputs(graph).is_empty() {
+    if region.members.len() > 1 && !region.outputs(graph).is_empty() {
         regions.push(region);
     }
 }

@@ -99,21 +99,34 @@ proptest! {
 
 /// Compiles a graph with each answer of its level and compares what it computes; returns the answers.
 fn same_in_all_answers(graph: &OpGraph, machine: &str) -> Vec<String> {
+    let offered = offered_knobs(graph, &hwdb::machine(machine).unwrap()).unwrap();
+    let levels = offered.into_iter().filter(|k| k.id.ends_with(LEVELS));
+    let answers: Vec<(String, String)> = levels.flat_map(|k| k.answers.into_iter().map(move |a| (k.id.to_string(), a.name))).collect();
+    same_in(graph, machine, &answers);
+    answers.into_iter().map(|(_, name)| name).collect()
+}
+
+/// Compiles a graph with one answer after the other, each with its knob, and compares what it computes.
+fn same_in(graph: &OpGraph, machine: &str, answers: &[(String, String)]) {
     let machine = hwdb::machine(machine).unwrap();
     let expect = outputs::<f64>(graph);
-    let knobs = offered_knobs(graph, &machine).unwrap();
-    let mut names = Vec::new();
-    for knob in knobs.iter().filter(|k| k.id.ends_with(LEVELS)) {
-        for answer in &knob.answers {
-            let mut choices = Choices::default();
-            choices.set(knob.id.clone(), &answer.name);
-            let made = compile_graph(graph, &machine, &choices, Checks::Full, &Debugging::default());
-            let made = made.unwrap_or_else(|d| panic!("{}: {}: {:?}", answer.name, d.message, d.notes));
-            close(&outputs::<f64>(&made.graph), &expect, EXACT, &answer.name);
-            names.push(answer.name.clone());
-        }
+    for (knob, answer) in answers {
+        let mut choices = Choices::default();
+        choices.set(knob.clone(), answer);
+        let made = compile_graph(graph, &machine, &choices, Checks::Full, &Debugging::default());
+        let made = made.unwrap_or_else(|d| panic!("{answer}: {}: {:?}", d.message, d.notes));
+        close(&outputs::<f64>(&made.graph), &expect, EXACT, answer);
     }
-    names
+}
+
+/// Counts that no knob offers too, most of which cut unevenly.
+#[test]
+fn every_count_of_frames_and_rows_computes_the_same() {
+    let graph = graph(&Recipe { shape: [1, 2, 14, 7, 2], steps: vec![4, 0, 4, 0, 5], led: true });
+    let tiles = |count, again| (count > 1).then_some(Tiles { count, again });
+    let counts = (1..=14).flat_map(|frames| (1..=4).map(move |rows| (frames, rows)));
+    let answer = |(frames, rows)| Answer { frames, rows: tiles(rows, frames % 2 == 0), halo: tiles(5 - rows, false) }.to_string();
+    same_in(&graph, "x86-cpu-2core", &counts.map(|c| ("m.l.frames".to_owned(), answer(c))).collect::<Vec<_>>());
 }
 
 /// Bytes that a graph holds at once, at most.
