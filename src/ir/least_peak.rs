@@ -103,6 +103,12 @@ struct Units {
     in_place: Vec<bool>,
 }
 
+/// May an operator write into one of its inputs, as far as it goes by itself?
+fn may_take_over(graph: &OpGraph, id: NodeId) -> bool {
+    let inputs = graph.inputs_of(id);
+    runs_in_place(&graph.node(id).op) && inputs.iter().collect::<BTreeSet<_>>().len() == inputs.len()
+}
+
 /// A buffer, by units.
 #[derive(Clone)]
 struct Held {
@@ -145,7 +151,7 @@ impl Units {
             let touched: BTreeSet<usize> = b.touched.iter().map(|id| unit_of[id]).collect();
             Held { bytes: b.bytes, maker: unit_of[&b.touched[0]], touched }
         };
-        let in_place = members.iter().map(|m| m.last().is_some_and(|id| runs_in_place(&graph.node(*id).op))).collect();
+        let in_place = members.iter().map(|m| m.last().is_some_and(|id| may_take_over(graph, *id))).collect();
         Self { buffers: matters.iter().map(held).collect(), members, before, in_place }
     }
 

@@ -42,7 +42,7 @@ pub(super) static ROW: Target = Target {
         engine: "onnxruntime-cpu",
         // 33 MB are pages of the program and its libraries, the rest heap: fitted with `node` to nine plans of two pipelines that have 1,400
         // to 5,600 nodes (`tools/memory/random_plans.py`, `benches/memory`).
-        overhead: Bytes(57_000_000),
+        overhead: Bytes(54_000_000),
         scratch: Scratch::Mlas,
         packs_weights: true,
         node: Bytes(9_400),

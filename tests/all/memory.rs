@@ -37,7 +37,7 @@ fn a_process_needs_what_was_predicted() {
         let told = json(dir.path(), &["bench", "memory", plan, "--runtime", library.to_str().unwrap()]);
         let one = &told["plans"][0];
         let ratio = number(one, "/measured/needed") / number(one, "/predicted/peak_bytes");
-        assert!((0.92..1.05).contains(&ratio), "{ratio} of what was predicted: {one}");
+        assert!((0.90..1.06).contains(&ratio), "{ratio} of what was predicted: {one}");
         for stage in one["predicted"]["stages"].as_array().unwrap() {
             let model = stage["model"].as_str().unwrap();
             let counted = number(&one["measured"]["sessions"][model], "/activations");

@@ -37,8 +37,9 @@ def draw(options, random):
         return None
     answers = []
     for knob in json.loads(explained.stdout)["knobs"]:
-        if random.random() < 0.5:
-            answers += ["--choose", f"{knob['id']}={random.choice(knob['answers'])['name']}"]
+        names = [a["name"] for a in knob["answers"] if a["name"] != options.skip]
+        if random.random() < 0.5 and names:
+            answers += ["--choose", f"{knob['id']}={random.choice(names)}"]
     return shape, sets, answers
 
 
@@ -72,6 +73,14 @@ def measure(options, folder, shape, sets, answers):
     }
 
 
+def write(rows, path):
+    """All rows so far: what was measured is there when the rest is stopped."""
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys(), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--graph", default="svd-tiny")
@@ -80,10 +89,12 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--frames", default="1,2,3,4,6,8")
     parser.add_argument("--sides", default="64,128,192,256")
+    parser.add_argument("--skip", help="an answer that is not drawn, such as f16")
     parser.add_argument("--vidc", default=ROOT / "target/release/vidc")
     parser.add_argument("-o", "--output", type=Path, required=True)
     options = parser.parse_args()
     source = random.Random(options.seed)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     rows = []
     while len(rows) < options.count:
         drawn = draw(options, source)
@@ -94,11 +105,7 @@ def main():
         if row:
             rows.append(row)
             print(len(rows), row["shape"], row["ratio"], "" if row["budget_held"] else "OVERRUN", flush=True)
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    with open(options.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, rows[0].keys())
-        writer.writeheader()
-        writer.writerows(rows)
+            write(rows, options.output)
     ratios = [r["ratio"] for r in rows]
     errors = [abs(r - 1) for r in ratios]
     print(f"{len(rows)} plans: error {statistics.median(errors):.1%} in the median, {max(errors):.1%} at worst; "

@@ -10,9 +10,8 @@
 
 use std::collections::BTreeMap;
 
-use super::norm;
-use super::region::Member;
-use super::sweep::{Read, Sweeps};
+use super::norm::{self, Factors};
+use super::region::{Member, Read};
 use crate::diag::Result;
 use crate::ir::axes;
 use crate::ir::op::{Place, Sliced};
@@ -47,7 +46,8 @@ fn around(made: Sliced, read: Sliced) -> Sliced {
 
 /// The body of a sweep under construction.
 pub(super) struct Body<'a> {
-    sweeps: &'a Sweeps<'a>,
+    /// The norms that are applied here.
+    norms: &'a Factors,
     outer: &'a OpGraph,
     halos: &'a Halos,
     graph: OpGraph,
@@ -57,7 +57,7 @@ pub(super) struct Body<'a> {
 }
 
 impl<'a> Body<'a> {
-    pub(super) fn of(sweeps: &'a Sweeps<'a>, outer: &'a OpGraph, halos: &'a Halos, inputs: &[Read], place: Place) -> Self {
+    pub(super) fn of(norms: &'a Factors, outer: &'a OpGraph, halos: &'a Halos, inputs: &[Read], place: Place) -> Self {
         let mut graph = OpGraph::new(format!("{}.body", outer.name));
         let mut map = BTreeMap::new();
         for (i, (tensor, axis)) in inputs.iter().enumerate() {
@@ -67,7 +67,7 @@ impl<'a> Body<'a> {
             }
             map.insert((*tensor, *axis), graph.input(format!("in{i}"), ty));
         }
-        Self { sweeps, outer, halos, graph, place, map }
+        Self { norms, outer, halos, graph, place, map }
     }
 
     /// Adds the members, and makes the goals outputs, then the statistics of what a norm reads.
@@ -108,7 +108,7 @@ impl<'a> Body<'a> {
                 None => self.whole(tensor),
             });
         }
-        let Some(known) = self.sweeps.norms.get(&member.id) else {
+        let Some(known) = self.norms.get(&member.id) else {
             let mut op = axes::piece(&node.op, member.axis, made.extent(self.place));
             if let (Op::Conv(c), Some(Some(read))) = (&mut op, member.reads.first().filter(|_| member.looks_around())) {
                 c.pads[member.axis - 2] = self.padding(made, *read);

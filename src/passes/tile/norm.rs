@@ -6,6 +6,8 @@
 //! `variance + (mean - mean of all)²`, each tile with its share of the elements. All of it in f32, whatever the type of
 //! the tensor: parts that are f32 themselves do not become better by being merged in f64.
 
+use std::collections::BTreeMap;
+
 use crate::diag::{Diagnostic, Result};
 use crate::ir::axes::{self, Dependence};
 use crate::ir::dim::product;
@@ -31,6 +33,9 @@ pub(super) fn attributes(graph: &OpGraph, id: NodeId) -> Result<GroupNorm> {
         _ => Err(Box::new(Diagnostic::new("internal/bug", format!("`{}` is no group norm", graph.node(id).name)))),
     }
 }
+
+/// Factor and shift of norms whose statistics are known.
+pub(super) type Factors = BTreeMap<NodeId, [Outlet; 2]>;
 
 /// Mean and variance of each image and group of a tile, f32 `[1, 2n, groups, 1]`: the means, then the variances. One tensor, because ONNX
 /// Runtime runs first what is asked for first: apart, it would take the means of all tiles and hold every tile for its variance.

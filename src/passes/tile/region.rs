@@ -26,6 +26,9 @@ impl Member {
     }
 }
 
+/// A tensor that tiles read: itself, and the axis that is cut, if it is.
+pub(super) type Read = (Outlet, Option<usize>);
+
 /// A run of nodes that may be computed tile by tile.
 #[derive(Clone, Debug)]
 pub(super) struct Region {

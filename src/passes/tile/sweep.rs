@@ -13,8 +13,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::body::{Body, halo_of, halos};
-use super::norm;
-use super::region::{Member, Region};
+use super::norm::{self, Factors};
+use super::region::{Member, Read, Region};
 use crate::diag::Result;
 use crate::ir::op::{ForChunks, Join, Place, Sliced};
 use crate::ir::{NodeId, Op, OpGraph, Outlet};
@@ -28,9 +28,6 @@ pub(super) struct Tiles {
     /// Is what norms read computed again by each sweep, and not kept?
     pub(super) again: bool,
 }
-
-/// A tensor that tiles read: itself, and the axis that is cut, if it is.
-pub(super) type Read = (Outlet, Option<usize>);
 
 /// Replaces a region by tiles of it; returns the node that yields what it yielded.
 pub(super) fn tile(e: &mut Edit<'_>, region: &Region, tiles: Tiles) -> Result<NodeId> {
@@ -73,13 +70,13 @@ fn needed<'r>(graph: &OpGraph, region: &'r Region, goals: &[Outlet], kept: &BTre
     region.members.iter().filter(|m| wanted.contains(&m.id)).collect()
 }
 
-pub(super) struct Sweeps<'r> {
+struct Sweeps<'r> {
     region: &'r Region,
     ranges: Vec<(i64, i64)>,
     /// Tensors of the region that an earlier sweep left, whole.
     kept: BTreeMap<Outlet, Outlet>,
     /// Factor and shift of norms whose statistics are known.
-    pub(super) norms: BTreeMap<NodeId, [Outlet; 2]>,
+    norms: Factors,
 }
 
 impl Sweeps<'_> {
@@ -109,7 +106,7 @@ impl Sweeps<'_> {
         let halos = halos(graph, &members);
         let sliced: Vec<Option<Sliced>> = inputs.iter().map(|(o, axis)| axis.map(|axis| halo_of(&halos, *o, axis))).collect();
         let places: BTreeSet<Place> = ForChunks::places(&sliced, &self.ranges).into_iter().collect();
-        let body = |place| Body::of(self, graph, &halos, &inputs, place).finish(&members, goals, norm);
+        let body = |place| Body::of(&self.norms, graph, &halos, &inputs, place).finish(&members, goals, norm);
         let bodies: Result<Vec<(Place, OpGraph)>> = places.into_iter().map(|place| Ok((place, body(place)?))).collect();
         let mut joined: Vec<Join> = goals.iter().map(|(_, axis)| Join::Along(*axis)).collect();
         joined.extend(norm.map(|_| Join::Stacked));
