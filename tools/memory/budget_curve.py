@@ -3,8 +3,8 @@
 
     python3 tools/memory/budget_curve.py GRAPH --budgets 10 --rounds 3 --set steps=2 -o benches/memory/NAME
 
-Writes NAME.csv and NAME.svg. Memory is what a process of its own needs (`vidc bench memory`); seconds are those that a run reports for its
-steps, the least of several runs that take turns.
+Writes NAME.csv and NAME.svg. Memory is what a process of its own needs (`vidc bench memory`); seconds are those that models ran, the
+least of several runs that take turns.
 """
 
 import argparse
@@ -49,9 +49,8 @@ def least(options, folder):
 
 def seconds(options, folder, path):
     out = folder / "out.npy"
-    done = vidc(options, "run", path, "--input", f"image={options.image}", "-o", out, "--format", "json")
-    out.unlink(missing_ok=True)
-    return json.loads(done.stdout)["total_s"]
+    vidc(options, "run", path, "--input", f"image={options.image}", "-o", out)
+    return json.loads(Path(f"{out}.report.json").read_text())["measured"]["run_s"]
 
 
 def draw(rows, path):
