@@ -3,7 +3,7 @@
 //! Which topological order needs least is NP-hard to say of graphs in general. Those of networks fall apart: where one operator comes
 //! after all that stand before it and before all that follow, no order can mix the two sides, and each stretch between two such
 //! operators is decided alone. Within a stretch the search is exact, by dynamic programming over the sets of operators that have run
-//! (SERENITY, Ahn et al., MLSys 2020): what is alive is a function of the set alone.
+//! (Ahn et al., "Ordering Chaos", `MLSys` 2020): what is alive is a function of the set alone.
 //!
 //! Operators whose tensors are all below 1/256 of the widest moment are left out of this, and stand before their first reader that is
 //! not: a projection of the time embedding can run anywhere, and would tie all blocks together.

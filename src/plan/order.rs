@@ -135,7 +135,8 @@ fn anchor(graph: &OpGraph, written: &mut GraphProto, planned: &[NodeId], order: 
     let same = build::node("Reshape", &name("same"), &[&given, &name("shape")], &[&name("input")]);
     written.node[reader].input[slot] = name("input");
     // The list is in reverse: what stands behind the reader runs before it.
-    written.node.splice(reader + 1..reader + 1, [same, shape, nothing]);
+    let behind = written.node.split_off(reader + 1);
+    written.node.extend([same, shape, nothing].into_iter().chain(behind));
     true
 }
 
