@@ -69,6 +69,8 @@ pub struct Prepared {
     options: SessionOptions,
     /// What each call may take beyond what is predicted for it.
     spare: Option<Bytes>,
+    /// What a run may take, if it may not take all.
+    budget: Option<Bytes>,
     weights: Weights,
     /// By session: does it stay?
     kept: Vec<bool>,
@@ -110,6 +112,7 @@ impl Prepared {
             folder: folder.into(),
             options: options.session,
             spare: spare(&manifest, options.budget)?,
+            budget: options.budget,
             weights,
             slots: kept.iter().map(|_| Slot::default()).collect(),
             kept,
@@ -178,15 +181,15 @@ impl Prepared {
         let entry = &self.manifest.sessions[index];
         events(Event::Loading(entry.name.clone()));
         let start = Instant::now();
-        let session = self.session(entry)?;
+        let session = self.session(entry, self.on_device(index))?;
         Ok((session, start.elapsed()))
     }
 
-    fn session(&self, entry: &SessionEntry) -> Result<Session> {
+    fn session(&self, entry: &SessionEntry, on_device: Option<Bytes>) -> Result<Session> {
         let path = self.folder.join(&entry.file);
         let model = std::fs::read(&path).map_err(|e| Diagnostic::new("io/unreadable", format!("`{}`: {e}", path.display())))?;
         let options = SessionOptions {
-            providers: entry.providers.iter().map(|p| self.in_folder(p)).collect::<Result<_>>()?,
+            providers: entry.providers.iter().map(|p| at_hand(p, &self.folder, on_device)).collect::<Result<_>>()?,
             // A node that the plan does not expect there must not end up on the CPU in silence.
             forbid_cpu_nodes: entry.elsewhere.values().all(|key| key != "cpu"),
             ..self.options.clone()
@@ -195,14 +198,12 @@ impl Prepared {
         Session::load(&self.runtime, &model, &self.weights.clone().sharing_packed(&self.runtime), &options)
     }
 
-    /// A provider with the folders among its options inside the plan's.
-    fn in_folder(&self, provider: &Provider) -> Result<Provider> {
-        let row = target::row(&provider.provider)?;
-        let absolute = |(name, value): (&String, &String)| {
-            let folder = row.folders.contains(&name.as_str());
-            (name.clone(), if folder { self.folder.join(value).display().to_string() } else { value.clone() })
-        };
-        Ok(Provider { provider: provider.provider.clone(), options: provider.options.iter().map(absolute).collect() })
+    /// What a session may take of a device's memory: the budget without what the driver holds and the weights of the others that stay.
+    fn on_device(&self, index: usize) -> Option<Bytes> {
+        let others = self.manifest.sessions.iter().zip(&self.kept).enumerate().filter(|(i, (_, kept))| *i != index && **kept);
+        let held: u64 = others.map(|(_, (entry, _))| entry.weight_bytes).sum();
+        let overhead = target::row(&self.manifest.provider).map_or(0, |row| row.figures.overhead.0);
+        self.budget.map(|budget| Bytes(budget.0.saturating_sub(overhead).saturating_sub(held)))
     }
 
     /// The most that a call of a session may take of the pool at once.
@@ -376,4 +377,36 @@ fn header_of(path: &Path, entry: &WeightsEntry) -> Result<Option<String>> {
     }
     let stored = crate::weights::open_file(path)?;
     Ok(stored.files().first().and_then(|f| f.header_sha256()).map(|h| hex(&h)))
+}
+
+/// A provider with the folders among its options inside the plan's, and with the cap on what it may take of the device.
+fn at_hand(provider: &Provider, folder: &Path, on_device: Option<Bytes>) -> Result<Provider> {
+    let row = target::row(&provider.provider)?;
+    let absolute = |(name, value): (&String, &String)| {
+        let inside = row.folders.contains(&name.as_str());
+        (name.clone(), if inside { folder.join(value).display().to_string() } else { value.clone() })
+    };
+    let cap = row.memory_limit.zip(on_device).map(|(name, bytes)| (name.to_owned(), bytes.0.to_string()));
+    Ok(Provider { provider: provider.provider.clone(), options: provider.options.iter().map(absolute).chain(cap).collect() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_caps_the_arena_of_cuda_and_folders_are_the_plans() {
+        let provider = |key: &str, option: (&str, &str)| Provider {
+            provider: key.into(),
+            options: [(option.0.to_owned(), option.1.to_owned())].into_iter().collect(),
+        };
+        let at = |p: &Provider, cap| at_hand(p, Path::new("plan"), cap).unwrap().options.into_iter().collect::<Vec<_>>();
+        let option = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let cuda = provider("cuda", ("device_id", "1"));
+        assert_eq!(at(&cuda, Some(Bytes(4096))), [option("device_id", "1"), option("gpu_mem_limit", "4096")]);
+        assert_eq!(at(&cuda, None), [option("device_id", "1")]);
+        let engines = provider("tensorrt", ("trt_engine_cache_path", "engines"));
+        let inside = Path::new("plan").join("engines").display().to_string();
+        assert_eq!(at(&engines, Some(Bytes(4096))), [option("trt_engine_cache_path", &inside)]);
+    }
 }

@@ -52,5 +52,6 @@ pub(super) static ROW: Target = Target {
     },
     options: |_| Vec::new(),
     doubts: None,
+    memory_limit: None,
     folders: &[],
 };

@@ -51,6 +51,7 @@ pub(super) static ROW: Target = Target {
         ]
     },
     doubts: None,
+    memory_limit: Some("gpu_mem_limit"),
     folders: &[],
 };
 

@@ -58,6 +58,9 @@ pub struct Target {
     pub options: fn(&Asked<'_>) -> Vec<(&'static str, String)>,
     /// What is doubtful about its predictions, as a sentence for users.
     pub doubts: Option<&'static str>,
+    /// The option that caps what a session's tensors and weights may take of the device, bytes; memory of the host is capped by the allocator
+    /// of runs.
+    pub memory_limit: Option<&'static str>,
     /// Options whose value is a folder of the plan; a run makes it absolute.
     pub folders: &'static [&'static str],
 }

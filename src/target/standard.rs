@@ -20,5 +20,6 @@ pub(super) static ROW: Target = Target {
     figures: Figures { engine: "none", ..cuda::FIGURES },
     options: |_| Vec::new(),
     doubts: None,
+    memory_limit: None,
     folders: &[],
 };

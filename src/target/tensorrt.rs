@@ -60,6 +60,7 @@ pub(super) static ROW: Target = Target {
     doubts: Some(
         "the time predicted for TensorRT is an upper end: it fuses elementwise operators into their neighbours, which the model counts one by one",
     ),
+    memory_limit: None,
     folders: &["trt_engine_cache_path", "trt_timing_cache_path"],
 };
 

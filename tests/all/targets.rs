@@ -57,6 +57,7 @@ static DUMMY: Target = Target {
     },
     options: |asked| vec![("half", u8::from(asked.types.contains(&DType::BF16)).to_string()), ("index", asked.device.to_string())],
     doubts: None,
+    memory_limit: None,
     folders: &[],
 };
 
