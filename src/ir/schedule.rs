@@ -70,7 +70,7 @@ pub fn schedule(graph: &OpGraph) -> Result<Schedule> {
 /// The schedule of a bound graph whose operators run in another order.
 ///
 /// # Errors
-/// As [`schedule`].
+/// As [`schedule()`].
 pub fn schedule_in(graph: &OpGraph, steps: Vec<NodeId>) -> Result<Schedule> {
     let mut planner = Planner { graph, buffers: Vec::new(), of: HashMap::new(), pending: Vec::new() };
     for input in graph.inputs() {

@@ -77,7 +77,7 @@ pub fn write(
 /// models that came out the same.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 ///
 /// # Panics
 /// Without any plan.
