@@ -112,7 +112,7 @@ impl Timeline {
     /// The widest moment of each session, the widest first, at most `count`.
     ///
     /// # Errors
-    /// As [`schedule`].
+    /// As [`schedule()`].
     pub fn widest(&self, graphs: &BTreeMap<&str, &OpGraph>, count: usize) -> Result<Vec<Wide>> {
         let mut by_session: BTreeMap<&str, (Bytes, &Span, usize)> = BTreeMap::new();
         for span in &self.spans {
