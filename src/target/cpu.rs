@@ -46,7 +46,7 @@ pub(super) static ROW: Target = Target {
         scratch: Scratch::Mlas,
         packs_weights: true,
         node: Bytes(9_400),
-        memory_error: MemoryError { below: 8, above: 5 },
+        memory_error: MemoryError { below: 8, above: 9 },
         in_order: true,
         compile_s_per_node: 0.0,
     },
