@@ -302,27 +302,6 @@ mod tests {
         graph
     }
 
-    /// Two wide tensors that are each reduced to a narrow one: first the one, then the other.
-    const TWO_WIDE: &str = "model m(x: f32[1, 64]) -> y: f32[1, 64] = %5
-  %0 = Exp(%x) : f32[1, 64]
-  %1 = Expand{shape=[64, 64]}(%0) : f32[64, 64]
-  %2 = Expand{shape=[64, 64]}(%0) : f32[64, 64]
-  %3 = ReduceMean{axes=[0]}(%1) : f32[1, 64]
-  %4 = ReduceMean{axes=[0]}(%2) : f32[1, 64]
-  %5 = Add(%3, %4) : f32[1, 64]
-";
-
-    #[test]
-    fn one_wide_tensor_is_done_with_before_the_next_is_made() {
-        let graph = parse(TWO_WIDE).unwrap();
-        let found = least_peak(&graph).unwrap();
-        assert!(found.exact);
-        let before = schedule(&graph).unwrap().live().into_iter().max().unwrap();
-        let one = 64 * 64 * 4;
-        assert_eq!((before, widest(&graph, &found)), (2 * one + 256, one + 512));
-        assert_eq!(found.changed.len(), 1);
-    }
-
     #[test]
     fn an_order_that_cannot_be_narrower_stays() {
         let graph = parse(

@@ -34,7 +34,7 @@ use common::{Failure, Format, Out, render};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// From now on what is freed goes back to the system at once, and not when something else is asked for. A run asks for little between its
-/// calls, so that what the program had freed before would count as needed all along. A search takes 8 % longer for it.
+/// calls, so that what the program had freed before would count as needed all along. A search is slower for it.
 #[allow(unsafe_code, reason = "the allocator is a C library")]
 pub(crate) fn give_back_at_once() {
     /// `mi_option_purge_delay` in milliseconds (mimalloc.h of versions 2 and 3), which the crate has no name for.

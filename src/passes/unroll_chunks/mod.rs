@@ -3,7 +3,7 @@
 //! Legal by the meaning of `ForChunks`. The pieces run one after the other, each is cut right before its body, so that
 //! one piece's transients are dead before the next begins; `schedule` and the reversed node list make ONNX Runtime keep to it
 //! (`docs/facts/ort.md` section 3). What only pieces read is never joined, nor kept whole while it is read (`loose`). No knob: the other
-//! loop form, a loop in the plan, is not built yet.
+//! form, a loop in the plan, would save the copies along frames alone, 2 % of a decoder (`benches/memory`).
 
 mod loose;
 
