@@ -105,19 +105,18 @@ impl Rows {
 /// runs, rows with a halo are offered only with the leanest way of cutting those, into as many tiles.
 pub(super) fn answers(level: Level) -> Vec<Answer> {
     let frames = |most| counts(level.frames.max(1), most);
-    let finest = |count| frames(MOST_BLOCKS / count).last().copied().unwrap_or(1);
+    let finest = |count, most| frames(most / count).last().copied().unwrap_or(1);
     let mut all: Vec<Answer> = frames(MOST).into_iter().map(|frames| Answer { frames, ..Answer::WHOLE }).collect();
     for count in ROWS {
         let cut: Vec<Answer> =
-            level.temporal.ways(count).map(|t| Answer { frames: finest(count), rows: Some(t), ..Answer::WHOLE }).collect();
-        let halo = level.spatial.ways(count).last().filter(|_| HALOS.contains(&count) && finest(count) * count <= MOST_BODIES);
+            level.temporal.ways(count).map(|t| Answer { frames: finest(count, MOST_BLOCKS), rows: Some(t), ..Answer::WHOLE }).collect();
+        let halo = level.spatial.ways(count).last().filter(|_| HALOS.contains(&count) && finest(count, MOST_BLOCKS) * count <= MOST_BODIES);
         let leanest = cut.last().zip(halo).map(|(answer, halo)| Answer { halo: Some(halo), ..*answer });
         all.extend(cut.into_iter().chain(leanest));
     }
     if all.iter().all(|answer| answer.rows.is_none()) {
         let halos = HALOS.into_iter().flat_map(|count| level.spatial.ways(count));
-        let fewer = |count| frames(MOST_BODIES / count).last().copied().unwrap_or(1);
-        all.extend(halos.map(|halo| Answer { frames: fewer(halo.count), halo: Some(halo), ..Answer::WHOLE }));
+        all.extend(halos.map(|halo| Answer { frames: finest(halo.count, MOST_BODIES), halo: Some(halo), ..Answer::WHOLE }));
     }
     all
 }
