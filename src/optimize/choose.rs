@@ -12,10 +12,10 @@ use super::inputs::{Dims, input_specs, random_inputs};
 use super::model::Level;
 use super::paired::{Effort, Paired, Verdict, paired};
 use crate::diag::Result;
-use crate::hwdb::DeviceKind;
 use crate::onnx;
 use crate::passes::manager::Debugging;
 use crate::runtime::session::{Optimization, Runtime, SessionOptions};
+use crate::target::Target;
 
 /// A form of a model: what vidc changes and what the runtime may change after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +74,10 @@ impl Form {
         FORMS.into_iter().find(|f| f.key == key)
     }
 
-    /// The form that was fastest in most of what was measured (`benches/optimize/README.md`), for who does not measure.
-    pub fn usual(kind: DeviceKind) -> Self {
-        FORMS[usize::from(kind == DeviceKind::Cpu)]
+    /// The form that was fastest in most of what was measured (`benches/optimize/README.md`), for who does not measure: layouts are those of
+    /// ONNX Runtime's own kernels.
+    pub fn usual(target: &Target) -> Self {
+        FORMS[usize::from(target.is_builtin())]
     }
 }
 

@@ -17,6 +17,7 @@ pub mod paired;
 pub mod peak;
 pub mod plan_memory;
 pub mod rates;
+pub mod self_check;
 pub mod site;
 pub mod statistics;
 pub mod write;

@@ -21,6 +21,7 @@ mod hoist;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod journal_tests;
+mod keep_layout;
 mod knob;
 mod level;
 pub mod manager;
@@ -207,6 +208,8 @@ pub fn order() -> Vec<Leveled> {
         L::operator(fuse_residual::FuseResidual),
         // All reshapes are there now.
         L::operator(place_views::PlaceViews),
+        // The views that are left.
+        L::operator(keep_layout::KeepLayout),
         L::operator(eliminate::Eliminate),
         L::operator(schedule::Schedule),
     ]

@@ -12,7 +12,7 @@ use crate::diag::{Diagnostic, Result};
 use crate::hwdb::Machine;
 use crate::ir::op::ForChunks;
 use crate::ir::{NodeId, Op, OpGraph, Outlet, TensorType};
-use crate::target::{Form, GroupNormKernel, Target, TemporalConv};
+use crate::target::{Form, GroupNormKernel, Layout, Target, TemporalConv};
 
 pub(super) struct SelectKernels;
 
@@ -107,6 +107,9 @@ fn visit(rw: &mut Rewriter<'_>, cx: &PassCx<'_>, id: NodeId, is_body: bool) -> R
         Op::Attention(a) => replace("attention-written-out", &|e| forms::attention(e, *a, &inputs, &out)),
         Op::GroupNorm(g) if fused_group_norm(&out, g.groups, target) => {
             replace("fused-group-norm", &|e| forms::group_norm_nhwc(e, *g, &inputs, &out))
+        }
+        Op::GroupNorm(g) if target.forms.layout == Layout::ChannelsLast && out.rank() > 2 => {
+            replace("group-norm-by-channel", &|e| forms::group_norm_by_channel(e, *g, &inputs, &out, target))
         }
         Op::GroupNorm(g) => replace("group-norm-as-instance-norm", &|e| forms::group_norm(e, *g, &inputs, &out, target)),
         Op::RmsNorm { eps } => replace("rms-norm-written-out", &|e| forms::rms_norm(e, *eps, &inputs, &out)),

@@ -9,6 +9,7 @@ mod pool;
 
 use std::ffi::{CString, c_char};
 use std::marker::PhantomData;
+use std::path::Path;
 use std::ptr::{self, NonNull};
 use std::sync::{Arc, OnceLock};
 
@@ -68,6 +69,40 @@ pub(super) fn trim_heap() {
         // SAFETY: takes no pointer and may be called at any time (malloc_trim(3)).
         unsafe { malloc_trim(0) };
     }
+}
+
+/// The version of the C library that this process runs with; nothing if it is not glibc.
+pub fn c_library_version() -> Option<(u32, u32)> {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    {
+        unsafe extern "C" {
+            fn gnu_get_libc_version() -> *const c_char;
+        }
+        // SAFETY: returns a string constant of the library (gnu_get_libc_version(3)).
+        let version = unsafe { std::ffi::CStr::from_ptr(gnu_get_libc_version()) };
+        let mut numbers = version.to_str().ok()?.split('.').map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+    }
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    None
+}
+
+/// Loads a library whose names every library that is loaded later can be linked to, and never unloads it.
+///
+/// # Errors
+/// The loader's words.
+pub(super) fn load_for_others(path: &Path) -> std::result::Result<(), String> {
+    #[cfg(unix)]
+    {
+        use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+        // SAFETY: the file is one of a published package whose hash was checked; what it runs when it is loaded is what any program that is
+        // linked to it runs. It is never unloaded.
+        let library = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_GLOBAL) }.map_err(|e| e.to_string())?;
+        std::mem::forget(library);
+        Ok(())
+    }
+    #[cfg(not(unix))]
+    Err(format!("`{}`: libraries are loaded ahead on Unix only", path.display()))
 }
 
 #[repr(C, align(64))]

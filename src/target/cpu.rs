@@ -2,7 +2,7 @@
 
 use super::device::ANY_SYSTEM;
 use super::forms::Form as F;
-use super::{Attach, DeviceKind, Figures, Fits, Forms, Kernels, MemoryError, Narrow, Precision, Scratch, Target, TemporalConv};
+use super::{Attach, DeviceKind, Figures, Fits, Forms, Kernels, Layout, MemoryError, Narrow, Precision, Scratch, Target, TemporalConv};
 use crate::units::Bytes;
 use crate::weights::DType::{self, F16, F32};
 
@@ -14,6 +14,7 @@ pub(super) static ROW: Target = Target {
     name: "the CPU provider",
     fits: Fits { kind: DeviceKind::Cpu, vendors: &[], not_vendors: &[], capability: None, systems: ANY_SYSTEM, driver_files: &[] },
     attach: Attach::Builtin,
+    software: None,
     behind: &[],
     // 16-bit floats run as f32 between casts that ONNX Runtime inserts. It does so for f16 alone: a bf16 convolution is refused.
     kernels: Kernels { text: include_str!("kernels/cpu.txt"), widened: &[F16] },
@@ -30,6 +31,7 @@ pub(super) static ROW: Target = Target {
         ],
         group_norm: None,
         // 0.89 to 0.98 of the time of the three-dimensional kernel at 64 to 256 channels.
+        layout: Layout::Planar,
         temporal_conv: TemporalConv::Flat,
         merges_linears: true,
         moves_views: true,
@@ -54,4 +56,5 @@ pub(super) static ROW: Target = Target {
     doubts: None,
     memory_limit: None,
     folders: &[],
+    at_run: |_, _| {},
 };

@@ -2,8 +2,10 @@
 
 use super::forms::Form as F;
 use super::options::switch;
+use super::package::wheel;
 use super::{
-    Attach, DeviceKind, Figures, Fits, Forms, GroupNormKernel, Kernels, MemoryError, Narrow, Precision, Scratch, Target, TemporalConv,
+    Attach, Build, Capabilities, DeviceKind, Figures, Fits, Forms, GroupNormKernel, Kernels, Layout, Library, MemoryError, Narrow, Package,
+    Precision, Scratch, Software, Target, TemporalConv,
 };
 use crate::units::Bytes;
 use crate::weights::DType::{self, BF16, F16, F32};
@@ -20,12 +22,13 @@ pub(super) static ROW: Target = Target {
         kind: DeviceKind::Gpu,
         vendors: &["NVIDIA"],
         not_vendors: &[],
-        // The build for CUDA 12; the one for CUDA 13 takes 7.5 and later.
-        capability: Some((6, 0)),
+        // A build for CUDA 12, which the user names; the published one is for CUDA 13 and takes 7.5 and later.
+        capability: Some(Capabilities::from((6, 0))),
         systems: &["linux", "windows"],
         driver_files: DRIVER_FILES,
     },
     attach: Attach::Cuda,
+    software: Some(&SOFTWARE),
     behind: &[],
     kernels: Kernels { text: include_str!("kernels/cuda.txt"), widened: &[] },
     forms: Forms {
@@ -36,6 +39,7 @@ pub(super) static ROW: Target = Target {
             channels: &[128, 256, 320, 384, 448, 512, 576, 640, 768, 896, 960, 1024, 1280, 1920, 2048, 2560],
             types: &[F16, F32],
         }),
+        layout: Layout::Planar,
         temporal_conv: TemporalConv::Asked,
         merges_linears: false,
         moves_views: false,
@@ -53,7 +57,39 @@ pub(super) static ROW: Target = Target {
     doubts: None,
     memory_limit: Some("gpu_mem_limit"),
     folders: &[],
+    at_run: |_, _| {},
 };
+
+/// ONNX Runtime's GPU build, for CUDA 13, with the libraries that its provider is linked to. cuDNN loads its own parts from beside it.
+static SOFTWARE: Software = Software {
+    packages: &[
+        &Package {
+            name: "onnxruntime-gpu",
+            version: "1.31.1",
+            builds: &[wheel!("onnxruntime-gpu", "linux", "x86_64", "manylinux_2_28_x86_64", 255_569_273)],
+        },
+        &nvidia("nvidia-cuda-runtime", "13.5.37", &[wheel!("nvidia-cuda-runtime", "linux", "x86_64", "manylinux_2_17_x86_64", 2_504_024)]),
+        &nvidia("nvidia-cublas", "13.10.0.20", &[wheel!("nvidia-cublas", "linux", "x86_64", "manylinux1_x86_64", 444_289_903)]),
+        &nvidia("nvidia-cuda-nvrtc", "13.5.37", &[wheel!("nvidia-cuda-nvrtc", "linux", "x86_64", "manylinux_2_12_x86_64", 58_185_930)]),
+        &nvidia("nvidia-cufft", "12.5.0.14", &[wheel!("nvidia-cufft", "linux", "x86_64", "manylinux_2_17_x86_64", 165_072_555)]),
+        &nvidia("nvidia-curand", "10.4.5.25", &[wheel!("nvidia-curand", "linux", "x86_64", "manylinux_2_27_x86_64", 77_113_015)]),
+        &nvidia("nvidia-cudnn-cu13", "9.28.1.4", &[wheel!("nvidia-cudnn-cu13", "linux", "x86_64", "manylinux_2_27_x86_64", 516_817_937)]),
+    ],
+    library: Library::Runtime("libonnxruntime.so.1.31.1"),
+    load_first: &[
+        "libcudart.so.13",
+        "libcublasLt.so.13",
+        "libcublas.so.13",
+        "libnvrtc.so.13",
+        "libcurand.so.10",
+        "libcufft.so.12",
+        "libcudnn.so.9",
+    ],
+};
+
+const fn nvidia(name: &'static str, version: &'static str, builds: &'static [Build]) -> Package {
+    Package { name, version, builds }
+}
 
 /// What cuDNN may take for a convolution where `cudnn_conv_use_max_workspace` is off (`docs/facts/tuning.md` B.2).
 const WORKSPACE: Bytes = Bytes(32 << 20);

@@ -36,12 +36,39 @@ pub struct Fits {
     pub vendors: &'static [&'static str],
     /// Makers whose devices have a provider of their own.
     pub not_vendors: &'static [&'static str],
-    /// The least CUDA compute capability.
-    pub capability: Option<(u8, u8)>,
+    /// CUDA compute capabilities.
+    pub capability: Option<Capabilities>,
     /// Operating systems, in Rust's names.
     pub systems: &'static [&'static str],
     /// Of these files one is there where the driver of such a device is; none means that it needs no driver.
     pub driver_files: &'static [&'static str],
+}
+
+/// CUDA compute capabilities as (major, minor).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// These.
+    pub exactly: &'static [(u8, u8)],
+    /// This and all later ones.
+    pub from: (u8, u8),
+}
+
+impl Capabilities {
+    /// One and all later ones.
+    pub(super) const fn from(least: (u8, u8)) -> Self {
+        Self { exactly: &[], from: least }
+    }
+
+    fn takes(&self, capability: (u8, u8)) -> bool {
+        capability >= self.from || self.exactly.contains(&capability)
+    }
+}
+
+impl std::fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.exactly.iter().try_for_each(|(a, b)| write!(f, "{a}.{b}, "))?;
+        write!(f, "{}.{} or later", self.from.0, self.from.1)
+    }
 }
 
 /// Operating systems that vidc runs on.
@@ -60,11 +87,11 @@ impl Fits {
         if self.not_vendors.contains(&device.vendor) {
             return Some(format!("devices of {} have a provider of their own", device.vendor));
         }
-        if let Some(least) = self.capability
-            && device.capability.is_none_or(|has| has < least)
+        if let Some(takes) = self.capability
+            && !device.capability.is_some_and(|has| takes.takes(has))
         {
             let has = device.capability.map_or_else(|| "none".into(), |(a, b)| format!("{a}.{b}"));
-            return Some(format!("it needs CUDA compute capability {}.{}, and this device has {has}", least.0, least.1));
+            return Some(format!("it needs CUDA compute capability {takes}, and this device has {has}"));
         }
         if !self.systems.iter().any(|s| device.systems.contains(s)) {
             return Some(format!("it is for {}, and this device is found in {}", self.systems.join(", "), device.systems.join(", ")));

@@ -30,6 +30,16 @@ pub enum TemporalConv {
     Asked,
 }
 
+/// How a provider's convolutions keep their tensors in memory, whatever a graph says. Operators that look at another order make it turn whole tensors
+/// round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// As the graph says: all pixels of a channel, then the next channel.
+    Planar,
+    /// All channels of a pixel, then the next pixel.
+    ChannelsLast,
+}
+
 /// A fused kernel of group norm and `SiLU` over channels-last tensors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GroupNormKernel {
@@ -48,6 +58,8 @@ pub struct Forms {
     pub table: &'static [(Form, &'static [DType])],
     /// The fused group norm, if there is one.
     pub group_norm: Option<GroupNormKernel>,
+    /// How convolutions keep their tensors.
+    pub layout: Layout,
     /// What temporal convolutions run on.
     pub temporal_conv: TemporalConv,
     /// Does one product for several small linear layers gain time?
@@ -61,6 +73,7 @@ impl Forms {
     pub const STANDARD: Self = Self {
         table: &[(Form::FusedAttention, &[DType::F32, DType::F16, DType::BF16])],
         group_norm: None,
+        layout: Layout::Planar,
         temporal_conv: TemporalConv::Asked,
         merges_linears: false,
         moves_views: false,

@@ -12,15 +12,19 @@ mod cuda;
 mod device;
 mod forms;
 mod kernels;
+mod openvino;
 mod options;
+mod package;
 mod precision;
 mod standard;
 mod tensorrt;
+mod tensorrt_rtx;
 
-pub use device::{Device, DeviceKind, Fits};
-pub use forms::{Form, Forms, GroupNormKernel, TemporalConv};
+pub use device::{Capabilities, Device, DeviceKind, Fits};
+pub use forms::{Form, Forms, GroupNormKernel, Layout, TemporalConv};
 pub use kernels::Kernels;
 pub use options::{Asked, Provider};
+pub use package::{Build, Library, Member, ONNXRUNTIME, Package, Software};
 pub use precision::Precision;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,7 +36,7 @@ use crate::weights::DType;
 
 /// Every row. The first that fits a device is the one that it gets when nobody names another, so what was never run on a kind of
 /// device stands behind what was.
-pub static ROWS: [&Target; 4] = [&cpu::ROW, &cuda::ROW, &tensorrt::ROW, &standard::ROW];
+pub static ROWS: [&Target; 7] = [&cpu::ROW, &openvino::ROW, &openvino::GPU, &cuda::ROW, &tensorrt_rtx::ROW, &tensorrt::ROW, &standard::ROW];
 
 /// An execution provider as vidc uses it.
 pub struct Target {
@@ -44,6 +48,8 @@ pub struct Target {
     pub fits: Fits,
     /// How it comes into a session.
     pub attach: Attach,
+    /// What vidc fetches for it; nothing if it is part of ONNX Runtime, or comes with a build of the user's.
+    pub software: Option<&'static Software>,
     /// Rows that take what this one has no kernel for; an operator that none of them takes either is an error.
     pub behind: &'static [&'static Target],
     /// Operators and element types that it has kernels for.
@@ -63,6 +69,8 @@ pub struct Target {
     pub memory_limit: Option<&'static str>,
     /// Options whose value is a folder of the plan; a run makes it absolute.
     pub folders: &'static [&'static str],
+    /// Changes the options by what only a run knows: the threads of one operator, 0 where ONNX Runtime decides.
+    pub at_run: fn(&mut BTreeMap<String, String>, usize),
 }
 
 /// How a provider comes into a session.
@@ -74,6 +82,8 @@ pub enum Attach {
     Cuda,
     /// The TensorRT provider of a GPU build, beside the libraries of TensorRT.
     TensorRt,
+    /// A plug-in of any build, which calls itself so.
+    Plugin(&'static str),
     /// Not yet: plans for it are costed and cannot be run. What is missing, as a sentence.
     Missing(&'static str),
 }
@@ -134,6 +144,11 @@ impl Target {
     /// What is missing to start it, as a sentence; nothing where vidc can.
     pub fn missing(&self) -> Option<&'static str> {
         if let Attach::Missing(what) = self.attach { Some(what) } else { None }
+    }
+
+    /// Is it part of every ONNX Runtime?
+    pub fn is_builtin(&self) -> bool {
+        self.attach == Attach::Builtin
     }
 
     /// What is wrong with options that a file gives, if something: only those that the row itself sets are taken (others load libraries

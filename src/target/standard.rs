@@ -7,11 +7,19 @@ use super::{Attach, DeviceKind, Figures, Fits, Forms, Kernels, Target, cuda};
 pub(super) static ROW: Target = Target {
     key: "standard",
     name: "a provider that vidc cannot start yet",
-    fits: Fits { kind: DeviceKind::Gpu, vendors: &[], not_vendors: &["NVIDIA"], capability: None, systems: ANY_SYSTEM, driver_files: &[] },
+    fits: Fits {
+        kind: DeviceKind::Gpu,
+        vendors: &[],
+        not_vendors: &["NVIDIA", "Intel"],
+        capability: None,
+        systems: ANY_SYSTEM,
+        driver_files: &[],
+    },
     attach: Attach::Missing(
         "vidc has no row for this device's execution provider yet (MIGraphX or WebGPU on AMD, CoreML, MLX or WebGPU on Apple): \
          its times and bytes are modelled with operators of the ONNX standard and fused attention, and nothing can be run",
     ),
+    software: None,
     behind: &[],
     // What most providers take: the kernels of CUDA.
     kernels: Kernels { text: include_str!("kernels/cuda.txt"), widened: &[] },
@@ -22,4 +30,5 @@ pub(super) static ROW: Target = Target {
     doubts: None,
     memory_limit: None,
     folders: &[],
+    at_run: |_, _| {},
 };

@@ -1,7 +1,7 @@
 //! The TensorRT provider of ONNX Runtime's GPU build, with CUDA behind it. Its plans and options are tested, it was never run.
 
 use super::options::switch;
-use super::{Attach, DeviceKind, Figures, Fits, Forms, Kernels, Target, cuda};
+use super::{Attach, Capabilities, DeviceKind, Figures, Fits, Forms, Kernels, Target, cuda};
 use crate::units::Bytes;
 use crate::weights::DType::{BF16, F16};
 
@@ -16,11 +16,13 @@ pub(super) static ROW: Target = Target {
         vendors: &["NVIDIA"],
         not_vendors: &[],
         // TensorRT 10 supports Turing and later.
-        capability: Some((7, 5)),
+        capability: Some(Capabilities::from((7, 5))),
         systems: &["linux", "windows"],
         driver_files: cuda::DRIVER_FILES,
     },
     attach: Attach::TensorRt,
+    // Its libraries come from NVIDIA alone; ONNX Runtime finds them on the loader's path.
+    software: None,
     behind: &[&cuda::ROW],
     kernels: Kernels { text: include_str!("kernels/tensorrt.txt"), widened: &[] },
     // TensorRT's parser knows operators of the standard alone. Attention is the exception on purpose: written out, its scores are
@@ -62,13 +64,14 @@ pub(super) static ROW: Target = Target {
     ),
     memory_limit: None,
     folders: &["trt_engine_cache_path", "trt_timing_cache_path"],
+    at_run: |_, _| {},
 };
 
 /// Below this TensorRT finds no kernel for many layers.
 const LEAST_WORKSPACE: Bytes = Bytes(32 << 20);
 
 /// `name:1x2x3,other:4`: extents of a session are fixed, so the least, usual and largest shapes are the same.
-fn shapes(inputs: &[(String, Vec<i64>)]) -> String {
+pub(super) fn shapes(inputs: &[(String, Vec<i64>)]) -> String {
     let one = |(name, dims): &(String, Vec<i64>)| format!("{name}:{}", dims.iter().map(i64::to_string).collect::<Vec<_>>().join("x"));
     inputs.iter().map(one).collect::<Vec<_>>().join(",")
 }

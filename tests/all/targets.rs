@@ -8,7 +8,7 @@ use vidc::passes::manager::Debugging;
 use vidc::passes::{Checks, Choices, Planned};
 use vidc::plan::{self, Manifest, Provenance};
 use vidc::target::{
-    self, Attach, DeviceKind, Figures, Fits, Form, Forms, Kernels, MemoryError, Narrow, Precision, Scratch, Target, TemporalConv,
+    self, Attach, DeviceKind, Figures, Fits, Form, Forms, Kernels, Layout, MemoryError, Narrow, Precision, Scratch, Target, TemporalConv,
 };
 use vidc::units::Bytes;
 use vidc::weights::{DType, ParamSource};
@@ -28,6 +28,7 @@ static DUMMY: Target = Target {
         driver_files: &["/dev/dummy"],
     },
     attach: Attach::Missing("the provider of this test cannot be started"),
+    software: None,
     behind: &[],
     kernels: Kernels {
         text: "Add: f32 bf16\nSub: f32 bf16\nMul: f32 bf16\nDiv: f32 bf16\nPow: f32 bf16\nSigmoid: f32 bf16\nGelu: f32 bf16\nSin: f32\nCos: f32\n\
@@ -39,6 +40,7 @@ static DUMMY: Target = Target {
     forms: Forms {
         table: &[(Form::ResidualConv, &[DType::F32, DType::BF16])],
         group_norm: None,
+        layout: Layout::Planar,
         temporal_conv: TemporalConv::Flat,
         merges_linears: false,
         moves_views: false,
@@ -59,6 +61,7 @@ static DUMMY: Target = Target {
     doubts: None,
     memory_limit: None,
     folders: &[],
+    at_run: |_, _| {},
 };
 
 fn on(target: &'static Target) -> Planned {

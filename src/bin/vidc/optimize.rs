@@ -12,7 +12,7 @@ use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
 use vidc::diag::Diagnostic;
 use vidc::files::output::folder_of;
-use vidc::hwdb::{DeviceKind, Machine};
+use vidc::hwdb::Machine;
 use vidc::import::onnx::{ImportedModel, read_model};
 use vidc::onnx::Style;
 use vidc::optimize::answers::{answers, left_out};
@@ -119,7 +119,7 @@ fn form(args: &Args, machine: &Machine) -> Form {
     match (args.level, args.form.as_deref().and_then(Form::of_key)) {
         (Some(level), _) => Form { level: level.into(), ..FORMS[0] },
         (None, Some(form)) => form,
-        (None, None) => Form::usual(machine.kind),
+        (None, None) => Form::usual(machine.target),
     }
 }
 
@@ -127,7 +127,7 @@ fn form(args: &Args, machine: &Machine) -> Form {
 /// buffers.
 fn style(model: &ImportedModel, machine: &Machine, options: &SessionOptions) -> Style {
     let folds = options.optimization != Optimization::Disable && !options.disabled_optimizers.iter().any(|n| n == CONSTANT_FOLDING);
-    let hides_shapes = machine.kind == DeviceKind::Cpu && !folds;
+    let hides_shapes = machine.target.is_builtin() && !folds;
     Style { hides_shapes, ..model.style.clone() }
 }
 

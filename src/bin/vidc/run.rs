@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use crate::common::args::{Budget, ChooseArgs, Pair, ProviderArgs, SearchArgs, WeightsArgs, budget, pair};
+use crate::common::libraries::{self, FetchArgs};
 use crate::common::progress::Progress;
 use crate::common::render::kept_text;
 use crate::common::{Done, Failure, Out, say};
@@ -95,6 +96,8 @@ pub(crate) struct Args {
     /// The ONNX Runtime library to use.
     #[arg(long, value_name = "PATH")]
     runtime: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// The video: .mp4, .gif, .png (one file a frame) or .npy.
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
@@ -113,8 +116,8 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         out.result(|| ready.text(&status), || ready.json(&status));
         return Ok(());
     }
-    let located = provision::locate(args.runtime.as_deref(), &mut say)?;
-    let runtime = Runtime::load(&located.path)?;
+    let row = vidc::target::row(&ready.manifest.provider)?;
+    let (runtime, located) = libraries::runtime(row, args.runtime.as_deref(), args.fetch)?;
     let stop = Arc::new(AtomicBool::new(false));
     on_interrupt(&stop);
     let mut prepared = open(args, &runtime, &ready)?;

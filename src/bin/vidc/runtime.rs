@@ -1,12 +1,13 @@
 //! `vidc runtime`: the ONNX Runtime library.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
+use crate::common::libraries::{FetchArgs, agree};
 use crate::common::table::table;
 use crate::common::{Done, Out, say};
-use vidc::runtime::provision::{self, LookedAt, RuntimeStatus, State};
+use vidc::runtime::provision::{self, LookedAt, ProviderState, ProviderStatus, Provision, RuntimeStatus, State};
 
 /// What to do.
 #[derive(clap::Subcommand)]
@@ -17,11 +18,19 @@ pub(crate) enum Command {
         #[arg(long, value_name = "PATH")]
         runtime: Option<PathBuf>,
     },
-    /// Put the library into vidc's cache.
+    /// Put ONNX Runtime into vidc's cache, or the libraries of a provider. What is there is replaced.
     Install {
-        /// A wheel that was fetched elsewhere; else pip fetches it.
+        /// A provider whose libraries are published: openvino, tensorrt-rtx, cuda.
+        #[arg(long, value_name = "NAME")]
+        provider: Option<String>,
+        /// The same as --provider cuda.
+        #[arg(long, conflicts_with = "provider")]
+        gpu: bool,
+        /// A wheel that was fetched elsewhere, or a folder of wheels; else pip fetches them.
         #[arg(long, value_name = "WHEEL")]
         from: Option<PathBuf>,
+        #[command(flatten)]
+        fetch: FetchArgs,
     },
 }
 
@@ -32,7 +41,10 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
             let status = provision::status(runtime.as_deref())?;
             out.result(|| status_text(&status), || json!({ "runtime": status }));
         }
-        Command::Install { from } => {
+        Command::Install { provider, gpu, from, fetch } if *gpu || provider.is_some() => {
+            install(provider.as_deref().unwrap_or("cuda"), from.as_deref(), *fetch, out)?;
+        }
+        Command::Install { from, .. } => {
             let located = provision::install(from.as_deref(), &mut say)?;
             let version = located.version.clone().unwrap_or_default();
             out.result(|| format!("ONNX Runtime {version} is at {}\n", located.path.display()), || json!({ "runtime": located }));
@@ -41,8 +53,43 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
     Ok(())
 }
 
-/// The places and what is there, and which one is used.
+/// Fetches the libraries of a provider. Their size is said before anything is fetched.
+fn install(key: &str, from: Option<&Path>, fetch: FetchArgs, out: &Out) -> Done {
+    let row = vidc::target::row(key)?;
+    let provision = Provision::here(None)?;
+    let status = provision.provider(row);
+    if from.is_none() && row.software.is_some() && !matches!(status.state, ProviderState::Unfit { .. }) {
+        agree(row, status.download, fetch)?;
+    }
+    let files = provision.install_provider(row, from, &mut say)?;
+    let text = || format!("{} is at {}\n", row.name, files.library.display());
+    out.result(text, || json!({ "provider": provision.provider(row), "library": files.library }));
+    Ok(())
+}
+
+/// The providers and whether they can be used.
+fn providers_text(providers: &[ProviderStatus]) -> String {
+    let row = |p: &ProviderStatus| {
+        let state = match &p.state {
+            ProviderState::Builtin => "part of ONNX Runtime".into(),
+            ProviderState::Ready => "ready".into(),
+            ProviderState::NotInstalled => "not installed".into(),
+            ProviderState::Damaged { why } => format!("damaged: {why}"),
+            ProviderState::Unfit { why } => why.clone(),
+            ProviderState::OwnBuild => "in an ONNX Runtime of your own".into(),
+            ProviderState::NotYet => "vidc cannot start it yet".into(),
+        };
+        vec![p.provider.into(), state, p.way_out().unwrap_or_default()]
+    };
+    table(&["provider", "state", ""], &providers.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The places and what is there, and which one is used; then the providers.
 pub(crate) fn status_text(status: &RuntimeStatus) -> String {
+    format!("{}\n{}", library_text(status), providers_text(&status.providers))
+}
+
+fn library_text(status: &RuntimeStatus) -> String {
     let rows: Vec<Vec<String>> = status.candidates.iter().map(row).collect();
     let used = status.candidates.iter().find(|c| !matches!(c.state, State::NotSet));
     let conclusion = match used {

@@ -40,6 +40,14 @@ pub(super) const CODES: &[Code] = &[
         "The execution provider that was asked for (CUDA, TensorRT) cannot be used: this ONNX Runtime is a CPU build, one of the provider's libraries is missing, or there is no such device. vidc does not fall back to the CPU by itself; ask for the CPU if that is what you want.",
     ),
     environment(
+        "runtime/not-agreed",
+        "A plan needs libraries of an execution provider that are not here, and nobody agreed that they are fetched: vidc asks on a terminal and fetches nothing in silence. `vidc runtime install --provider NAME --yes` fetches them; `--yes` with the command that needs them does the same.",
+    ),
+    environment(
+        "runtime/self-check",
+        "An execution provider was tried on a small graph of every form that vidc may choose for it, before its first use on this machine, and came out further from the reference than rounding explains: it computes in a lower precision than it was asked for, or wrongly. It is not used. The notes say which forms; plan for another provider.",
+    ),
+    environment(
         "runtime/session",
         "ONNX Runtime refused to make a session of a model: an operator or type that the provider has no kernel for, or a model that breaks its rules. The message names the node where ONNX Runtime does.",
     ),

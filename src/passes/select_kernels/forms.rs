@@ -105,6 +105,59 @@ pub(super) fn group_norm(e: &mut Edit<'_>, g: GroupNorm, inputs: &[Outlet], out:
     if g.silu { silu(e, y, "silu", target) } else { Ok(y) }
 }
 
+/// Group norm by the statistics of each channel, which says nothing about the order of elements in memory: for providers whose convolutions
+/// keep tensors channels-last, where a reshape of channels would turn the whole tensor round and back.
+///
+/// `var = mean_c(mean(x²) − mean(x)² + (mean(x) − m)²)` with `m = mean_c(mean(x))` over the channels `c` of a group: differences of large numbers
+/// are taken within a channel alone. 0.44 of the time of an instance norm between two convolutions (OpenVINO, `[14, 64, 128, 128]`).
+pub(super) fn group_norm_by_channel(
+    e: &mut Edit<'_>,
+    g: GroupNorm,
+    inputs: &[Outlet],
+    out: &TensorType,
+    target: &Target,
+) -> Result<Outlet> {
+    let (n, c, shape) = (out.shape[0].clone(), out.shape[1].clone(), clip(&out.shape));
+    let x = if shape.len() == out.rank() { inputs[0] } else { e.add(Op::Reshape { shape: shape.clone() }, &inputs[..1], "pixels")? };
+    let space = Op::ReduceMean { axes: (2..shape.len()).collect() };
+    let grouped = vec![n.clone(), g.groups.into(), c.div_floor(g.groups)];
+    let binary = |e: &mut Edit<'_>, op, a, b, name| e.add(Op::Binary(op), &[a, b], name);
+    let channel = e.add(space.clone(), &[x], "channel-mean")?;
+    let square = binary(e, Binary::Mul, x, x, "square")?;
+    let square = e.add(space, &[square], "channel-square")?;
+    let squared = binary(e, Binary::Mul, channel, channel, "squared-mean")?;
+    let within = binary(e, Binary::Sub, square, squared, "within")?;
+    let channel = e.add(Op::Reshape { shape: grouped.clone() }, &[channel], "groups")?;
+    let within = e.add(Op::Reshape { shape: grouped.clone() }, &[within], "groups")?;
+    let mean = e.add(Op::ReduceMean { axes: vec![2] }, &[channel], "mean")?;
+    let apart = binary(e, Binary::Sub, channel, mean, "apart")?;
+    let apart = binary(e, Binary::Mul, apart, apart, "apart")?;
+    let both = binary(e, Binary::Add, within, apart, "variance")?;
+    let variance = e.add(Op::ReduceMean { axes: vec![2] }, &[both], "variance")?;
+    let eps = constant(e, out.dtype, 1, g.eps)?;
+    let safe = binary(e, Binary::Add, variance, eps, "eps")?;
+    let root = e.add(Op::Unary(Unary::Sqrt), &[safe], "root")?;
+    let table = vec![Dim::Const(1), g.groups.into(), c.div_floor(g.groups)];
+    let scale = e.add(Op::Reshape { shape: table.clone() }, &inputs[1..2], "scale")?;
+    let bias = e.add(Op::Reshape { shape: table }, &inputs[2..3], "bias")?;
+    let scale = binary(e, Binary::Div, scale, root, "scale")?;
+    let shift = binary(e, Binary::Mul, mean, scale, "shift")?;
+    let shift = binary(e, Binary::Sub, bias, shift, "shift")?;
+    let mut per_channel = vec![Dim::Const(1); shape.len()];
+    (per_channel[0], per_channel[1]) = (n, c);
+    let scale = e.add(Op::Reshape { shape: per_channel.clone() }, &[scale], "scale")?;
+    let shift = e.add(Op::Reshape { shape: per_channel }, &[shift], "shift")?;
+    let scaled = binary(e, Binary::Mul, x, scale, "scale")?;
+    let y = binary(e, Binary::Add, scaled, shift, "bias")?;
+    let y = if g.silu { silu(e, y, "silu", target)? } else { y };
+    if shape.len() == out.rank() { Ok(y) } else { e.add(Op::Reshape { shape: out.shape.clone() }, &[y], "pixels") }
+}
+
+/// Frames and pixels as two axes, which is what convolutions over frames work on.
+fn clip(shape: &[Dim]) -> Vec<Dim> {
+    if shape.len() < 5 { shape.to_vec() } else { vec![shape[0].clone(), shape[1].clone(), shape[2].clone(), product(&shape[3..])] }
+}
+
 /// Scale and bias for each channel as a product and a sum.
 fn affine(e: &mut Edit<'_>, x: Outlet, inputs: &[Outlet], out: &TensorType) -> Result<Outlet> {
     let mut per_channel = vec![Dim::Const(1); out.rank() - 1];

@@ -8,8 +8,10 @@ use ort::environment::Environment;
 use ort::logging::LogLevel;
 
 use super::super::ffi::Pool;
+use super::super::provision::Provision;
 use super::super::{ffi, provision};
 use crate::diag::{Diagnostic, Result};
+use crate::target::{Library, Target};
 
 /// The loaded library with its one environment.
 #[derive(Clone, Debug)]
@@ -18,6 +20,9 @@ pub struct Runtime {
     path: Arc<Path>,
     pool: &'static Pool,
 }
+
+/// Providers whose libraries are in this process, by the keys of their rows. A plug-in is registered once and stays: it must outlive its sessions.
+static PROVIDERS: Mutex<Vec<&'static str>> = Mutex::new(Vec::new());
 
 /// What is loaded: the library cannot be taken out of a process again, and it allows one environment.
 static LOADED: Mutex<Option<Runtime>> = Mutex::new(None);
@@ -44,6 +49,32 @@ impl Runtime {
         Ok(loaded.insert(Self { env, path: library.into(), pool }).clone())
     }
 
+    /// Brings the libraries of a provider into this process, if vidc provides them: what they are linked to, then the plug-in itself.
+    ///
+    /// # Errors
+    /// `runtime/provider-missing`, `runtime/hash-mismatch`.
+    pub(super) fn provide(&self, row: &'static Target) -> Result<()> {
+        let Some(software) = row.software else { return Ok(()) };
+        let mut there = PROVIDERS.lock().unwrap_or_else(PoisonError::into_inner);
+        if there.contains(&row.key) {
+            return Ok(());
+        }
+        let files = match (Provision::here(None)?.provider_files(row), software.library) {
+            (Ok(files), _) => files,
+            // A build of the user's finds what it is linked to by itself.
+            (Err(d), Library::Runtime(_)) if d.code == "runtime/provider-missing" => return Ok(()),
+            (Err(d), _) => return Err(d),
+        };
+        for library in &files.load_first {
+            ffi::load_for_others(library).map_err(|why| not_loaded(row, &why))?;
+        }
+        if let Library::Plugin(_) = software.library {
+            self.env.register_ep_library(row.key, &files.library).map_err(|e| not_loaded(row, e.message()))?;
+        }
+        there.push(row.key);
+        Ok(())
+    }
+
     /// The library that is loaded.
     pub fn path(&self) -> &Path {
         &self.path
@@ -58,6 +89,16 @@ impl Runtime {
     pub fn pool(&self) -> &'static Pool {
         self.pool
     }
+}
+
+/// The libraries are there and the system cannot load them: most often what the device's driver brings is missing.
+fn not_loaded(row: &Target, why: &str) -> Diagnostic {
+    let d = Diagnostic::new("runtime/provider-missing", format!("the libraries of {} cannot be loaded", row.name)).note(why.trim());
+    let driver = ["libcuda.so", "libnvidia-ml.so"].into_iter().find(|name| why.contains(name));
+    d.help(match driver {
+        Some(name) => format!("`{name}` comes with the driver of the GPU: install that, or plan for another provider"),
+        None => "`vidc doctor` shows what is here".into(),
+    })
 }
 
 fn second_library(loaded: &Path, asked: &Path) -> Diagnostic {

@@ -87,7 +87,7 @@ pub(crate) fn settings(set: &[Pair]) -> Vec<(String, String)> {
 /// What runs the operators.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(crate) struct ProviderArgs {
-    /// The execution provider: cpu, cuda, tensorrt (`vidc hw show KEY` lists those of a device); the device's usual one if not given.
+    /// The execution provider: cpu, openvino, cuda, tensorrt-rtx, tensorrt (`vidc hw show KEY` lists those of a device); the device's usual one if not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) provider: Option<String>,
 }

@@ -63,8 +63,13 @@ pub(crate) fn check_disk(folder: &Path, needs: Bytes, what: &str) -> Result<(), 
 
 /// Where plans of graphs are kept.
 pub(crate) fn plans_folder() -> Result<PathBuf, Failure> {
+    Ok(cache_folder()?.join("plans"))
+}
+
+/// Where vidc keeps what it can make again.
+pub(crate) fn cache_folder() -> Result<PathBuf, Failure> {
     let base = etcetera::choose_base_strategy().map_err(|e| {
         Diagnostic::new("io/unwritable", format!("there is no folder to keep plans in: {e}")).help("set HOME or XDG_CACHE_HOME")
     })?;
-    Ok(base.cache_dir().join("vidc").join("plans"))
+    Ok(base.cache_dir().join("vidc"))
 }

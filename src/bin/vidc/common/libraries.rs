@@ -1,0 +1,86 @@
+//! ONNX Runtime and the libraries of providers: found, or fetched where the user agreed.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+
+use super::system::cache_folder;
+use super::{Failure, say};
+use vidc::diag::Diagnostic;
+use vidc::hwdb::detect::Host;
+use vidc::optimize::self_check::self_check;
+use vidc::runtime::provision::{LocatedLibrary, ProviderState, Provision};
+use vidc::runtime::session::Runtime;
+use vidc::target::Target;
+use vidc::units::Bytes;
+
+/// Arguments about what may be fetched.
+#[derive(clap::Args, Clone, Copy, Debug, Default)]
+pub(crate) struct FetchArgs {
+    /// Fetch the libraries of the provider that is needed without asking.
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// ONNX Runtime with a provider that has shown on this machine that it computes what it is asked for.
+pub(crate) fn runtime(row: &'static Target, explicit: Option<&Path>, fetch: FetchArgs) -> Result<(Runtime, LocatedLibrary), Failure> {
+    let located = ready(row, explicit, fetch)?;
+    let runtime = Runtime::load(&located.path)?;
+    if !row.is_builtin() {
+        checked(&runtime, row)?;
+    }
+    Ok((runtime, located))
+}
+
+/// Checks the arithmetic of a provider, once for each version of it on each machine.
+fn checked(runtime: &Runtime, row: &'static Target) -> Result<(), Failure> {
+    let packages = row.software.map_or_else(String::new, |s| s.packages.iter().map(|p| format!("{} {}\n", p.name, p.version)).collect());
+    let said = format!("{}{}\n{}\n", packages, runtime.build_info(), Host::detect().words());
+    let note = cache_folder()?.join("checked").join(format!("{}.txt", row.key));
+    if std::fs::read_to_string(&note).is_ok_and(|text| text == said) {
+        return Ok(());
+    }
+    say(&format!("checking what {} computes (once on this machine)", row.name));
+    self_check(runtime, row)?;
+    // A note that cannot be written costs the next run the same seconds.
+    if let Some(folder) = note.parent()
+        && std::fs::create_dir_all(folder).is_ok()
+        && let Ok(mut file) = tempfile::NamedTempFile::new_in(folder)
+        && file.write_all(said.as_bytes()).is_ok()
+    {
+        let _ = file.persist(&note);
+    }
+    Ok(())
+}
+
+/// The ONNX Runtime that a provider needs, with the provider's own libraries beside it. Those are fetched if the user agrees.
+pub(crate) fn ready(row: &'static Target, explicit: Option<&Path>, fetch: FetchArgs) -> Result<LocatedLibrary, Failure> {
+    let provision = Provision::here(explicit)?;
+    let status = provision.provider(row);
+    if status.state == ProviderState::NotInstalled && !provision.names_a_build_with(row) {
+        agree(row, status.download, fetch)?;
+        provision.install_provider(row, None, &mut say)?;
+    }
+    Ok(provision.locate_for(row, &mut say)?)
+}
+
+/// Asks whether the libraries of a provider may be fetched.
+pub(crate) fn agree(row: &Target, download: Option<u64>, fetch: FetchArgs) -> Result<(), Failure> {
+    if fetch.yes {
+        return Ok(());
+    }
+    let size = Bytes(download.unwrap_or(0));
+    let refused = |why: &str| {
+        let message = format!("the libraries of {} ({size}) are not here, and {why}", row.name);
+        let d = Diagnostic::new("runtime/not-agreed", message);
+        Failure::from(d.help(format!("`vidc runtime install --provider {} --yes` fetches them", row.key)))
+    };
+    if !std::io::stdin().is_terminal() || !std::io::stderr().is_terminal() {
+        return Err(refused("nobody can be asked whether to fetch them"));
+    }
+    let mut err = std::io::stderr();
+    let _ = write!(err, "Fetch the libraries of {} ({size}, once) from the Python package index? [y/N] ", row.name);
+    let _ = err.flush();
+    let mut answer = String::new();
+    let _ = std::io::stdin().lock().read_line(&mut answer);
+    if matches!(answer.trim(), "y" | "Y" | "yes") { Ok(()) } else { Err(refused("were not to be fetched")) }
+}

@@ -1,0 +1,98 @@
+//! The OpenVINO plug-in: CPUs of x86, and GPUs of Intel.
+
+use std::collections::BTreeMap;
+
+use super::package::wheel;
+use super::{
+    Attach, DeviceKind, Figures, Fits, Form, Forms, Kernels, Layout, Library, MemoryError, Package, Scratch, Software, Target, TemporalConv,
+};
+use crate::units::Bytes;
+use crate::weights::DType::F32;
+
+/// What the plug-in calls itself.
+const NAME: &str = "OpenVINOExecutionProvider";
+
+/// The option that takes OpenVINO's own properties, as JSON by device.
+const PROPERTIES: &str = "load_config";
+
+/// The folder of a plan that compiled models are kept in.
+const COMPILED: &str = "compiled";
+
+static SOFTWARE: Software = Software {
+    packages: &[&Package {
+        name: "onnxruntime-ep-openvino",
+        version: "1.8.1",
+        builds: &[wheel!("onnxruntime-ep-openvino", "linux", "x86_64", "manylinux_2_28_x86_64", 52_587_628)],
+    }],
+    // It finds what it is linked to beside it.
+    library: Library::Plugin("libonnxruntime_providers_openvino_plugin.so"),
+    load_first: &[],
+};
+
+pub(super) static ROW: Target = Target {
+    key: "openvino",
+    name: "the OpenVINO provider",
+    fits: Fits { kind: DeviceKind::Cpu, vendors: &[], not_vendors: &["Apple"], capability: None, systems: &["linux"], driver_files: &[] },
+    attach: Attach::Plugin(NAME),
+    software: Some(&SOFTWARE),
+    behind: &[],
+    kernels: Kernels { text: include_str!("kernels/openvino.txt"), widened: &[] },
+    forms: FORMS,
+    precisions: &[],
+    figures: Figures {
+        dispatch_s: 0.3e-6,
+        engine: "onnxruntime-openvino",
+        overhead: Bytes(54_000_000),
+        scratch: Scratch::Mlas,
+        packs_weights: true,
+        node: Bytes(9_400),
+        memory_error: MemoryError { below: 30, above: 30 },
+        // One compiled model takes the place of all nodes.
+        in_order: false,
+        compile_s_per_node: 0.0014,
+    },
+    options: |_| vec![("device_type", "CPU".into()), (PROPERTIES, properties("CPU", 0)), ("cache_dir", COMPILED.into())],
+    doubts: Some("the figures of OpenVINO are those of ONNX Runtime's own kernels until this machine was measured with it"),
+    memory_limit: None,
+    folders: &["cache_dir"],
+    at_run: |options, threads| threads_in(options, "CPU", threads),
+};
+
+pub(super) static GPU: Target = Target {
+    key: "openvino-gpu",
+    name: "the OpenVINO provider on a GPU",
+    fits: Fits {
+        kind: DeviceKind::Gpu,
+        vendors: &["Intel"],
+        not_vendors: &[],
+        capability: None,
+        systems: &["linux"],
+        driver_files: &["/dev/dri/renderD128"],
+    },
+    options: |_| vec![("device_type", "GPU".into()), (PROPERTIES, properties("GPU", 0)), ("cache_dir", COMPILED.into())],
+    doubts: Some("no GPU of Intel has run a plan yet"),
+    at_run: |_, _| {},
+    ..ROW
+};
+
+/// What the row says in standard operators.
+const FORMS: Forms = Forms {
+    table: &[(Form::TransposedUpsample, &[F32])],
+    group_norm: None,
+    layout: Layout::ChannelsLast,
+    temporal_conv: TemporalConv::Flat,
+    merges_linears: false,
+    moves_views: true,
+};
+
+/// OpenVINO's properties: f32 is forced, because on a processor with units for bf16 it computes in bf16 without saying so (relative error
+/// 1.5e-2, and slower). The options `precision` and `INFERENCE_PRECISION_HINT` of the plug-in are accepted and ignored.
+fn properties(device: &str, threads: usize) -> String {
+    let threads = if threads == 0 { String::new() } else { format!(r#","INFERENCE_NUM_THREADS":"{threads}""#) };
+    format!(r#"{{"{device}":{{"INFERENCE_PRECISION_HINT":"f32"{threads}}}}}"#)
+}
+
+/// Its own threads, which only it knows of.
+fn threads_in(options: &mut BTreeMap<String, String>, device: &str, threads: usize) {
+    options.insert(PROPERTIES.into(), properties(device, threads));
+}
