@@ -175,12 +175,13 @@ mod tests {
         use Part::{Activations, Peaks, Rewrites};
         check(0.05, 2, (6, 5, &Part::ALL));
         check(1.0, 2, (6, 5, &Part::ALL));
-        check(3.0, 2, (6, 0, &[Peaks, Rewrites]));
-        check(5.0, 2, (4, 0, &[Peaks]));
+        check(1.5, 2, (6, 3, &Part::ALL));
+        check(3.0, 2, (6, 0, &[Peaks, Activations, Rewrites]));
+        check(4.5, 2, (4, 0, &[Peaks, Rewrites]));
+        check(5.0, 2, (5, 0, &[Rewrites]));
         check(7.0, 2, (3, 0, &[Rewrites]));
         check(3.0, 4, (5, 0, &[Rewrites]));
         check(60.0, 2, (1, 0, &[]));
-        check(1.5, 2, (6, 1, &[Peaks, Activations, Rewrites]));
     }
 
     #[test]

@@ -3,7 +3,6 @@
 mod levels;
 mod report;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -78,8 +77,8 @@ struct Bench<'a> {
     inputs: Vec<(String, Tensor)>,
     /// How fast the sessions are, as far as it is known.
     pace: Pace,
-    /// What processes of their own needed, by candidate.
-    peaks: BTreeMap<String, Report>,
+    /// What processes of their own needed.
+    peaks: Vec<(Candidate, Report)>,
 }
 
 /// What was measured of a candidate beside its time; none where there was no time for it.
@@ -144,7 +143,7 @@ impl<'a> Bench<'a> {
         let specs = input_specs(original, &dims)?;
         let inputs = random_inputs(&specs, args.seed)?;
         let pace = Pace { load_s: 0.0, run_s: 0.0 };
-        Ok(Self { args, runtime: load(args.runtime.as_deref())?, dims, specs, inputs, pace, peaks: BTreeMap::new() })
+        Ok(Self { args, runtime: load(args.runtime.as_deref())?, dims, specs, inputs, pace, peaks: vec![] })
     }
 
     /// The extents of a model as overrides.
@@ -264,7 +263,7 @@ impl<'a> Bench<'a> {
 
     /// What a process of its own needs, measured once.
     fn peak(&mut self, candidate: &Candidate, outputs: &[TensorSpec]) -> Result<Report, Failure> {
-        if let Some(known) = self.peaks.get(&candidate.name) {
+        if let Some((_, known)) = self.peaks.iter().find(|(c, _)| c == candidate) {
             return Ok(*known);
         }
         let request = peak::PeakRequest {
@@ -276,7 +275,7 @@ impl<'a> Bench<'a> {
             runs: peak::RUNS,
         };
         let report = peak::peak(&peak_process()?, &request)?;
-        self.peaks.insert(candidate.name.clone(), report);
+        self.peaks.push((candidate.clone(), report));
         Ok(report)
     }
 }
