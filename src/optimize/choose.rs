@@ -3,14 +3,15 @@
 //! The forms are levels of vidc by what the runtime may rewrite after it. The one at [`Level::None`] with all rewrites of the runtime is what
 //! the runtime makes of the original, so a model is never written that is slower than the runtime's default beyond noise.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::candidate::{Candidate, ModelSource, runtime_defaults};
+use super::candidate::{Candidate, ModelSource};
 use super::inputs::{Dims, input_specs, random_inputs};
 use super::model::Level;
-use super::paired::{Effort, Paired, Verdict, paired};
+use super::paired::{Paired, Round, Verdict, paired};
+use super::sequential::Effort;
 use crate::diag::Result;
 use crate::onnx;
 use crate::passes::manager::Debugging;
@@ -90,17 +91,26 @@ pub struct ChosenForm {
     pub measured: Paired,
 }
 
-/// Measures the forms of a model, written to `files` in the order of [`FORMS`], against the original with random inputs.
+/// Measures the forms of a model, written to `forms` in the order of [`FORMS`], against the original with random inputs; each with the
+/// options of its session.
 ///
 /// # Errors
 /// Those of making inputs, sessions and runs.
-pub fn choose(runtime: &Runtime, original: &Path, files: &[&Path], dims: &Dims, threads: usize, effort: Effort) -> Result<ChosenForm> {
-    let inputs = random_inputs(&input_specs(&onnx::read(original)?, dims)?, 1)?;
-    let mut candidates = vec![Candidate::new("original", ModelSource::File(original.into()), runtime_defaults(threads))];
-    for (form, file) in FORMS.iter().zip(files) {
-        candidates.push(Candidate::new(form.name, ModelSource::File((*file).into()), form.options(threads)));
+pub fn choose(
+    runtime: &Runtime,
+    original: (&Path, SessionOptions),
+    forms: &[(PathBuf, SessionOptions)],
+    dims: &Dims,
+    effort: Effort,
+    watch: &mut dyn FnMut(Round),
+) -> Result<ChosenForm> {
+    let (path, options) = original;
+    let inputs = random_inputs(&input_specs(&onnx::read(path)?, dims)?, 1)?;
+    let mut candidates = vec![Candidate::new("original", ModelSource::File(path.into()), options)];
+    for (form, (file, options)) in FORMS.iter().zip(forms) {
+        candidates.push(Candidate::new(form.name, ModelSource::File(file.clone()), options.clone()));
     }
-    let measured = paired(runtime, &candidates, &inputs, effort)?;
+    let measured = paired(runtime, &candidates, &inputs, effort, watch)?;
     let form = best(&measured);
     Ok(ChosenForm { form, measured })
 }
@@ -116,6 +126,7 @@ fn best(measured: &Paired) -> usize {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::super::paired::CandidateTimes;
+    use super::super::sequential::Stop;
     use super::super::statistics::Median;
     use super::*;
 
@@ -124,6 +135,7 @@ mod tests {
         let row = |ratio: f64, control: bool| CandidateTimes {
             name: String::new(),
             control,
+            stopped: Stop::Rounds,
             times_s: vec![ratio],
             time_s: Median { median: ratio, low: ratio, high: ratio },
             best_s: ratio,

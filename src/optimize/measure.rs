@@ -69,7 +69,10 @@ pub fn executed(runtime: &Runtime, candidate: &Candidate, inputs: &[(String, Ten
 }
 
 /// A run whose outputs are of no interest.
-pub(super) fn run(session: &mut Session, inputs: &[(String, Tensor)]) -> Result<()> {
+///
+/// # Errors
+/// Those of running a session.
+pub fn run(session: &mut Session, inputs: &[(String, Tensor)]) -> Result<()> {
     let views: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     let outputs: Vec<String> = session.outputs().iter().map(|p| p.name.clone()).collect();
     session.run(&views, &outputs.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
@@ -107,7 +110,8 @@ pub fn pool_bytes(
     let views: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     let mut memory = super::paired::output_memory(outputs)?;
     let mut activations = Bytes(0);
-    for _ in 0..3 {
+    // The second run is like all later ones: the first also made the memory pattern, if there is one.
+    for _ in 0..2 {
         session.run_into(&views, memory.iter_mut().map(|(n, t)| (n.as_str(), t.view_mut())).collect(), None)?;
         activations = activations.max(session.last_run().most);
     }

@@ -4,7 +4,8 @@ use super::*;
 use crate::onnx::build::{self, Extent};
 use crate::optimize::candidate::ModelSource;
 use crate::optimize::inputs::{Dims, TensorSpec, input_specs, random_inputs};
-use crate::optimize::paired::{Effort, paired};
+use crate::optimize::paired::{Round, paired};
+use crate::optimize::sequential::{Effort, Stop};
 use crate::runtime::session::tests::test_runtime;
 use crate::runtime::session::{Optimization, SessionOptions};
 
@@ -66,12 +67,33 @@ fn activations_are_counted_to_the_byte() {
 fn candidates_of_one_model_give_one_result() {
     let Some(runtime) = test_runtime() else { return };
     let bound = candidate(Optimization::All).with(|o| o.dims = vec![("n".into(), 8)]);
-    let effort = Effort { rounds: 3, warmup: 1 };
-    let result = paired(&runtime, &[candidate(Optimization::Disable), bound], &inputs(8), effort).unwrap();
+    let mut heard = 0;
+    let watch = &mut |_: Round| heard += 1;
+    let result = paired(&runtime, &[candidate(Optimization::Disable), bound], &inputs(8), Effort::upto(3), watch).unwrap();
+    assert_eq!(heard, 4);
     assert_eq!(result.rows.iter().map(|r| (r.times_s.len(), r.control)).collect::<Vec<_>>(), [(3, false), (3, false), (3, true)]);
     assert!(result.rows.iter().all(|r| r.rel_l2 < 1e-6));
     assert!((result.rows[0].ratio.median - 1.0).abs() < 1e-12);
     assert_eq!(result.outputs[0].shape, [8, 256]);
+}
+
+#[test]
+fn one_round_is_run_though_there_is_no_time() {
+    let Some(runtime) = test_runtime() else { return };
+    let effort = Effort { within: Some(std::time::Duration::ZERO), ..Effort::upto(9) };
+    let pair = [candidate(Optimization::Disable), candidate(Optimization::All)];
+    let result = paired(&runtime, &pair, &inputs(8), effort, &mut |_| {}).unwrap();
+    assert!(result.rows.iter().all(|r| (r.times_s.len(), r.stopped) == (1, Stop::Time)), "{result:?}");
+}
+
+#[test]
+fn rounds_end_when_every_interval_is_settled() {
+    let Some(runtime) = test_runtime() else { return };
+    let pair = [candidate(Optimization::Disable), candidate(Optimization::Disable)];
+    let result = paired(&runtime, &pair, &inputs(512), Effort::upto(2000), &mut |_| {}).unwrap();
+    let row = &result.rows[1];
+    assert_eq!((row.stopped, row.times_s.len() % 2), (Stop::Settled, 0));
+    assert!((6..2000).contains(&row.times_s.len()), "{}", row.times_s.len());
 }
 
 #[test]
@@ -99,7 +121,7 @@ fn files_are_loaded_both_ways() {
     let options = SessionOptions { threads: 1, optimization: Optimization::All, ..SessionOptions::default() };
     let file = Candidate::new("file", ModelSource::File(path.clone()), options.clone());
     let mapped = Candidate::new("mapped", ModelSource::mapped(&path).unwrap(), options);
-    let result = paired(&runtime, &[file, mapped], &inputs(2), Effort { rounds: 1, warmup: 0 }).unwrap();
+    let result = paired(&runtime, &[file, mapped], &inputs(2), Effort { warmup: 0, ..Effort::upto(1) }, &mut |_| {}).unwrap();
     assert!(result.rows[1].rel_l2.abs() < 1e-12);
     let mapped = Candidate::new(
         "mapped",

@@ -1,10 +1,12 @@
 //! Chooses by measurement: candidates are run side by side on ONNX Runtime, and what was measured is kept.
 //!
-//! [`paired`] compares whole models in one process, [`measure`] says what of a model runs and what it allocates, [`peak`] what a
+//! [`paired`] compares whole models in one process, [`sequential`] says for how long, [`agenda`] what fits into a time, [`measure`] says what of a model runs and what it allocates, [`peak`] what a
 //! process of its own needs, [`site`] times small graphs, [`cache`] keeps those times by machine. [`inspect`] and [`diff`] say what is
 //! in a model without running it.
 
+pub mod agenda;
 pub mod answers;
+mod apart;
 pub mod cache;
 pub mod candidate;
 pub mod choose;
@@ -16,8 +18,10 @@ pub mod model;
 pub mod paired;
 pub mod peak;
 pub mod plan_memory;
+pub mod providers;
 pub mod rates;
 pub mod self_check;
+pub mod sequential;
 pub mod site;
 pub mod statistics;
 pub mod write;

@@ -2,31 +2,30 @@
 //! within a round. What a shared machine does to one of them it does to its neighbours too, so ratios stand where times do not.
 //!
 //! A second session of the first candidate runs along: its ratio to the first is 1 but for noise, and what is closer to 1 than it is not
-//! a difference.
+//! a difference. How many rounds there are follows from the intervals, see [`sequential`](super::sequential).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use half::{bf16, f16};
-use ndarray::ArrayView1;
-
+use super::apart::difference;
 use super::candidate::Candidate;
 use super::inputs::{TensorSpec, zeros};
+use super::sequential::{Effort, Stop, fits, settled};
 use super::statistics::{Median, median};
-use crate::diag::{Diagnostic, Result};
-use crate::metrics::relative_l2;
+use crate::diag::Result;
 use crate::runtime::session::{Runtime, Session};
 use crate::runtime::tensor::{Tensor, TensorView, TensorViewMut};
-use crate::weights::DType;
 
-/// How long to measure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Effort {
-    /// Rounds that count.
-    pub rounds: usize,
-    /// Rounds before them that do not.
-    pub warmup: usize,
+/// A round that begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Round {
+    /// Its number from 1, rounds that do not count included.
+    pub number: usize,
+    /// The most that there can be.
+    pub most: usize,
+    /// How long the longest took so far.
+    pub longest: Duration,
 }
 
 /// What was measured of one candidate.
@@ -36,7 +35,9 @@ pub struct CandidateTimes {
     pub name: String,
     /// Is it the second session of the first candidate?
     pub control: bool,
-    /// Seconds of each round.
+    /// Why there are as many rounds as there are.
+    pub stopped: Stop,
+    /// Seconds of each round, from the first on.
     pub times_s: Vec<f64>,
     /// Seconds.
     pub time_s: Median,
@@ -72,8 +73,7 @@ pub struct Paired {
 impl Paired {
     /// How far the control's ratio is from 1: its interval's farther end.
     pub fn noise(&self) -> f64 {
-        let control = self.rows.iter().find(|r| r.control).map_or(Median { median: 1.0, low: 1.0, high: 1.0 }, |r| r.ratio);
-        (control.high - 1.0).max(1.0 - control.low).max(0.0)
+        self.rows.iter().find(|r| r.control).map_or(0.0, |r| from_one(r.ratio))
     }
 
     /// Is a candidate another one than the first in time? Its interval must leave out the band of the control.
@@ -93,11 +93,18 @@ impl Paired {
     }
 }
 
+/// The farther end of an interval from 1.
+fn from_one(ratio: Median) -> f64 {
+    (ratio.high - 1.0).max(1.0 - ratio.low).max(0.0)
+}
+
 /// A candidate in the course of a measurement.
 struct Running {
     session: Session,
     outputs: Vec<(String, Tensor)>,
     times: Vec<f64>,
+    /// Set when it needs no further rounds.
+    stopped: Option<Stop>,
 }
 
 impl Running {
@@ -106,7 +113,7 @@ impl Running {
         let mut session = candidate.open(runtime).map_err(|d| d.note(format!("the candidate is `{}`", candidate.name)))?;
         let names: Vec<String> = session.outputs().iter().map(|p| p.name.clone()).collect();
         let made = session.run(inputs, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
-        Ok(Self { session, outputs: names.into_iter().zip(made).collect(), times: Vec::new() })
+        Ok(Self { session, outputs: names.into_iter().zip(made).collect(), times: Vec::new(), stopped: None })
     }
 
     fn run(&mut self, inputs: &[(&str, TensorView<'_>)]) -> Result<f64> {
@@ -117,43 +124,104 @@ impl Running {
     }
 }
 
-/// Measures candidates against the first.
+/// Measures candidates against the first. `watch` hears of every round before it begins.
 ///
 /// # Errors
 /// Those of making and running sessions; `measure/outputs-differ` if two candidates cannot be forms of one model.
-pub fn paired(runtime: &Runtime, candidates: &[Candidate], inputs: &[(String, Tensor)], effort: Effort) -> Result<Paired> {
+pub fn paired(
+    runtime: &Runtime,
+    candidates: &[Candidate],
+    inputs: &[(String, Tensor)],
+    effort: Effort,
+    watch: &mut dyn FnMut(Round),
+) -> Result<Paired> {
+    let start = Instant::now();
     let inputs: Vec<(&str, TensorView<'_>)> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     let Some(first) = candidates.first() else { return Ok(Paired { rows: vec![], outputs: vec![] }) };
-    let control = Candidate { name: format!("{} again", first.name), ..first.clone() };
-    let all: Vec<&Candidate> = candidates.iter().chain([&control]).collect();
+    let control = effort.control.then(|| Candidate { name: format!("{} again", first.name), ..first.clone() });
+    let all: Vec<&Candidate> = candidates.iter().chain(&control).collect();
     let mut running = all.iter().map(|c| Running::start(runtime, c, &inputs)).collect::<Result<Vec<_>>>()?;
     let errors = running.iter().map(|r| difference(&running[0].outputs, &r.outputs)).collect::<Result<Vec<_>>>()?;
-    for round in 0..effort.warmup + effort.rounds.max(1) {
-        for index in rotated(running.len(), round) {
-            let time = running[index].run(&inputs)?;
-            if round >= effort.warmup {
-                running[index].times.push(time);
-            }
-        }
-    }
+    let why = rounds(&mut running, &inputs, effort, start, watch)?;
+    stop(&mut running, why);
     let outputs = running[0].outputs.iter().map(|(name, t)| spec(name, t)).collect();
     let rows = all.iter().zip(&running).zip(errors).enumerate().map(|(i, ((candidate, run), rel_l2))| CandidateTimes {
         name: candidate.name.clone(),
         control: i == candidates.len(),
-        ..row(&run.times, &running[0].times, rel_l2)
+        ..row(run, &running[0].times, rel_l2)
     });
     Ok(Paired { rows: rows.collect(), outputs })
 }
 
-fn row(times: &[f64], first: &[f64], rel_l2: f64) -> CandidateTimes {
+/// The rounds, and why there are no more. The control is the last of `running` if there is one.
+fn rounds(
+    running: &mut [Running],
+    inputs: &[(&str, TensorView<'_>)],
+    effort: Effort,
+    start: Instant,
+    watch: &mut dyn FnMut(Round),
+) -> Result<Stop> {
+    let (most, mut longest) = (effort.warmup + effort.rounds.max(1), Duration::ZERO);
+    for round in 0..most {
+        // The first of the rounds that count is run in any case, those before it only if there is time.
+        let fits = fits(effort.within, start.elapsed(), longest);
+        if !fits && round < effort.warmup {
+            continue;
+        }
+        if !fits && round > effort.warmup {
+            return Ok(Stop::Time);
+        }
+        watch(Round { number: round + 1, most, longest });
+        let begin = Instant::now();
+        for index in rotated(running.len(), round) {
+            if running[index].stopped.is_some() {
+                continue;
+            }
+            let time = running[index].run(inputs)?;
+            if round >= effort.warmup {
+                running[index].times.push(time);
+            }
+        }
+        longest = longest.max(begin.elapsed());
+        if effort.looks((round + 1).saturating_sub(effort.warmup)) && look(running) {
+            return Ok(Stop::Settled);
+        }
+    }
+    Ok(Stop::Rounds)
+}
+
+/// Stops those that are settled. True if all are: then the first and its control need not go on either.
+fn look(running: &mut [Running]) -> bool {
+    let (first, last) = (running[0].times.clone(), running.len() - 1);
+    let noise = ratios(&running[last].times, &first).map_or(0.0, from_one);
+    for candidate in &mut running[1..last] {
+        if candidate.stopped.is_none() && ratios(&candidate.times, &first).is_some_and(|r| settled(r, noise)) {
+            candidate.stopped = Some(Stop::Settled);
+        }
+    }
+    running[1..last].iter().all(|c| c.stopped.is_some())
+}
+
+fn stop(running: &mut [Running], why: Stop) {
+    running.iter_mut().for_each(|r| r.stopped = r.stopped.or(Some(why)));
+}
+
+/// The ratio to the first candidate's times of the same rounds; none without a round.
+fn ratios(times: &[f64], first: &[f64]) -> Option<Median> {
     let ratios: Vec<f64> = times.iter().zip(first).map(|(t, f)| t / f.max(f64::MIN_POSITIVE)).collect();
+    median(&ratios)
+}
+
+fn row(run: &Running, first: &[f64], rel_l2: f64) -> CandidateTimes {
+    let times = &run.times;
     CandidateTimes {
         name: String::new(),
         control: false,
-        times_s: times.to_vec(),
+        stopped: run.stopped.unwrap_or_default(),
+        times_s: times.clone(),
         time_s: median(times).expect("there is at least one round"),
         best_s: times.iter().copied().fold(f64::INFINITY, f64::min),
-        ratio: median(&ratios).expect("there is at least one round"),
+        ratio: ratios(times, first).expect("there is at least one round"),
         rel_l2,
     }
 }
@@ -180,49 +248,6 @@ pub(super) fn output_memory(specs: &[TensorSpec]) -> Result<Vec<(String, Tensor)
     specs.iter().map(|s| Ok((s.name.clone(), zeros(s)?))).collect()
 }
 
-/// The worst relative error of the outputs.
-fn difference(want: &[(String, Tensor)], got: &[(String, Tensor)]) -> Result<f64> {
-    let differ = |what: String| Diagnostic::new("measure/outputs-differ", what).help("measure two forms of one model");
-    let mut worst = 0.0f64;
-    for (name, tensor) in want {
-        let (_, other) = got.iter().find(|(n, _)| n == name).ok_or_else(|| differ(format!("one model has no output `{name}`")))?;
-        if (other.shape(), other.dtype()) != (tensor.shape(), tensor.dtype()) {
-            let types = format!("{:?}{:?} and {:?}{:?}", tensor.dtype(), tensor.shape(), other.dtype(), other.shape());
-            return Err(differ(format!("output `{name}` is {types}")).into());
-        }
-        worst = worst.max(apart(tensor, other));
-    }
-    Ok(worst)
-}
-
-/// How far one tensor is from the wanted one, relative to that, over all elements; 0 where both are zero everywhere, infinite where
-/// one has a value that is no number and the other has not.
-fn apart(want: &Tensor, got: &Tensor) -> f64 {
-    // What is no finite number in both, and the same, is as good as equal numbers.
-    let same = |w: f64, g: f64| w.is_nan() && g.is_nan() || w.to_bits() == g.to_bits();
-    let compared = |(w, g): (f64, f64)| if same(w, g) && !w.is_finite() { (0.0, 0.0) } else { (w, g) };
-    let (want, got): (Vec<f64>, Vec<f64>) = numbers(want).into_iter().zip(numbers(got)).map(compared).unzip();
-    let ratio = relative_l2(ArrayView1::from(&got), ArrayView1::from(&want));
-    if ratio.is_nan() { f64::INFINITY } else { ratio }
-}
-
-fn numbers(t: &Tensor) -> Vec<f64> {
-    fn all<T: crate::runtime::tensor::Element>(t: &Tensor, f: impl Fn(T) -> f64) -> Vec<f64> {
-        t.as_slice::<T>().unwrap_or_default().iter().map(|v| f(*v)).collect()
-    }
-    match t.dtype() {
-        DType::F32 => all(t, |v: f32| v.into()),
-        DType::F64 => all(t, |v: f64| v),
-        DType::F16 => all(t, |v: f16| v.into()),
-        DType::BF16 => all(t, |v: bf16| v.into()),
-        DType::I64 => all(t, |v: i64| v as f64),
-        DType::I32 => all(t, |v: i32| v.into()),
-        DType::I8 => all(t, |v: i8| v.into()),
-        DType::U8 => all(t, |v: u8| v.into()),
-        DType::Bool | DType::Opaque => t.bytes().iter().map(|v| f64::from(*v)).collect(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -237,26 +262,19 @@ mod tests {
     }
 
     #[test]
-    fn relative_error_of_outputs() {
-        let check = |want: &[f32], got: &[f32], expect: f64| {
-            let tensor = |v: &[f32]| Tensor::from_slice(&[v.len()], v).unwrap();
-            let found = apart(&tensor(want), &tensor(got));
-            assert!((found - expect).abs() < 1e-9 || found.to_bits() == expect.to_bits(), "{want:?} {got:?}: {found}");
-        };
-        check(&[3.0, 4.0], &[3.0, 4.0], 0.0);
-        check(&[3.0, 4.0], &[3.0, 4.5], 0.1);
-        check(&[0.0], &[0.0], 0.0);
-        check(&[0.0], &[1.0], f64::INFINITY);
-        check(&[f32::NAN, 1.0], &[f32::NAN, 1.0], 0.0);
-        check(&[f32::NAN, 1.0], &[0.0, 1.0], f64::INFINITY);
-        check(&[f32::INFINITY], &[f32::INFINITY], 0.0);
-    }
-
-    #[test]
     fn a_difference_must_leave_the_band_of_the_control() {
         let ratio = |low: f64, high: f64| Median { median: f64::midpoint(low, high), low, high };
         let made = |control: Median, other: Median| {
-            let with = |ratio, control| CandidateTimes { control, ratio, ..row(&[1.0], &[1.0], 0.0) };
+            let with = |ratio, control| CandidateTimes {
+                name: String::new(),
+                control,
+                stopped: Stop::Rounds,
+                times_s: vec![],
+                time_s: ratio,
+                best_s: 1.0,
+                ratio,
+                rel_l2: 0.0,
+            };
             Paired { rows: vec![with(ratio(1.0, 1.0), false), with(other, false), with(control, true)], outputs: vec![] }.verdict(1)
         };
         assert_eq!(made(ratio(0.98, 1.02), ratio(0.90, 0.95)), Verdict::Faster);

@@ -1,4 +1,4 @@
-//! The most memory that a process of its own needs for a model: a fresh process of the same program makes the session, runs it three
+//! The most memory that a process of its own needs for a model: a fresh process of the same program makes the session, runs it a few
 //! times and says what the system counted (`VmHWM`, the high-water mark of its resident memory, of Linux).
 //!
 //! The parent writes a [`PeakRequest`] to the child's standard input, the child answers with a [`Report`] on its standard output: [`serve`].
@@ -56,8 +56,8 @@ pub struct Report {
     pub peak: Bytes,
 }
 
-/// Evaluations before the mark is read.
-pub const RUNS: usize = 3;
+/// Evaluations before the mark is read: the second is the first one that runs by the memory pattern, and all later ones are like it.
+pub const RUNS: usize = 2;
 
 /// Measures a candidate in a process of its own.
 ///

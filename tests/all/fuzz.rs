@@ -3,7 +3,7 @@
 //!
 //! A plain run tries a fixed number of mutants; `VIDC_FUZZ_SECONDS=300` goes on for that long, `VIDC_FUZZ_SEED=7` from another seed.
 //! What fails is left as a file in the folder for temporary files of the target folder; it becomes a test with a name in
-//! `src/import/onnx/tests`. The crate in `tests/fuzz` does the same under a fuzzer that is guided by coverage.
+//! `src/import/onnx/tests`. The package in `fuzz` does the same under a fuzzer that is guided by coverage.
 
 mod mutate;
 

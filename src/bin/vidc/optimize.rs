@@ -1,12 +1,13 @@
 //! `vidc optimize`: the operator level alone, for any ONNX model.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 
 use crate::bench::load;
-use crate::common::args::{ChooseArgs, DimArgs, ProviderArgs};
+use crate::common::args::{ChooseArgs, DimArgs, ProviderArgs, seconds};
+use crate::common::clock::Clock;
 use crate::common::render::{kept_text, open_dims};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
@@ -16,10 +17,12 @@ use vidc::hwdb::Machine;
 use vidc::import::onnx::{ImportedModel, read_model};
 use vidc::onnx::Style;
 use vidc::optimize::answers::{answers, left_out};
-use vidc::optimize::candidate::metadata_of;
+use vidc::optimize::candidate::{metadata_of, runtime_defaults};
 use vidc::optimize::choose::{CONSTANT_FOLDING, ChosenForm, FORMS, Form, choose};
 use vidc::optimize::model::{Level, live, optimize};
-use vidc::optimize::paired::Effort;
+use vidc::optimize::paired::Round;
+use vidc::optimize::providers::providers;
+use vidc::optimize::sequential::{Effort, ROUNDS};
 use vidc::optimize::write::{Written, outputs, write};
 use vidc::passes::{Choices, PassRecord, Trace};
 use vidc::runtime::session::{Optimization, SessionOptions};
@@ -54,9 +57,12 @@ pub(crate) struct Args {
     /// Threads of one operator while measuring; 0 lets ONNX Runtime decide.
     #[arg(long, value_name = "N", default_value_t = 0, requires = "measure")]
     threads: usize,
-    /// Rounds that count while measuring.
-    #[arg(long, value_name = "N", default_value_t = 9, requires = "measure")]
+    /// Rounds that count while measuring, at most: they end when every interval is narrow enough, or away from 1.
+    #[arg(long, value_name = "N", default_value_t = ROUNDS, requires = "measure")]
     rounds: usize,
+    /// Time for measuring; one round is always run.
+    #[arg(long, value_name = "SECONDS", default_value = "100", value_parser = seconds, requires = "measure")]
+    time: f64,
     /// The ONNX Runtime library to measure with.
     #[arg(long, value_name = "PATH", requires = "measure")]
     runtime: Option<PathBuf>,
@@ -95,9 +101,9 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let read = start.elapsed();
     let chosen = if args.measure { Some(measure(args, &model, &machine, &choices)?) } else { None };
     let form = chosen.as_ref().map_or_else(|| form(args, &machine), |c| FORMS[c.form]);
-    let options = form.options(args.threads);
     let begin = start.elapsed();
     let compiled = optimize(&model, &machine, &choices, form.level, &form.debugging())?;
+    let options = SessionOptions { providers: providers(&compiled.graph, &machine), ..form.options(args.threads) };
     let passes = start.elapsed().saturating_sub(begin);
     let written = write(&compiled.graph, &style(&model, &machine, &options), metadata_of(&options), &args.output)?;
     let done = Optimized {
@@ -133,6 +139,8 @@ fn style(model: &ImportedModel, machine: &Machine, options: &SessionOptions) -> 
 
 /// Writes every form into a folder of its own and measures them beside the original.
 fn measure(args: &Args, model: &ImportedModel, machine: &Machine, choices: &Choices) -> Result<ChosenForm, Failure> {
+    let mut clock = Clock::start(args.time);
+    clock.show("writing the forms");
     let folder = folder_of(&args.output);
     let unwritable = |e| Diagnostic::new("io/unwritable", format!("`{}` cannot be written: {e}", folder.display()));
     let temporary = tempfile::Builder::new().prefix(".vidc-").tempdir_in(folder).map_err(unwritable)?;
@@ -140,14 +148,16 @@ fn measure(args: &Args, model: &ImportedModel, machine: &Machine, choices: &Choi
     for (i, form) in FORMS.iter().enumerate() {
         let file = temporary.path().join(format!("{i}.onnx"));
         let compiled = optimize(model, machine, choices, form.level, &form.debugging())?;
-        let options = form.options(args.threads);
+        let options = SessionOptions { providers: providers(&compiled.graph, machine), ..form.options(args.threads) };
         write(&compiled.graph, &style(model, machine, &options), metadata_of(&options), &file)?;
-        files.push(file);
+        files.push((file, options));
     }
-    let files: Vec<&Path> = files.iter().map(PathBuf::as_path).collect();
     let dims = args.dims.dims.iter().map(|(name, n)| (name.clone(), *n as u64)).collect();
     let runtime = load(args.runtime.as_deref())?;
-    Ok(choose(&runtime, &args.model, &files, &dims, args.threads, Effort { rounds: args.rounds, warmup: 1 })?)
+    let original = SessionOptions { providers: providers(&model.graph, machine), ..runtime_defaults(args.threads) };
+    let effort = Effort { within: Some(clock.within(0.0)), ..Effort::upto(args.rounds) };
+    let watch = &mut |round: Round| clock.show(&format!("comparing, round {} of {} at most", round.number, round.most));
+    Ok(choose(&runtime, (&args.model, original), &files, &dims, effort, watch)?)
 }
 
 struct Optimized<'a> {

@@ -41,6 +41,13 @@ pub(crate) fn size(text: &str) -> Result<Bytes, String> {
     Ok(size)
 }
 
+/// Reads a time in seconds.
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
+    const LONGEST: f64 = 86_400.0;
+    let seconds = text.trim().parse::<f64>().ok().filter(|s| (1.0..=LONGEST).contains(s));
+    seconds.ok_or_else(|| format!("a time is a number of seconds from 1 to {LONGEST}"))
+}
+
 /// A budget of memory as it is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Budget {

@@ -1,6 +1,7 @@
 //! What the subcommands share: where results go, how errors are shown, how graphs, weights and machines are named.
 
 pub(crate) mod args;
+pub(crate) mod clock;
 pub(crate) mod libraries;
 pub(crate) mod planning;
 pub(crate) mod progress;

@@ -11,6 +11,9 @@ use vidc::runtime::request::Event;
 /// Most lines that the steps of one loop write where there is no terminal.
 const LINES: usize = 50;
 
+/// How often a line without steps is drawn.
+const TICK: Duration = Duration::from_millis(120);
+
 /// Shows the events of a run.
 pub(crate) struct Progress {
     terminal: bool,
@@ -40,7 +43,7 @@ impl Progress {
         }
         self.finish();
         let bar = ProgressBar::new_spinner().with_message(text);
-        bar.enable_steady_tick(Duration::from_millis(120));
+        bar.enable_steady_tick(TICK);
         self.bar = Some(bar);
     }
 
@@ -73,4 +76,31 @@ impl Progress {
 fn style() -> ProgressStyle {
     let template = "{msg} [{bar:40}] {pos}/{len} {elapsed} elapsed, {eta} left";
     ProgressStyle::with_template(template).map_or_else(|_| ProgressStyle::default_bar(), |s| s.progress_chars("=> "))
+}
+
+/// One line that says what is running, on a terminal alone.
+pub(crate) struct Doing {
+    bar: Option<ProgressBar>,
+}
+
+impl Doing {
+    /// Nothing yet.
+    pub(crate) fn new() -> Self {
+        Self { bar: std::io::stderr().is_terminal().then(ProgressBar::new_spinner) }
+    }
+
+    /// Shows a text in place of the last.
+    pub(crate) fn show(&mut self, text: &str) {
+        if let Some(bar) = &self.bar {
+            bar.enable_steady_tick(TICK);
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Takes it away.
+    pub(crate) fn finish(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+        }
+    }
 }
