@@ -46,7 +46,7 @@ impl Pass for KeepLayout {
             return Ok(());
         }
         for id in rw.graph().nodes() {
-            if let Some(chain) = Chain::around(rw.graph(), id) {
+            if let Some(chain) = rw.graph().contains(id).then(|| Chain::around(rw.graph(), id)).flatten() {
                 chain.respell(rw)?;
             }
         }

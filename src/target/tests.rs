@@ -23,10 +23,13 @@ fn keys_are_words_of_their_own() {
 
 #[test]
 fn a_device_gets_what_was_run_on_its_kind_first() {
-    assert_eq!(keys(&RTX3090), ["cuda", "tensorrt"]);
+    assert_eq!(keys(&RTX3090), ["cuda", "tensorrt-rtx", "tensorrt"]);
+    assert_eq!(keys(&Device { capability: Some((9, 0)), ..RTX3090 }), ["cuda", "tensorrt"]);
+    assert_eq!(keys(&Device { capability: Some((12, 0)), ..RTX3090 }), ["cuda", "tensorrt-rtx", "tensorrt"]);
     assert_eq!(keys(&Device { capability: Some((6, 1)), ..RTX3090 }), ["cuda"]);
     let host = Device { kind: DeviceKind::Cpu, vendor: "AMD", capability: None, ..RTX3090 };
-    assert_eq!(keys(&host), ["cpu"]);
+    assert_eq!(keys(&host), ["cpu", "openvino"]);
+    assert_eq!(keys(&Device { vendor: "Intel", capability: None, ..RTX3090 }), ["openvino-gpu"]);
     assert_eq!(keys(&Device { vendor: "AMD", capability: None, ..RTX3090 }), ["standard"]);
     assert_eq!(keys(&Device { vendor: "Apple", capability: None, systems: &["macos"], ..RTX3090 }), ["standard"]);
 }
@@ -40,7 +43,14 @@ fn a_provider_that_does_not_fit_says_why_and_what_does() {
     let old = Device { key: "gtx1080ti", capability: Some((6, 1)), ..RTX3090 };
     let (code, message, help) = refused("tensorrt", &old);
     assert_eq!(code, "target/misfit");
-    assert_eq!(message, "the TensorRT provider is not for `gtx1080ti`: it needs CUDA compute capability 7.5, and this device has 6.1");
+    assert_eq!(
+        message,
+        "the TensorRT provider is not for `gtx1080ti`: it needs CUDA compute capability 7.5 or later, and this device has 6.1"
+    );
+    let h100 = Device { key: "h100-sxm", capability: Some((9, 0)), ..RTX3090 };
+    assert!(
+        refused("tensorrt-rtx", &h100).1.ends_with("it needs CUDA compute capability 8.6, 8.9, 12.0 or later, and this device has 9.0")
+    );
     assert_eq!(help, "providers for it: cuda");
     let radeon = Device { key: "rx7900xtx", vendor: "AMD", capability: None, ..RTX3090 };
     assert!(refused("cuda", &radeon).1.ends_with("it needs a device of NVIDIA, and this one is of AMD"));
@@ -114,9 +124,40 @@ fn options_of_each_provider() {
     };
     insta::assert_snapshot!("options_tensorrt", text(&tensorrt::ROW));
     insta::assert_snapshot!("options_cuda", text(&cuda::ROW));
+    insta::assert_snapshot!("options_tensorrt_rtx", text(&tensorrt_rtx::ROW));
+    insta::assert_snapshot!("options_openvino", text(&openvino::ROW));
+    insta::assert_snapshot!("options_openvino_gpu", text(&openvino::GPU));
     assert_eq!(text(&cpu::ROW).trim(), "cpu");
     let exact = Asked { types: &BTreeSet::from([F32]), tf32: true, ..asked.clone() };
     let of = |row: &Target, name: &str| row.providers(&exact).iter().find_map(|p| p.options.get(name).cloned());
     assert_eq!(of(&tensorrt::ROW, "trt_fp16_enable").as_deref(), Some("0"));
     assert_eq!(of(&tensorrt::ROW, "use_tf32").as_deref(), Some("1"));
+}
+
+/// Threads are OpenVINO's own affair, and f32 stays forced whatever a run asks for.
+#[test]
+fn a_run_says_the_threads_of_openvino() {
+    let mut options = BTreeMap::new();
+    (openvino::ROW.at_run)(&mut options, 2);
+    let said = r#"{"CPU":{"INFERENCE_PRECISION_HINT":"f32","INFERENCE_NUM_THREADS":"2"}}"#;
+    assert_eq!(options.get("load_config").map(String::as_str), Some(said));
+}
+
+/// Tables of wheels: every file has a hash and a size, links lead to files, and what is loaded is there.
+#[test]
+fn packages_hold_what_is_loaded() {
+    for software in ROWS.iter().filter_map(|row| row.software) {
+        let mut names = BTreeSet::from([software.library.file_name()]);
+        names.extend(software.load_first);
+        for build in software.packages.iter().flat_map(|p| p.builds) {
+            let members: Vec<Member> = build.members().collect();
+            assert_eq!(members.len() + build.links().count(), build.table.lines().count(), "{}", build.table);
+            assert!(members.iter().all(|m| m.sha256.len() == 64 && m.bytes > 0 && build.download > 0), "{members:?}");
+            assert!(build.links().all(|(_, target)| members.iter().any(|m| m.file_name() == target)));
+            members.iter().for_each(|m| _ = names.remove(m.file_name()));
+            build.links().for_each(|(name, _)| _ = names.remove(name));
+        }
+        assert!(names.is_empty(), "in no package: {names:?}");
+    }
+    assert!(ONNXRUNTIME.builds.iter().all(|b| b.members().count() == 1));
 }

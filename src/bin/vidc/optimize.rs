@@ -5,15 +5,15 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::bench::load;
 use crate::common::args::{ChooseArgs, DimArgs, ProviderArgs, seconds};
 use crate::common::clock::Clock;
+use crate::common::libraries::{self, FetchArgs};
 use crate::common::render::{kept_text, open_dims};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, target};
 use vidc::diag::Diagnostic;
 use vidc::files::output::folder_of;
-use vidc::hwdb::Machine;
+use vidc::hwdb::{DeviceKind, Machine};
 use vidc::import::onnx::{ImportedModel, read_model};
 use vidc::onnx::Style;
 use vidc::optimize::answers::{answers, left_out};
@@ -66,6 +66,8 @@ pub(crate) struct Args {
     /// The ONNX Runtime library to measure with.
     #[arg(long, value_name = "PATH", requires = "measure")]
     runtime: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
     #[command(flatten)]
     choose: ChooseArgs,
 }
@@ -153,8 +155,10 @@ fn measure(args: &Args, model: &ImportedModel, machine: &Machine, choices: &Choi
         files.push((file, options));
     }
     let dims = args.dims.dims.iter().map(|(name, n)| (name.clone(), *n as u64)).collect();
-    let runtime = load(args.runtime.as_deref())?;
-    let original = SessionOptions { providers: providers(&model.graph, machine), ..runtime_defaults(args.threads) };
+    let runtime = libraries::runtime(machine.target, args.runtime.as_deref(), args.fetch)?.0;
+    // What people have who do nothing: on a CPU that is ONNX Runtime's own provider.
+    let usual = if machine.kind == DeviceKind::Cpu { vec![] } else { providers(&model.graph, machine) };
+    let original = SessionOptions { providers: usual, ..runtime_defaults(args.threads) };
     let effort = Effort { within: Some(clock.within(0.0)), ..Effort::upto(args.rounds) };
     let watch = &mut |round: Round| clock.show(&format!("comparing, round {} of {} at most", round.number, round.most));
     Ok(choose(&runtime, (&args.model, original), &files, &dims, effort, watch)?)

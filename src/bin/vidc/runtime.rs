@@ -58,7 +58,7 @@ fn install(key: &str, from: Option<&Path>, fetch: FetchArgs, out: &Out) -> Done 
     let row = vidc::target::row(key)?;
     let provision = Provision::here(None)?;
     let status = provision.provider(row);
-    if from.is_none() && row.software.is_some() && !matches!(status.state, ProviderState::Unfit { .. }) {
+    if from.is_none() && row.software.is_some() {
         agree(row, status.download, fetch)?;
     }
     let files = provision.install_provider(row, from, &mut say)?;

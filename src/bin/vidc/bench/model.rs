@@ -6,9 +6,10 @@ mod report;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use super::{load, peak_process};
+use super::peak_process;
 use crate::common::args::{Pair, pair, seconds};
 use crate::common::clock::Clock;
+use crate::common::libraries::{FetchArgs, runtime_of};
 use crate::common::{Done, Failure, Out};
 use vidc::diag::Diagnostic;
 use vidc::onnx;
@@ -22,6 +23,7 @@ use vidc::optimize::peak::{self, Report};
 use vidc::optimize::sequential::{Effort, LEAST, ROUNDS, Stop};
 use vidc::runtime::session::{Runtime, SessionOptions};
 use vidc::runtime::tensor::Tensor;
+use vidc::target::Provider;
 
 /// Arguments of `model`.
 #[derive(clap::Args)]
@@ -66,6 +68,8 @@ pub(crate) struct ModelArgs {
     /// The ONNX Runtime library to use.
     #[arg(long, value_name = "PATH")]
     runtime: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 /// What all candidates share.
@@ -143,7 +147,10 @@ impl<'a> Bench<'a> {
         let specs = input_specs(original, &dims)?;
         let inputs = random_inputs(&specs, args.seed)?;
         let pace = Pace { load_s: 0.0, run_s: 0.0 };
-        Ok(Self { args, runtime: load(args.runtime.as_deref())?, dims, specs, inputs, pace, peaks: vec![] })
+        let base = SessionOptions::default();
+        let options = forms.iter().map(|(_, m)| options_of(m, &base)).collect::<vidc::diag::Result<Vec<_>>>()?;
+        let providers: Vec<Provider> = options.into_iter().flat_map(|o| o.providers).collect();
+        Ok(Self { args, runtime: runtime_of(&providers, args.runtime.as_deref(), args.fetch)?, dims, specs, inputs, pace, peaks: vec![] })
     }
 
     /// The extents of a model as overrides.

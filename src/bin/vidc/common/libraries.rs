@@ -10,7 +10,7 @@ use vidc::hwdb::detect::Host;
 use vidc::optimize::self_check::self_check;
 use vidc::runtime::provision::{LocatedLibrary, ProviderState, Provision};
 use vidc::runtime::session::Runtime;
-use vidc::target::Target;
+use vidc::target::{self, Library, Provider, Target};
 use vidc::units::Bytes;
 
 /// Arguments about what may be fetched.
@@ -29,6 +29,20 @@ pub(crate) fn runtime(row: &'static Target, explicit: Option<&Path>, fetch: Fetc
         checked(&runtime, row)?;
     }
     Ok((runtime, located))
+}
+
+/// ONNX Runtime for sessions of several models, with the providers of all.
+pub(crate) fn runtime_of(providers: &[Provider], explicit: Option<&Path>, fetch: FetchArgs) -> Result<Runtime, Failure> {
+    let rows = providers.iter().map(|p| target::row(&p.provider)).collect::<vidc::diag::Result<Vec<_>>>()?;
+    // A build that has a provider runs everything that the usual build runs, so it comes first.
+    let own = |row: &&Target| row.software.is_some_and(|s| matches!(s.library, Library::Runtime(_)));
+    let first = rows.iter().copied().find(own).unwrap_or(target::row("cpu")?);
+    let (runtime, _) = self::runtime(first, explicit, fetch)?;
+    for row in rows.into_iter().filter(|row| !row.is_builtin() && *row != first) {
+        ready(row, explicit, fetch)?;
+        checked(&runtime, row)?;
+    }
+    Ok(runtime)
 }
 
 /// Checks the arithmetic of a provider, once for each version of it on each machine.
