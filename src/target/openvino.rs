@@ -15,6 +15,9 @@ const NAME: &str = "OpenVINOExecutionProvider";
 /// The option that takes OpenVINO's own properties, as JSON by device.
 const PROPERTIES: &str = "load_config";
 
+/// The option of the plug-in that stands for the folder of compiled models; a run turns it into a property.
+const FOLDER: &str = "cache_dir";
+
 /// The folder of a plan that compiled models are kept in.
 const COMPILED: &str = "compiled";
 
@@ -51,11 +54,11 @@ pub(super) static ROW: Target = Target {
         in_order: false,
         compile_s_per_node: 0.0014,
     },
-    options: |_| vec![("device_type", "CPU".into()), (PROPERTIES, properties("CPU", 0)), ("cache_dir", COMPILED.into())],
+    options: |_| vec![("device_type", "CPU".into()), (PROPERTIES, properties("CPU", &[])), (FOLDER, COMPILED.into())],
     doubts: Some("the figures of OpenVINO are those of ONNX Runtime's own kernels until this machine was measured with it"),
     memory_limit: None,
-    folders: &["cache_dir"],
-    at_run: |options, threads| threads_in(options, "CPU", threads),
+    folders: &[FOLDER],
+    at_run: |options, threads| at_run("CPU", options, threads),
 };
 
 pub(super) static GPU: Target = Target {
@@ -69,9 +72,9 @@ pub(super) static GPU: Target = Target {
         systems: &["linux"],
         driver_files: &["/dev/dri/renderD128"],
     },
-    options: |_| vec![("device_type", "GPU".into()), (PROPERTIES, properties("GPU", 0)), ("cache_dir", COMPILED.into())],
+    options: |_| vec![("device_type", "GPU".into()), (PROPERTIES, properties("GPU", &[])), (FOLDER, COMPILED.into())],
     doubts: Some("no GPU of Intel has run a plan yet"),
-    at_run: |_, _| {},
+    at_run: |options, _| at_run("GPU", options, 0),
     ..ROW
 };
 
@@ -87,12 +90,16 @@ const FORMS: Forms = Forms {
 
 /// OpenVINO's properties: f32 is forced, because on a processor with units for bf16 it computes in bf16 without saying so (relative error
 /// 1.5e-2, and slower). The options `precision` and `INFERENCE_PRECISION_HINT` of the plug-in are accepted and ignored.
-fn properties(device: &str, threads: usize) -> String {
-    let threads = if threads == 0 { String::new() } else { format!(r#","INFERENCE_NUM_THREADS":"{threads}""#) };
-    format!(r#"{{"{device}":{{"INFERENCE_PRECISION_HINT":"f32"{threads}}}}}"#)
+fn properties(device: &str, others: &[(&str, String)]) -> String {
+    let mut all = serde_json::Map::from_iter([("INFERENCE_PRECISION_HINT".to_owned(), "f32".into())]);
+    all.extend(others.iter().map(|(name, value)| ((*name).to_owned(), value.as_str().into())));
+    serde_json::json!({ device: all }).to_string()
 }
 
-/// Its own threads, which only it knows of.
-fn threads_in(options: &mut BTreeMap<String, String>, device: &str, threads: usize) {
-    options.insert(PROPERTIES.into(), properties(device, threads));
+/// Threads are OpenVINO's own, and its folder of compiled models is taken among its properties alone.
+fn at_run(device: &str, options: &mut BTreeMap<String, String>, threads: usize) {
+    let folder = options.remove(FOLDER).map(|folder| ("CACHE_DIR", folder));
+    let threads = (threads > 0).then(|| ("INFERENCE_NUM_THREADS", threads.to_string()));
+    let others: Vec<(&str, String)> = threads.into_iter().chain(folder).collect();
+    options.insert(PROPERTIES.into(), properties(device, &others));
 }

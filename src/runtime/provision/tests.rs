@@ -148,3 +148,56 @@ fn two_processes_at_once_do_the_work_once() {
     });
     assert_eq!(p.locate(&mut |_| {}).unwrap().how, How::Cache);
 }
+
+/// Nothing of a wheel that is cut short or swollen reaches the cache.
+#[test]
+fn hostile_wheels_leave_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = provision(&dir.path().join("cache"));
+    let whole = fs::read(wheel(dir.path(), MEMBER, CONTENT)).unwrap();
+    let cut = dir.path().join("cut.whl");
+    for end in [0, 10, whole.len() / 2, whole.len() - 1] {
+        fs::write(&cut, &whole[..end]).unwrap();
+        assert_eq!(code(p.install(Some(&cut), &mut |_| {})), "runtime/bad-wheel", "{end} bytes");
+    }
+    let swollen = [CONTENT, &[0; 1 << 20]].concat();
+    assert_eq!(code(p.install(Some(&wheel(dir.path(), MEMBER, &swollen)), &mut |_| {})), "runtime/hash-mismatch");
+    assert_eq!(code(p.install(Some(&dir.path().join("nowhere.whl")), &mut |_| {})), "runtime/bad-wheel");
+    let left: Vec<_> = fs::read_dir(&p.store.cache).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n != "lock").collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// Whatever stands where a checked file should be: it is missing, or it is refused.
+#[cfg(unix)]
+#[test]
+fn a_cache_that_was_tampered_with_is_not_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = provision(&dir.path().join("cache"));
+    let fresh = || p.install(Some(&wheel(dir.path(), MEMBER, CONTENT)), &mut |_| {}).unwrap().path;
+    let state = |p: &Provision| p.store.state(p.package, p.build.unwrap());
+    let library = fresh();
+    fs::remove_file(library.with_file_name("libonnxruntime.so.1")).unwrap();
+    assert_eq!(state(&p), Stored::Missing);
+    let library = fresh();
+    fs::write(dir.path().join("evil"), b"evil").unwrap();
+    fs::remove_file(&library).unwrap();
+    std::os::unix::fs::symlink(dir.path().join("evil"), &library).unwrap();
+    assert!(matches!(state(&p), Stored::HashMismatch { .. }));
+    let library = fresh();
+    fs::remove_file(&library).unwrap();
+    fs::create_dir(&library).unwrap();
+    assert!(matches!(state(&p), Stored::Unreadable { .. }));
+    assert_eq!(code(p.locate(&mut |_| {})), "runtime/missing-library");
+    fresh();
+    assert_eq!(state(&p), Stored::Verified);
+}
+
+/// A folder of wheels serves every package of a provider; the wheel of each is found by its name.
+#[test]
+fn wheels_are_found_in_a_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let p = provision(&dir.path().join("cache"));
+    fs::rename(wheel(dir.path(), MEMBER, CONTENT), dir.path().join("onnxruntime-1.31.1-cp312-cp312-any.whl")).unwrap();
+    wheel(dir.path(), MEMBER, b"another package");
+    assert_eq!(p.install(Some(dir.path()), &mut |_| {}).unwrap().how, How::Download);
+}

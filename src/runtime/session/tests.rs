@@ -398,3 +398,52 @@ fn one_library_a_process() {
     assert_eq!(Runtime::load(Path::new("/nowhere/libonnxruntime.so")).unwrap_err().code, "runtime/load-failed");
     assert!(runtime.build_info().contains("ORT Build Info"));
 }
+
+/// The libraries of a provider that are in the cache, if they are.
+fn installed(key: &str) -> bool {
+    let there = provision::Provision::here(None).unwrap().provider_files(crate::target::row(key).unwrap()).is_ok();
+    if !there {
+        let want = format!("the libraries of `{key}` are not here (`vidc runtime install --provider {key} --yes`)");
+        crate::skipped::skipped("a test of a plug-in", &want);
+    }
+    there
+}
+
+fn with_provider(key: &str) -> SessionOptions {
+    let provider = Provider { provider: key.into(), options: std::collections::BTreeMap::default() };
+    SessionOptions { providers: vec![provider], forbid_cpu_nodes: true, threads: 1, ..SessionOptions::default() }
+}
+
+/// The plug-in is registered once and serves sessions one after the other; sessions on the CPU are not drawn to it.
+#[test]
+fn a_plug_in_runs_beside_the_cpu_provider() {
+    let Some(runtime) = test_runtime() else { return };
+    if !installed("openvino") {
+        return;
+    }
+    let model = Graph::default().input("x", &[4, 4]).node("r", "Relu", &["x"], "y").output("y", &[4, 4]).model();
+    let x: Vec<f32> = (0..16).map(|i| i as f32 - 8.0).collect();
+    let x = Tensor::from_slice(&[4, 4], &x).unwrap();
+    for options in [with_provider("openvino"), SessionOptions::default(), with_provider("openvino")] {
+        let plugged = !options.providers.is_empty();
+        let mut session = Session::load(&runtime, &model, &Weights::none(), &options).unwrap();
+        assert_eq!(session.in_host_memory(), !plugged, "memory that the pool counts");
+        let y = session.run(&[("x", x.view())], &["y"]).unwrap();
+        assert_eq!(y[0].as_slice::<f32>().unwrap()[..10], [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0]);
+    }
+}
+
+/// Without NVIDIA's driver the libraries of TensorRT-RTX are there and cannot be loaded: the library that is missing is named, and where it is
+/// from.
+#[test]
+fn a_plug_in_without_its_driver_names_what_is_missing() {
+    let Some(runtime) = test_runtime() else { return };
+    let driver = std::path::Path::new("/dev/nvidiactl").exists();
+    if driver || !installed("tensorrt-rtx") {
+        return;
+    }
+    let model = Graph::default().input("x", &[4, 4]).node("r", "Relu", &["x"], "y").output("y", &[4, 4]).model();
+    let d = Session::load(&runtime, &model, &Weights::none(), &with_provider("tensorrt-rtx")).unwrap_err();
+    assert_eq!(d.code, "runtime/provider-missing");
+    assert!(d.help.unwrap().starts_with("`libcuda.so` comes with the driver of the GPU"), "{:?}", d.notes);
+}
