@@ -77,8 +77,7 @@ fn set_memory(machine: &mut Machine, points: &[Point]) {
         tried.l2 = *cache;
         let error = |class: &Family| {
             let own = of_class(&plain, *class);
-            let found = fitted(&tried, *class, &own);
-            found.error * own.len() as f64
+            fit(&tried, *class, tried.params(*class, Precision::F32), &own).error * own.len() as f64
         };
         PLAIN.iter().map(error).sum::<f64>()
     };

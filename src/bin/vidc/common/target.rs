@@ -146,14 +146,15 @@ pub(crate) fn note_doubts(machine: &Machine) {
     for what in machine.target.missing().into_iter().chain(machine.target.doubts) {
         say(&format!("note: {what}"));
     }
-    if machine.key == THIS_CPU {
-        note_unmeasured();
-    }
+    note_unmeasured(machine);
 }
 
 /// Says once that nothing was measured on this machine, or not with what runs now.
-fn note_unmeasured() {
+pub(crate) fn note_unmeasured(machine: &Machine) {
     static SAID: AtomicBool = AtomicBool::new(false);
+    if machine.key != THIS_CPU {
+        return;
+    }
     let probe = database().probe(&Host::detect());
     let what = match &probe {
         Ok(Probe::Missing) => "nothing was measured on this machine",
