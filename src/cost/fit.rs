@@ -4,18 +4,32 @@
 //! disturbed point from bending the rest; a ridge towards the prior (0.3 in log space) lets four points already help. The
 //! minimum is found by the simplex method of Nelder and Mead with a fixed start and a fixed number of steps: deterministic.
 
-use super::latency::{Family, Machine, Params, Precision, Work, latency};
+use super::latency::{Family, Machine, Params, Precision, Work, latency_as};
 use crate::hwdb::ParamOrigin;
 
 /// One measured operator.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Point {
+    /// Which kernel ran it.
+    pub class: Family,
     /// What ran.
     pub work: Work,
     /// In which precision.
     pub precision: Precision,
     /// How long it took.
     pub seconds: f64,
+}
+
+impl Point {
+    /// A point of the broad family of its work.
+    pub fn new(work: Work, precision: Precision, seconds: f64) -> Self {
+        Self { class: work.family().unwrap_or(Family::Copy), work, precision, seconds }
+    }
+
+    /// What is predicted for it, seconds.
+    pub fn predicted(&self, machine: &Machine) -> f64 {
+        latency_as(self.class, &self.work, self.precision, machine).time.secs()
+    }
 }
 
 /// The result of a fit.
@@ -48,7 +62,7 @@ fn to_params(v: &[f64; N], sigma: f64) -> Params {
 
 /// Mean absolute relative error of the predictions for `points` on `machine`; zero without points.
 pub fn mean_error(points: &[Point], machine: &Machine) -> f64 {
-    let error = |p: &Point| (latency(&p.work, p.precision, machine).time.secs() / p.seconds - 1.0).abs();
+    let error = |p: &Point| (p.predicted(machine) / p.seconds - 1.0).abs();
     points.iter().map(error).sum::<f64>() / points.len().max(1) as f64
 }
 
@@ -68,7 +82,7 @@ pub fn fit(machine: &Machine, family: Family, prior: &Params, points: &[Point]) 
     };
     let mut loss = |x: &[f64]| {
         machine.set_params(family, to_params(&at(x), prior.sigma));
-        let misses = points.iter().map(|p| soft(libm::log(latency(&p.work, p.precision, &machine).time.secs() / p.seconds) / CORNER));
+        let misses = points.iter().map(|p| soft(libm::log(p.predicted(&machine) / p.seconds) / CORNER));
         let held = x.iter().map(|x| (x / RIDGE) * (x / RIDGE)).sum::<f64>();
         misses.sum::<f64>() + RIDGE_WEIGHT * held
     };

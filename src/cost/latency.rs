@@ -309,17 +309,17 @@ impl<'a> Device<'a> {
     }
 }
 
-fn gemm(machine: &Machine, p: Precision, [b, m, n, k]: [u64; 4], extra: u64) -> Terms {
-    let d = Device::new(machine, Family::Gemm, p);
+fn gemm(machine: &Machine, class: Family, p: Precision, [b, m, n, k]: [u64; 4], extra: u64) -> Terms {
+    let d = Device::new(machine, class, p);
     let share = d.alignment(n, k);
     let [b, m, n, k] = [b, m, n, k].map(|x| x as f64);
     let bytes = d.product_bytes(b, m, n, k) + extra as f64;
     Terms::kernel(d.params.t0, d.product_time(b, m, n, k) / share, d.move_time(bytes, bytes), bytes)
 }
 
-fn conv(machine: &Machine, p: Precision, work: &Work) -> Terms {
+fn conv(machine: &Machine, class: Family, p: Precision, work: &Work) -> Terms {
     let Work::Conv { batch, cin, cout, groups, kernel, out, in_elems, extra_bytes } = *work else { return Terms::default() };
-    let d = Device::new(machine, Family::Conv, p);
+    let d = Device::new(machine, class, p);
     let groups = groups.max(1);
     let (cin, cout) = (cin / groups, cout / groups);
     let pad = if machine.kind == DeviceKind::Gpu { p.alignment() } else { 1 };
@@ -356,55 +356,60 @@ fn fused_attention(machine: &Machine, p: Precision, [heads, lq, lk, dh]: [f64; 4
 fn plain_attention(machine: &Machine, p: Precision, [b, h, lq, lk, dh]: [u64; 5], parts: u64) -> Terms {
     let (heads, rows) = (b.saturating_mul(h), lq.div_ceil(parts));
     let scores = heads as f64 * rows as f64 * lk as f64 * p.bytes();
-    let first = gemm(machine, p, [heads, rows, lk, dh], 0);
-    let second = gemm(machine, p, [heads, rows, dh, lk], 0);
-    first.then(memory(machine, p, MemoryKind::Softmax, 2.0 * scores)).then(second).times(parts as f64)
+    let first = gemm(machine, Family::GemmPairs, p, [heads, rows, lk, dh], 0);
+    let second = gemm(machine, Family::GemmPairs, p, [heads, rows, dh, lk], 0);
+    first.then(memory(machine, Family::Softmax, p, 2.0 * scores)).then(second).times(parts as f64)
 }
 
-fn memory(machine: &Machine, p: Precision, kind: MemoryKind, bytes: f64) -> Terms {
-    let d = Device::new(machine, kind.family(), p);
+fn memory(machine: &Machine, class: Family, p: Precision, bytes: f64) -> Terms {
+    let d = Device::new(machine, class, p);
     // One byte per FLOP of the ordinary cores times eta: what the arithmetic of the operator lets through.
     let compute = bytes / (machine.sustained * d.params.eta * machine.peaks.rate(Precision::F32));
     Terms::kernel(d.params.t0, compute, d.move_time(bytes, bytes), bytes)
 }
 
-fn terms(work: &Work, p: Precision, machine: &Machine) -> Terms {
+fn terms(class: Family, work: &Work, p: Precision, machine: &Machine) -> Terms {
     match *work {
-        Work::Gemm { b, m, n, k, extra_bytes } => gemm(machine, p, [b, m, n, k], extra_bytes),
-        Work::Conv { .. } => conv(machine, p, work),
+        Work::Gemm { b, m, n, k, extra_bytes } => gemm(machine, class, p, [b, m, n, k], extra_bytes),
+        Work::Conv { .. } => conv(machine, class, p, work),
         Work::Attention { b, h, lq, lk, dh, fused: true, q_tiles } => {
             let heads = b as f64 * h as f64;
             fused_attention(machine, p, [heads, lq as f64, lk as f64, dh as f64], q_tiles.max(1) as f64)
         }
         Work::Attention { b, h, lq, lk, dh, fused: false, q_tiles } => plain_attention(machine, p, [b, h, lq, lk, dh], q_tiles.max(1)),
-        Work::Memory { kind, read, written } => memory(machine, p, kind, read as f64 + written as f64),
+        Work::Memory { read, written, .. } => memory(machine, class, p, read as f64 + written as f64),
         Work::Free => Terms::default(),
     }
 }
 
 /// fp16 and bf16 on a CPU: the fp32 operator, with casts of what goes in and out. Operators that only move elements need no
 /// cast, and moving is bound by the number of elements.
-fn emulated(work: &Work, p: Precision, machine: &Machine) -> Terms {
+fn emulated(class: Family, work: &Work, p: Precision, machine: &Machine) -> Terms {
     let widened = match *work {
         Work::Memory { kind, read, written } => Work::Memory { kind, read: read.saturating_mul(2), written: written.saturating_mul(2) },
         other => other,
     };
-    let wide = terms(&widened, Precision::F32, machine);
+    let wide = terms(class, &widened, Precision::F32, machine);
     if matches!(work, Work::Free | Work::Memory { kind: MemoryKind::Transpose | MemoryKind::Copy, .. }) {
         return wide;
     }
     // For each fp32 number (4 bytes) a cast moves 4 bytes and the 2 of the 16-bit number: 6 for 4.
-    let casts = memory(machine, p, MemoryKind::Copy, 1.5 * wide.bytes);
+    let casts = memory(machine, Family::Copy, p, 1.5 * wide.bytes);
     Terms { bytes: wide.bytes / 2.0, ..wide.then(casts) }
 }
 
-/// Predicts one operator. Deterministic and pure.
+/// Predicts one operator with the parameters of its broad family. Deterministic and pure.
 pub fn latency(work: &Work, p: Precision, machine: &Machine) -> Estimate {
+    latency_as(work.family().unwrap_or(Family::Copy), work, p, machine)
+}
+
+/// Predicts one operator of a class, which is one of the family of `work`. Deterministic and pure.
+pub fn latency_as(class: Family, work: &Work, p: Precision, machine: &Machine) -> Estimate {
     let emulate = machine.kind == DeviceKind::Cpu && p.is_half();
-    let t = if emulate { emulated(work, p, machine) } else { terms(work, p, machine) };
+    let t = if emulate { emulated(class, work, p, machine) } else { terms(class, work, p, machine) };
     Estimate {
         time: Time::from_secs(t.fixed + t.joined),
-        sigma_rel: work.family().map_or(0.0, |family| machine.params(family, p).sigma),
+        sigma_rel: work.family().map_or(0.0, |_| machine.params(class, p).sigma),
         flop: work.flop(),
         dram_bytes: Bytes(t.bytes as u64),
         compute_time: Time::from_secs(t.compute),

@@ -6,11 +6,12 @@
 //! [`stage_time`](super::latency::stage_time) is never above this sum; what the sum overcounts is dispatch hidden behind a
 //! longer neighbour.) Additive times are what makes the exact search possible.
 
-use super::latency::{Estimate, Machine, MemoryKind, Precision, Work, latency};
+use super::fit::Point;
+use super::latency::{Estimate, Family, Machine, MemoryKind, Precision, Work, latency_as};
 use super::scratch::scratch;
 use crate::diag::{Diagnostic, Result};
-use crate::hwdb::DeviceKind;
-use crate::ir::op::Conv;
+use crate::hwdb::{DeviceKind, FEW_CHANNELS};
+use crate::ir::op::{Conv, Unary};
 use crate::ir::{DType, Node, NodeId, Op, OpGraph, TensorType};
 use crate::units::{Bytes, Time};
 
@@ -34,8 +35,55 @@ pub fn cost(graph: &OpGraph, id: NodeId, machine: &Machine) -> Result<OperatorCo
     let wires = graph.inputs_of(id);
     let inputs: Vec<&TensorType> = wires.iter().map(|i| graph.ty(*i)).collect();
     let work = work(node, &inputs)?;
-    let kernel = latency(&work, precision(&inputs, node, graph.tf32), machine);
+    let kernel = latency_as(class(node, &inputs, &work), &work, precision(&inputs, node, graph.tf32), machine);
     Ok(OperatorCost { time: with_dispatch(&work, kernel.time, machine), kernel, scratch: scratch(node, &inputs, machine) })
+}
+
+/// A node of a lowered graph whose kernel took `seconds`, as the fits take it; none for what takes no time.
+///
+/// # Errors
+/// As [`cost`].
+pub fn point(graph: &OpGraph, id: NodeId, seconds: f64) -> Result<Option<Point>> {
+    let node = graph.node(id);
+    let wires = graph.inputs_of(id);
+    let inputs: Vec<&TensorType> = wires.iter().map(|i| graph.ty(*i)).collect();
+    let work = work(node, &inputs)?;
+    let point = Point { class: class(node, &inputs, &work), work, precision: precision(&inputs, node, graph.tf32), seconds };
+    Ok((work != Work::Free).then_some(point))
+}
+
+/// Which class of kernels runs a node, one of the family of its work.
+fn class(node: &Node, inputs: &[&TensorType], work: &Work) -> Family {
+    let broad = work.family().unwrap_or(Family::Copy);
+    match &node.op {
+        Op::ConvTranspose(_) => Family::ConvSpread,
+        Op::Conv(c) | Op::FusedConv(c) => convolution_class(c, work),
+        Op::MatMul | Op::FusedMatMul if matches!(work, Work::Gemm { b: 2.., .. }) => Family::GemmPairs,
+        Op::Unary(Unary::Sqrt | Unary::Neg) => Family::Elementwise,
+        Op::Unary(Unary::Erf | Unary::GeluErf | Unary::GeluTanh) | Op::BiasGelu => Family::Gelu,
+        Op::Unary(_) | Op::QuickGelu { .. } => Family::Silu,
+        Op::ChannelAffine => Family::Affine,
+        Op::Binary(_) if inputs.iter().any(|i| i.shape != node.outs[0].shape) => Family::Broadcast,
+        Op::InstanceNorm { .. } => Family::InstanceNorm,
+        Op::LayerNorm { .. } => Family::LayerNorm,
+        Op::ReduceMean { .. } => Family::Mean,
+        Op::Transpose { perm } if perm.last().is_some_and(|last| last + 1 == perm.len()) => Family::Rows,
+        Op::Slice { .. } | Op::Split { .. } => Family::Slice,
+        _ => broad,
+    }
+}
+
+fn convolution_class(c: &Conv, work: &Work) -> Family {
+    let Work::Conv { cin, cout, .. } = *work else { return Family::Conv };
+    let long = c.kernel.iter().filter(|k| **k > 1).count();
+    match () {
+        () if cin <= FEW_CHANNELS => Family::ConvThin,
+        () if cout <= FEW_CHANNELS => Family::ConvNarrow,
+        () if c.strides.iter().any(|s| *s > 1) => Family::ConvStrided,
+        () if long == 0 => Family::ConvPoint,
+        () if long == 1 => Family::ConvLine,
+        () => Family::Conv,
+    }
 }
 
 fn with_dispatch(work: &Work, kernel: Time, machine: &Machine) -> Time {

@@ -54,8 +54,13 @@ impl Host {
         if self.avx512 { "cpu-avx512" } else { "cpu-avx2" }
     }
 
-    /// One sentence for the user.
+    /// One sentence for the user, with where times come from where nothing was measured here.
     pub fn words(&self) -> String {
+        format!("{}; times from the measurements of `{}`, scaled to the cores", self.hardware(), self.nearest())
+    }
+
+    /// Processor and memory in words.
+    pub fn hardware(&self) -> String {
         let mut words = format!("{}, {} core{}", self.model, self.cores, if self.cores == 1 { "" } else { "s" });
         let simd = match (self.avx512, self.avx2) {
             (true, _) => "AVX-512",
@@ -67,7 +72,6 @@ impl Host {
             Some(m) => _ = write!(words, ", {}", crate::units::Bytes(m)),
             None => words.push_str(", memory not known (8 GiB assumed)"),
         }
-        let _ = write!(words, "; times from the measurements of `{}`, scaled to the cores", self.nearest());
         words
     }
 }

@@ -72,8 +72,11 @@ pub struct Machine {
     pub target: &'static Target,
     /// Cost of dispatching one node, seconds: as measured with this provider, else the figure of its row.
     pub dispatch: f64,
-    params: [[Params; 7]; 10],
+    params: Table,
 }
+
+/// Parameters by family and precision.
+type Table = [[Params; 7]; Family::ALL.len()];
 
 /// Pinned copies reach 0.78 to 0.82 of the theoretical rate of a link, pageable ones 0.3 to 0.5 of that.
 const PINNED: f64 = 0.8;
@@ -135,18 +138,21 @@ impl Machine {
         &self.params[family as usize][p as usize]
     }
 
-    /// Sets the parameters of one family at every precision: what a fit tries.
+    /// Sets the parameters of a family, with all of its classes, or of one class, at every precision: what a fit tries.
     pub fn set_params(&mut self, family: Family, params: Params) {
-        self.params[family as usize] = [params; 7];
+        for class in Family::ALL.into_iter().filter(|class| *class == family || class.broad() == family) {
+            self.params[class as usize] = [params; 7];
+        }
     }
 
     /// `measured` if every family was, `prior:<architecture>` if none was, else both.
     pub fn provenance(&self) -> String {
-        let measured = self.params.iter().filter(|row| row[0].provenance == ParamOrigin::Measured).count();
-        match measured {
+        let measured = |family: &Family| self.params[*family as usize][0].provenance == ParamOrigin::Measured;
+        let all = Family::broad_ones().count();
+        match Family::broad_ones().filter(measured).count() {
             0 => ParamOrigin::Prior(self.architecture).to_string(),
-            n if n == Family::ALL.len() => ParamOrigin::Measured.to_string(),
-            n => format!("measured for {n} of {} families, else {}", Family::ALL.len(), ParamOrigin::Prior(self.architecture)),
+            n if n == all => ParamOrigin::Measured.to_string(),
+            n => format!("measured for {n} of {all} families, else {}", ParamOrigin::Prior(self.architecture)),
         }
     }
 }
@@ -165,12 +171,15 @@ fn peaks(profile: &Profile) -> Peaks {
     ])
 }
 
-fn params(architecture: ChipFamily, calibration: Option<&Calibration>) -> [[Params; 7]; 10] {
+fn params(architecture: ChipFamily, calibration: Option<&Calibration>) -> Table {
     let fits = calibration.map_or(&[][..], |c| &c.fits);
-    let of = |family: Family, p: Precision| {
+    let fitted = |family: Family, p: Precision| {
         let exact = fits.iter().find(|f| f.family == family && f.precision == Some(p));
-        let any = fits.iter().find(|f| f.family == family && f.precision.is_none());
-        exact.or(any).map_or_else(|| priors::params(architecture, family, p), Params::of_fit)
+        exact.or_else(|| fits.iter().find(|f| f.family == family && f.precision.is_none()))
+    };
+    let of = |family: Family, p: Precision| {
+        let fit = fitted(family, p).or_else(|| fitted(family.broad(), p));
+        fit.map_or_else(|| priors::params(architecture, family.broad(), p), Params::of_fit)
     };
     Family::ALL.map(|family| Precision::ALL.map(|p| of(family, p)))
 }

@@ -10,6 +10,7 @@ mod kernel;
 mod machine;
 mod params;
 mod priors;
+mod probed;
 mod profile;
 mod read;
 mod validate;
@@ -18,10 +19,11 @@ use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 
-pub use detect::detect;
-pub use kernel::Family;
+pub use detect::{Host, detect};
+pub use kernel::{FEW_CHANNELS, Family};
 pub use machine::{Machine, Peaks};
 pub use params::{ParamOrigin, Params};
+pub use probed::{PROBED, Probe, THIS_CPU, probed_words};
 pub use profile::{Calibration, ChipFamily, Figure, FittedParams, Origin, Power, Profile, SCHEMA, Spec};
 pub use read::parse;
 pub use validate::PCIE_LANE_GB_S;
@@ -37,12 +39,20 @@ pub const THIS_MACHINE: [&str; 2] = ["cpu", "auto"];
 #[derive(Clone, Debug, Default)]
 pub struct Database {
     user: Option<PathBuf>,
+    /// The version of ONNX Runtime that runs use, where it is known.
+    engine: Option<String>,
 }
 
 impl Database {
     /// The embedded profiles and those in `user`, a folder that need not exist.
     pub fn new(user: Option<PathBuf>) -> Self {
-        Self { user }
+        Self { user, engine: None }
+    }
+
+    /// What was measured with another version of ONNX Runtime than this is not used.
+    #[must_use]
+    pub fn with_engine(self, version: impl Into<String>) -> Self {
+        Self { engine: Some(version.into()), ..self }
     }
 
     /// The embedded profiles and those of the user's configuration folder.
@@ -58,7 +68,8 @@ impl Database {
     /// Every key, sorted, without `cpu` and `auto`.
     pub fn keys(&self) -> Vec<String> {
         let embedded = embedded::PROFILES.iter().map(|(key, _)| (*key).to_owned());
-        let mut keys: Vec<String> = embedded.chain(self.user_keys()).collect();
+        let own = self.user_keys().into_iter().filter(|key| !THIS_MACHINE.contains(&key.as_str()));
+        let mut keys: Vec<String> = embedded.chain(own).collect();
         keys.sort_unstable();
         keys.dedup();
         keys
@@ -82,7 +93,7 @@ impl Database {
     /// `hwdb/unknown-device` with the nearest key; what is wrong with the profile; a file that cannot be read.
     pub fn load(&self, key: &str) -> std::result::Result<Profile, Diagnostics> {
         if THIS_MACHINE.contains(&key) {
-            return Ok(detect()?);
+            return self.host(&Host::detect());
         }
         if Path::new(key).extension().is_some_and(|e| e == "yaml") {
             return read_file(Path::new(key));

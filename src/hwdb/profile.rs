@@ -103,6 +103,14 @@ pub struct Figure {
     pub uncertain: bool,
 }
 
+impl Figure {
+    /// A figure that is in no file.
+    pub fn new(value: f64, unit: &str, source: &str) -> Self {
+        let nowhere = Location::UNKNOWN;
+        Self { value: Spanned::new(value, nowhere, nowhere), unit: unit.into(), source: source.into(), uncertain: false }
+    }
+}
+
 macro_rules! figures {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $unit:literal,)* }) => {
         $(#[$doc])*

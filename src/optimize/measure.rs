@@ -78,7 +78,8 @@ pub fn run(session: &mut Session, inputs: &[(String, Tensor)]) -> Result<()> {
     session.run(&views, &outputs.iter().map(String::as_str).collect::<Vec<_>>()).map(drop)
 }
 
-fn scratch() -> Result<tempfile::TempDir> {
+/// A folder for profiles and models that nobody keeps.
+pub(super) fn scratch() -> Result<tempfile::TempDir> {
     tempfile::Builder::new().prefix("vidc-measure-").tempdir().map_err(|e| {
         Diagnostic::new("io/unwritable", format!("cannot make a temporary folder: {e}"))
             .help("set TMPDIR to a folder that can be written")

@@ -122,7 +122,10 @@ pub fn measure_graphs(runtime: &Runtime, sites: &[TimedGraph<'_>], budget: Budge
 }
 
 /// The graph as a model that holds seeded weights, and its inputs.
-fn made_up(site: &TimedGraph<'_>) -> Result<(Candidate, Vec<(String, Tensor)>)> {
+///
+/// # Errors
+/// As [`measure_graph`], sessions aside.
+pub(super) fn made_up(site: &TimedGraph<'_>) -> Result<(Candidate, Vec<(String, Tensor)>)> {
     if !is_bound(site.graph) {
         let d = Diagnostic::new("model/unbound", format!("`{}` has symbolic dims, so it cannot be timed", site.graph.name));
         return Err(d.help("bind them with --dim NAME=N").into());

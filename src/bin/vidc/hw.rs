@@ -1,9 +1,12 @@
 //! `vidc hw`: hardware profiles.
 
+mod check;
+mod probe;
+
 use serde_json::{Value, json};
 
 use crate::common::table::table;
-use crate::common::{Done, Failure, Out};
+use crate::common::{Done, Failure, Out, target};
 use vidc::diag::{Diagnostic, Diagnostics};
 use vidc::hwdb::detect::Host;
 use vidc::hwdb::{Database, Machine, Precision, Profile, detect};
@@ -20,6 +23,10 @@ pub(crate) enum Command {
     },
     /// This machine, from what the operating system says.
     Detect,
+    /// Measure this machine, in about a minute: what `--hw cpu` then predicts with.
+    Probe(probe::Args),
+    /// Run models and hold what is predicted for each operator against what it takes.
+    Check(check::Args),
 }
 
 /// Runs the command.
@@ -27,7 +34,7 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
     let database = Database::of_this_user();
     match command {
         Command::List => list(&database, out),
-        Command::Show { key } => show(&database.load(key)?, out),
+        Command::Show { key } => show(&target::database().load(key)?, out),
         Command::Detect => {
             let profile = detect()?;
             if !out.is_json() {
@@ -35,6 +42,8 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
             }
             show(&profile, out)
         }
+        Command::Probe(args) => probe::run(args, out),
+        Command::Check(args) => check::run(args, out),
     }
 }
 

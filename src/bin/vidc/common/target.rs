@@ -2,16 +2,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::args::{Budget, DimArgs, GraphArgs, Pair, ProviderArgs, settings};
 use super::system::{free_memory, free_on_gpu};
 use super::{Failure, say};
 use vidc::diag::{Diagnostic, SourceText};
 use vidc::files::{open_regular, read_start};
-use vidc::hwdb::{Database, DeviceKind, Machine};
+use vidc::hwdb::{Database, DeviceKind, Host, Machine, Probe, THIS_CPU};
 use vidc::ir::Program;
 use vidc::passes::Planned;
 use vidc::passes::manager::Debugging;
+use vidc::runtime::provision;
 use vidc::units::Bytes;
 
 /// What an argument names: a graph or a plan.
@@ -105,22 +107,37 @@ pub(crate) fn budget(asked: Option<Budget>, machine: &Machine, device: u32) -> R
     Ok(Some(free))
 }
 
-/// The key of this machine's processor.
-const THIS_CPU: &str = "cpu";
-
 /// The program as it is planned.
 pub(crate) fn planned(program: &Program, machine: &Machine) -> Result<Planned, Failure> {
     Ok(Planned::of(program, machine, &Debugging::default())?)
 }
 
+/// The profiles of this user, for the ONNX Runtime that runs use.
+pub(crate) fn database() -> Database {
+    let database = Database::of_this_user();
+    match engine_version() {
+        Some(version) => database.with_engine(version),
+        None => database,
+    }
+}
+
+/// The version of the library that a run finds, as far as its name says it.
+fn engine_version() -> Option<String> {
+    let named = ["VIDC_ORT", "ORT_DYLIB_PATH"].into_iter().find_map(|name| std::env::var_os(name).filter(|v| !v.is_empty()));
+    match named {
+        None => Some(provision::VERSION.into()),
+        Some(path) => Path::new(&path).file_name()?.to_str()?.split_once(".so.").map(|(_, version)| version.to_owned()),
+    }
+}
+
 /// The machine of `--hw` with the provider of `--provider`.
 pub(crate) fn machine(key: &str, provider: &ProviderArgs) -> Result<Machine, Failure> {
-    Ok(Machine::with_provider(&Database::of_this_user().load(key)?, provider.provider.as_deref())?)
+    Ok(Machine::with_provider(&database().load(key)?, provider.provider.as_deref())?)
 }
 
 /// The machine of `--hw` with every provider that fits it.
 pub(crate) fn machines(key: &str) -> Result<Vec<Machine>, Failure> {
-    let profile = Database::of_this_user().load(key)?;
+    let profile = database().load(key)?;
     Ok(profile.targets().into_iter().map(|target| Machine::on(&profile, target)).collect())
 }
 
@@ -129,4 +146,25 @@ pub(crate) fn note_doubts(machine: &Machine) {
     for what in machine.target.missing().into_iter().chain(machine.target.doubts) {
         say(&format!("note: {what}"));
     }
+    note_unmeasured(machine);
 }
+
+/// Says once that nothing was measured on this machine, or not with what runs now.
+pub(crate) fn note_unmeasured(machine: &Machine) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if machine.key != THIS_CPU {
+        return;
+    }
+    let probe = database().probe(&Host::detect());
+    let what = match &probe {
+        Ok(Probe::Missing) => "nothing was measured on this machine",
+        Ok(Probe::Stale(why)) => why,
+        Ok(Probe::Fits(_)) | Err(_) => return,
+    };
+    if !SAID.swap(true, Ordering::Relaxed) {
+        say(&format!("note: {what}: times may be off by {UNMEASURED}; `vidc hw probe` measures it in about a minute"));
+    }
+}
+
+/// How far predictions of times on a processor are off of which nothing was measured, in words.
+const UNMEASURED: &str = "half";

@@ -11,7 +11,7 @@ use super::{Args, FitArg, outputs};
 use crate::common::args::Budget;
 use crate::common::planning::{self, Where, cached_folder};
 use crate::common::system::{check_disk, folder_of, free_memory, free_on_gpu};
-use crate::common::target::{Named, budget, load, machine, note_memory, planned, target};
+use crate::common::target::{Named, budget, load, machine, note_memory, note_unmeasured, planned, target};
 use crate::common::weights::weights;
 use crate::common::{Failure, say};
 use crate::runtime::status_text;
@@ -114,6 +114,7 @@ fn of_graph(args: &Args, source: &std::sync::Arc<SourceText>) -> Result<(PathBuf
         return Ok((folder, budget));
     }
     note_memory(budget, &machine);
+    note_unmeasured(&machine);
     say(&format!("tuning and compiling {} for {} (once; kept in {})", program.pipeline.name, machine.key, folder.display()));
     planning::check_room(&folder, &program, &weights, false)?;
     let chosen = planning::search(&program, budget, &args.search, &args.choose.choices())?;
