@@ -10,6 +10,7 @@ pub(super) const PROFILES: &[(&str, &str)] = &[
     ("a10g", include_str!("../../hwdb/a10g.yaml")),
     ("a6000", include_str!("../../hwdb/a6000.yaml")),
     ("a800-sxm-80gb", include_str!("../../hwdb/a800-sxm-80gb.yaml")),
+    ("arc-a770-16gb", include_str!("../../hwdb/arc-a770-16gb.yaml")),
     ("b200", include_str!("../../hwdb/b200.yaml")),
     ("cpu-avx2", include_str!("../../hwdb/cpu-avx2.yaml")),
     ("cpu-avx512", include_str!("../../hwdb/cpu-avx512.yaml")),

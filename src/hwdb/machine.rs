@@ -108,8 +108,7 @@ impl Machine {
         let dram = value(s.memory_bandwidth.as_ref()).unwrap_or(1.0) * 1e9;
         let gpu = profile.kind == DeviceKind::Gpu;
         let link = value(s.pcie_bandwidth.as_ref()).filter(|_| gpu && !profile.unified_memory).map(|x| x * 1e9 * PINNED);
-        // What was measured with another provider says nothing of this one.
-        let calibration = profile.calibration.as_ref().filter(|c| c.engine == target.figures.engine);
+        let calibration = profile.calibration_for(&target.figures);
         Self {
             key: profile.key.clone(),
             name: profile.name.clone(),

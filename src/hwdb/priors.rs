@@ -5,7 +5,8 @@
 use super::kernel::Family;
 use super::params::{ParamOrigin, Params};
 use super::profile::ChipFamily::{
-    self, Ada, Apple7, Apple8, Apple9, Cdna2, Cdna3, Cpu, Ga10x, Ga100, Gb20x, Gb100, Hopper, Orin, Pascal, Rdna3, Rdna4, Turing, Volta,
+    self, Ada, Alchemist, Apple7, Apple8, Apple9, Cdna2, Cdna3, Cpu, Ga10x, Ga100, Gb20x, Gb100, Hopper, Orin, Pascal, Rdna3, Rdna4,
+    Turing, Volta,
 };
 use crate::target::Precision;
 
@@ -31,7 +32,7 @@ use crate::target::Precision;
 /// in Core ML runs at 0.40 to 0.52 of the peak of M1 Max and M1 Ultra over the whole pipeline (ml-stable-diffusion, 50 steps in 18 s
 /// and 9 s), about what the A100 does. Attention: metal-flash-attention reaches 0.82 to 0.94 of the peak; the kernels of
 /// Core ML, which ONNX Runtime calls, have no public table and are taken to be those of Orin.
-const TENSOR_ETA: [(ChipFamily, f64, f64, f64); 18] = [
+const TENSOR_ETA: [(ChipFamily, f64, f64, f64); 19] = [
     (Cpu, 0.90, 0.80, 0.80),
     (Pascal, 0.85, 0.70, 0.40),
     (Volta, 0.80, 0.50, 0.40),
@@ -50,6 +51,8 @@ const TENSOR_ETA: [(ChipFamily, f64, f64, f64); 18] = [
     (Cdna3, 0.57, 0.32, 0.25),
     (Rdna3, 0.88, 0.50, 0.40),
     (Rdna4, 0.70, 0.45, 0.40),
+    // Borrowed from the neighbour: nobody has published sweeps of it.
+    (Alchemist, 0.70, 0.45, 0.40),
 ];
 
 /// fp32 where it is not as on NVIDIA's ordinary cores: products, convolution and attention. RDNA rates count two instructions a
@@ -146,7 +149,7 @@ mod tests {
     #[test]
     fn every_architecture_has_a_row() {
         let nvidia = [Pascal, Volta, Turing, Ga100, Ga10x, Orin, Ada, Hopper, Gb100, Gb20x];
-        let others = [Cpu, Apple7, Apple8, Apple9, Cdna2, Cdna3, Rdna3, Rdna4];
+        let others = [Cpu, Apple7, Apple8, Apple9, Cdna2, Cdna3, Rdna3, Rdna4, Alchemist];
         assert!(nvidia.iter().all(|f| f.has_cuda()) && !others.iter().any(|f| f.has_cuda()));
         for architecture in nvidia.into_iter().chain(others) {
             for (family, p) in Family::broad_ones().flat_map(|f| [(f, Precision::F16), (f, Precision::F32)]) {

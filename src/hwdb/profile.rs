@@ -12,7 +12,7 @@ use serde_saphyr::{Location, Spanned};
 
 use super::kernel::Family;
 use crate::diag::{SourceText, Span};
-use crate::target::{Device, DeviceKind, Precision, Target, fitting};
+use crate::target::{Device, DeviceKind, Figures, Precision, Target, fitting};
 
 /// The schema version that this vidc reads and writes.
 pub const SCHEMA: u32 = 1;
@@ -43,6 +43,7 @@ pub enum ChipFamily {
     Cdna3,
     Rdna3,
     Rdna4,
+    Alchemist,
 }
 
 impl ChipFamily {
@@ -67,6 +68,7 @@ impl ChipFamily {
             Self::Cdna3 => "cdna3",
             Self::Rdna3 => "rdna3",
             Self::Rdna4 => "rdna4",
+            Self::Alchemist => "alchemist",
         }
     }
 
@@ -83,7 +85,15 @@ impl ChipFamily {
             | Self::Hopper
             | Self::Gb100
             | Self::Gb20x => true,
-            Self::Cpu | Self::Apple7 | Self::Apple8 | Self::Apple9 | Self::Cdna2 | Self::Cdna3 | Self::Rdna3 | Self::Rdna4 => false,
+            Self::Cpu
+            | Self::Apple7
+            | Self::Apple8
+            | Self::Apple9
+            | Self::Cdna2
+            | Self::Cdna3
+            | Self::Rdna3
+            | Self::Rdna4
+            | Self::Alchemist => false,
         }
     }
 }
@@ -300,6 +310,9 @@ pub struct Profile {
     /// Measurements; absent means that the family's priors are used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
+    /// Measurements with further providers, each of another engine.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub others: Vec<Calibration>,
     /// Where it was read from.
     #[serde(skip_deserializing)]
     pub origin: Origin,
@@ -320,6 +333,12 @@ impl Profile {
     /// rows, and by the check of profiles.
     pub fn targets(&self) -> Vec<&'static Target> {
         fitting(&self.device())
+    }
+
+    /// What was measured with the engine of a provider, or with the one that stands for it.
+    pub fn calibration_for(&self, figures: &Figures) -> Option<&Calibration> {
+        let of = |engine: &str| self.calibration.iter().chain(&self.others).find(|c| c.engine == engine);
+        of(figures.engine).or_else(|| of(figures.stands_in?))
     }
 
     /// CUDA compute capability as (major, minor).

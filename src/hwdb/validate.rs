@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::profile::{ChipFamily, Figure, Profile, SCHEMA, span_at};
+use super::profile::{Calibration, ChipFamily, Figure, Profile, SCHEMA, span_at};
 use crate::diag::{Diagnostic, Diagnostics, SourceText};
 use crate::target::DeviceKind;
 
@@ -206,7 +206,11 @@ impl Check<'_> {
     }
 
     fn calibration(&mut self) {
-        let Some(calibration) = &self.profile.calibration else { return };
+        let profile = self.profile;
+        profile.calibration.iter().chain(&profile.others).for_each(|c| self.one_calibration(c));
+    }
+
+    fn one_calibration(&mut self, calibration: &Calibration) {
         for f in &calibration.fits {
             let positive = [f.eta, f.eta_w, f.t0_us].iter().all(|x| x.is_finite() && *x > 0.0 && *x < 1e6);
             let bounded = (0.0..=4.0).contains(&f.gamma)

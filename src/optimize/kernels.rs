@@ -35,11 +35,7 @@ pub struct ModelTimes {
 /// # Errors
 /// Those of making and running a session, `runtime/profile`.
 pub fn model_times(runtime: &Runtime, candidate: &Candidate, inputs: &[(String, Tensor)], seconds: f64) -> Result<ModelTimes> {
-    let begin = Instant::now();
-    let mut plain = Running::new(candidate.open(runtime)?, inputs)?;
-    let load = begin.elapsed().as_secs_f64();
-    let run = undisturbed(&plain.samples(inputs, seconds / 2.0)?);
-    drop(plain);
+    let (run, load) = run_times(runtime, candidate, inputs, seconds / 2.0)?;
     let folder = scratch()?;
     let session = candidate.with(|o| o.profile = Some(folder.path().join("profile"))).open(runtime)?;
     let mut profiled = Running::new(session, inputs)?;
@@ -51,6 +47,17 @@ pub fn model_times(runtime: &Runtime, candidate: &Candidate, inputs: &[(String, 
     // The first two runs make memory resident and take what the allocator keeps afterwards.
     let of = |all: &Vec<f64>| undisturbed(all.get(2..).unwrap_or(all)) + LOST_S;
     Ok(ModelTimes { kernels: samples.iter().map(|(name, all)| (name.clone(), of(all))).collect(), run, load })
+}
+
+/// Seconds of a run, and of making the session.
+///
+/// # Errors
+/// Those of making and running a session.
+pub fn run_times(runtime: &Runtime, candidate: &Candidate, inputs: &[(String, Tensor)], seconds: f64) -> Result<(f64, f64)> {
+    let begin = Instant::now();
+    let session = candidate.open(runtime)?;
+    let load = begin.elapsed().as_secs_f64();
+    Ok((undisturbed(&Running::new(session, inputs)?.samples(inputs, seconds)?), load))
 }
 
 /// Times the kernels of a scheduled graph of provider operators whose sizes are known, with made-up weights and inputs.
@@ -65,7 +72,9 @@ pub fn graph_times(runtime: &Runtime, graph: &OpGraph, options: &SessionOptions,
     }
     let (candidate, inputs) = made_up(&TimedGraph { graph: &named, options })?;
     let times = model_times(runtime, &candidate, &inputs, seconds)?;
-    let of = |(i, id): (usize, &NodeId)| Some((*id, *times.kernels.get(&format!("k{i}"))?));
+    // In a file, a node has its position in front of its name.
+    let own: BTreeMap<&str, f64> = times.kernels.iter().filter_map(|(name, s)| Some((name.split_once(':')?.1, *s))).collect();
+    let of = |(i, id): (usize, &NodeId)| Some((*id, *own.get(format!("k{i}").as_str())?));
     Ok((ids.iter().enumerate().filter_map(of).collect(), times))
 }
 

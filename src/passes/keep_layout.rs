@@ -99,7 +99,15 @@ impl Chain {
             };
             let y = e.add(Op::Transpose { perm: back }, &[x], "channels-first")?;
             e.replace(Outlet { node: self.last, slot: 0 }, y)?;
-            e.remove(self.last)
+            // What others read of the chain stays.
+            let mut unread = Some(self.last);
+            while let Some(node) = unread {
+                let before = e.graph().inputs_of(node)[0].node;
+                e.remove(node)?;
+                let read_by_others = |o| e.graph().is_output(o) || e.graph().users(o).iter().any(|(user, _)| *user != node);
+                unread = (before != self.source.node && !read_by_others(Outlet { node: before, slot: 0 })).then_some(before);
+            }
+            Ok(())
         })
     }
 }

@@ -42,6 +42,7 @@ pub(super) static ROW: Target = Target {
         // A chain of 100 tiny nodes.
         dispatch_s: 0.3e-6,
         engine: "onnxruntime-cpu",
+        stands_in: None,
         // 33 MB are pages of the program and its libraries, the rest heap: fitted with `node` to nine plans of two pipelines that have 1,400
         // to 5,600 nodes (`tools/memory/random_plans.py`, `benches/memory`).
         overhead: Bytes(54_000_000),

@@ -99,6 +99,7 @@ pub(super) const FIGURES: Figures = Figures {
     // An eager Stable Diffusion step of about 2,000 nodes takes 18 ms on H100 whatever its FLOP.
     dispatch_s: 8e-6,
     engine: "onnxruntime-cuda",
+    stands_in: None,
     // CUDA context 0.30 to 0.55 GB and ONNX Runtime 0.1 GB; the middle of both.
     overhead: Bytes(450_000_000),
     scratch: Scratch::Workspace(WORKSPACE),

@@ -106,6 +106,8 @@ pub struct Figures {
     pub dispatch_s: f64,
     /// What calibrations of this provider call their engine.
     pub engine: &'static str,
+    /// The engine whose calibration stands for it where it was not measured itself.
+    pub stands_in: Option<&'static str>,
     /// Memory taken before any tensor: context of the driver, code, handles.
     pub overhead: Bytes,
     /// Memory that a kernel takes while it runs.

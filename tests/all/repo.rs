@@ -63,6 +63,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("src/onnx/writer.rs", "one model, for callers that asked `files::output`"),
     ("src/optimize/cache.rs", "times of sites, in the cache of this user"),
     ("src/optimize/plan_memory.rs", "a word to the system, in `/proc`"),
+    ("src/optimize/probe/profile.rs", "the profile of this machine, for `hw probe`, which asked `files::output`"),
     ("src/optimize/write.rs", "model and weights, after `files::output`"),
     ("src/plan/folder.rs", "decides for folders of plans"),
     ("src/plan/mod.rs", "a plan, into a temporary folder"),
@@ -77,6 +78,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("src/bin/vidc/cache.rs", "removes plans from the cache of this user"),
     ("src/bin/vidc/common/libraries.rs", "which providers were checked, in the cache of this user"),
     ("src/bin/vidc/explain.rs", "the folder of `--dump-dir`, before `files::output`"),
+    ("src/bin/vidc/hw/probe.rs", "the folder of this user's profiles, before `files::output`"),
     ("src/bin/vidc/run/prepare.rs", "removes a broken plan from the cache of this user"),
     ("src/bin/vidc/run/write.rs", "removes saved progress, of which `run` asked `files::output`"),
 ];

@@ -49,6 +49,7 @@ static DUMMY: Target = Target {
     figures: Figures {
         dispatch_s: 1e-3,
         engine: "dummy",
+        stands_in: None,
         overhead: Bytes(1 << 20),
         scratch: Scratch::Workspace(Bytes(1 << 10)),
         packs_weights: false,

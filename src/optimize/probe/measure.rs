@@ -7,7 +7,9 @@ use crate::diag::Result;
 use crate::hwdb::Machine;
 use crate::ir::op::Unary;
 use crate::ir::{DType, Op, OpGraph, TensorType};
-use crate::optimize::kernels::graph_times;
+use crate::optimize::kernels::{graph_times, run_times};
+use crate::optimize::providers::providers;
+use crate::optimize::site::{TimedGraph, made_up};
 use crate::passes::Choices;
 use crate::passes::manager::{Checks, Debugging, compile_graph};
 use crate::runtime::session::{Runtime, SessionOptions};
@@ -70,6 +72,42 @@ pub(super) fn measure_case(
         if let Some(point) = point(&lowered, id, seconds)? {
             out.push(Measured { case: case.name.clone(), op: lowered.node(id).op.name().to_owned(), point });
         }
+    }
+    Ok(out)
+}
+
+/// A case on a provider that runs it as one kernel.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WholeCase {
+    /// The case.
+    pub case: String,
+    /// What its operators do; their `seconds` are of no meaning.
+    pub parts: Vec<Point>,
+    /// How many operators it has.
+    pub nodes: usize,
+    /// Seconds of a run.
+    pub run: f64,
+    /// Seconds to make the session.
+    pub load: f64,
+}
+
+/// Measures every case as a whole, for providers that fuse operators and do not tell how long each takes.
+///
+/// # Errors
+/// Those of passes and sessions.
+pub fn measure_whole(runtime: &Runtime, machine: &Machine, effort: &Effort, progress: &mut dyn FnMut(&str)) -> Result<Vec<WholeCase>> {
+    let cases = cases()?;
+    let each = effort.seconds / cases.len() as f64;
+    let mut out = Vec::new();
+    for case in cases {
+        progress(&case.name);
+        let lowered = compile_graph(&case.graph, machine, &Choices::default(), Checks::Traced, &Debugging::default())?.graph;
+        let options = SessionOptions { providers: providers(&lowered, machine), ..effort.options.clone() };
+        let (candidate, inputs) = made_up(&TimedGraph { graph: &lowered, options: &options })?;
+        let (run, load) = run_times(runtime, &candidate, &inputs, each)?;
+        let nodes = lowered.nodes();
+        let parts = nodes.iter().map(|id| point(&lowered, *id, 0.0)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
+        out.push(WholeCase { case: case.name, parts, nodes: nodes.len(), run, load });
     }
     Ok(out)
 }

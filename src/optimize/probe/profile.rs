@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use super::calibrate::{Calibrated, significant};
-use super::measure::{Measured, Measurements};
+use super::measure::{Measured, Measurements, WholeCase};
+use super::whole::Factors;
 use crate::cost::fit::Point;
 use crate::cost::latency::{MemoryKind, Work};
 use crate::diag::{Diagnostic, Result};
@@ -52,6 +53,33 @@ pub fn profile_of(detected: &Profile, host: &Host, calibrated: &Calibrated, abou
     profile
 }
 
+/// A profile with what was measured with another provider beside what it has.
+#[must_use]
+pub fn with_other(profile: &Profile, host: &Host, factors: &Factors, about: &About) -> Profile {
+    let mut profile = profile.clone();
+    profile.others.retain(|c| c.engine != about.engine);
+    profile.others.push(Calibration {
+        engine: about.engine.clone(),
+        engine_version: about.engine_version.clone(),
+        machine: probed_words(host),
+        date: about.date.clone(),
+        command: about.command.clone(),
+        points: about.points.clone(),
+        dispatch_us: significant(factors.dispatch * 1e6),
+        fits: factors.fits.clone(),
+    });
+    profile
+}
+
+/// Whole cases as CSV.
+pub fn whole_points(measured: &[WholeCase]) -> String {
+    let mut out = format!("{WHOLE_HEADER}\n");
+    for m in measured {
+        let _ = writeln!(out, "{},{},{:.4e},{:.4e}", m.case, m.nodes, m.run, m.load);
+    }
+    out
+}
+
 /// The file of raw points that belongs to a profile.
 pub fn points_path(profile: &Path) -> PathBuf {
     profile.with_extension("csv")
@@ -59,6 +87,8 @@ pub fn points_path(profile: &Path) -> PathBuf {
 
 /// The first line of raw points.
 const HEADER: &str = "case,operator,class,work,seconds";
+/// The first line of whole cases.
+const WHOLE_HEADER: &str = "case,nodes,run,load";
 
 /// Did a probe write this file? What it writes begins with a line that says so.
 ///
@@ -66,17 +96,20 @@ const HEADER: &str = "case,operator,class,work,seconds";
 /// Why it counts as somebody else's.
 pub fn ours(path: &Path) -> std::result::Result<(), String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("it cannot be read: {e}"))?;
-    if text.starts_with(PROBED) || text.starts_with(HEADER) { Ok(()) } else { Err("`vidc hw probe` did not write it".into()) }
+    if [PROBED, HEADER, WHOLE_HEADER].iter().any(|first| text.starts_with(first)) {
+        Ok(())
+    } else {
+        Err("`vidc hw probe` did not write it".into())
+    }
 }
 
 /// Writes the profile; it appears whole or not at all.
 ///
 /// # Errors
 /// `io/unwritable`, `internal/bug` if the profile cannot be written as YAML.
-pub fn write(profile: &Profile, measured: &Measurements, path: &Path) -> Result<()> {
+pub fn write(profile: &Profile, (raw, raw_path): (&str, &Path), path: &Path) -> Result<()> {
     let text = text(profile)?;
-    let raw = points(measured);
-    write_atomic(&points_path(path), |w| w.write_all(raw.as_bytes()).map_err(Into::into))?;
+    write_atomic(raw_path, |w| w.write_all(raw.as_bytes()).map_err(Into::into))?;
     write_atomic(path, |w| w.write_all(text.as_bytes()).map_err(Into::into))
 }
 

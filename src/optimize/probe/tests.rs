@@ -75,7 +75,7 @@ fn what_is_written_is_read_back_and_fits_its_host() {
     let profile = profile_of(&detected, &host(), &calibrated, &about);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("cpu.yaml");
-    write(&profile, &measured, &path).unwrap();
+    write(&profile, (&points(&measured), &points_path(&path)), &path).unwrap();
     assert!(ours(&path).is_ok() && ours(&points_path(&path)).is_ok());
     let read = parse("cpu.yaml", &std::fs::read_to_string(&path).unwrap()).unwrap();
     assert_eq!(read.calibration, profile.calibration);

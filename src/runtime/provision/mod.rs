@@ -8,6 +8,7 @@
 mod pip;
 mod software;
 mod store;
+mod words;
 
 use std::fs;
 use std::io;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::store::unwritable;
+use super::words::{by_hand, unwritable};
 use crate::diag::{Diagnostic, Result};
 use crate::target::{Build, Package};
 
@@ -71,13 +71,4 @@ fn pip_failed(package: &Package, build: &Build, what: &str, log: &Path) -> Diagn
     let message = format!("fetching {} {}: pip {what}", package.name, package.version);
     let diagnostic = by_hand(Diagnostic::new("runtime/pip-failed", message), package, build);
     lines[lines.len().saturating_sub(12)..].iter().fold(diagnostic, |d, line| d.note(*line))
-}
-
-/// The way without pip.
-pub(super) fn by_hand(diagnostic: Diagnostic, package: &Package, build: &Build) -> Diagnostic {
-    diagnostic.help(format!(
-        "by hand: get the wheel {} {} for {} from the Python package index and give it, or a folder with it, to `vidc runtime install --from`; \
-         or name an ONNX Runtime library of your own with `--runtime PATH` or VIDC_ORT",
-        package.name, package.version, build.platform
-    ))
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::pip::{by_hand, download};
+use super::pip::download;
+use super::words::{by_hand, unwritable};
 use crate::diag::{Diagnostic, Result};
 use crate::target::{Build, Member, Package};
 use crate::units::Bytes;
@@ -256,10 +257,4 @@ fn lock(cache: &Path, notice: &mut dyn FnMut(&str)) -> Result<File> {
         file.lock().map_err(|e| unwritable(&path, &e))?;
     }
     Ok(file)
-}
-
-/// The diagnostic of a cache that cannot be written.
-pub(super) fn unwritable(path: &Path, e: &io::Error) -> Diagnostic {
-    Diagnostic::new("io/unwritable", format!("cannot write `{}`: {e}", path.display()))
-        .help("set XDG_CACHE_HOME to a folder that can be written, or name a library with `--runtime PATH`")
 }

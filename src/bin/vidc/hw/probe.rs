@@ -5,23 +5,26 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::common::libraries::{self, FetchArgs};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out, say};
 use vidc::diag::Diagnostic;
 use vidc::files::output::{Name, Outputs};
-use vidc::hwdb::{Database, Family, Host, Machine, Precision, THIS_CPU};
+use vidc::hwdb::{Database, Family, Host, Machine, Precision, Profile, THIS_CPU};
 use vidc::optimize::probe::calibrate::{Calibrated, calibrate, errors};
-use vidc::optimize::probe::measure::{Effort, Measurements, measure};
-use vidc::optimize::probe::profile::{About, ours, points_path, profile_of, write};
+use vidc::optimize::probe::measure::{Effort, Measurements, measure, measure_whole};
+use vidc::optimize::probe::profile::{About, ours, points, points_path, profile_of, whole_points, with_other, write};
+use vidc::optimize::probe::whole::calibrate_whole;
 use vidc::runtime::provision;
 use vidc::runtime::session::{Runtime, SessionOptions};
-use vidc::target::{Attach, row_for};
+use vidc::target::{Target, row_for};
 use vidc::units::Time;
 
 /// Arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What runs the operators. Only the provider for CPUs that is part of ONNX Runtime tells how long each of its kernels takes.
+    /// What runs the operators. ONNX Runtime's own provider tells how long each kernel takes; others are measured by whole cases, and on top of what
+    /// was measured with that.
     #[arg(long, value_name = "NAME", default_value = "cpu")]
     provider: String,
     /// Threads of one operator; as many as there are cores if not given, as `vidc run` has them.
@@ -33,6 +36,8 @@ pub(crate) struct Args {
     /// The ONNX Runtime library to measure.
     #[arg(long, value_name = "PATH")]
     runtime: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
     /// The profile to write; raw points go beside it. The profile `cpu` of this user if not given, which `--hw cpu` then means.
     #[arg(short, long, value_name = "FILE.yaml")]
     output: Option<PathBuf>,
@@ -55,11 +60,8 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let host = Host::detect();
     let detected = vidc::hwdb::detect()?;
     let target = row_for(&args.provider, &detected.device())?;
-    if target.attach != Attach::Builtin {
-        return Err(Failure::Usage(format!(
-            "{} does not tell how long its kernels take; `vidc hw probe` measures --provider cpu",
-            target.name
-        )));
+    if !target.is_builtin() {
+        return whole(args, (&path, begin), (&host, &detected), target, out);
     }
     let prior = Machine::on(&detected, target);
     let located = provision::locate(args.runtime.as_deref(), &mut say)?;
@@ -81,10 +83,54 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
         points: points_path(&path).file_name().unwrap_or_default().to_string_lossy().into_owned(),
     };
     let profile = profile_of(&detected, &host, &calibrated, &about);
-    write(&profile, &measured, &path)?;
+    write(&profile, (&points(&measured), &points_path(&path)), &path)?;
     let machine = Machine::on(&profile, target);
     let probed = Probed { host, path, machine, measured, calibrated, seconds: begin.elapsed().as_secs_f64() };
     out.result(|| probed.text(), || probed.json());
+    Ok(())
+}
+
+/// Measures a provider that runs models as a whole, and adds it to the profile.
+fn whole(args: &Args, (path, begin): (&Path, Instant), (host, detected): (&Host, &Profile), target: &'static Target, out: &Out) -> Done {
+    let machine = Machine::on(detected, target);
+    let (runtime, _) = libraries::runtime(target, args.runtime.as_deref(), args.fetch)?;
+    let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
+    say(&format!("measuring {} on {} for about {} s, loading aside", target.name, host.hardware(), args.time));
+    let effort = Effort { options, seconds: args.time as f64 };
+    let measured = measure_whole(&runtime, &machine, &effort, &mut |case| tracing::info!("{case}"))?;
+    let factors = calibrate_whole(&machine, &measured);
+    let raw = path.with_extension(format!("{}.csv", target.key));
+    let about = About {
+        engine_version: provision::VERSION.into(),
+        engine: target.figures.engine.into(),
+        date: today(),
+        command: format!("vidc {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+        points: raw.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    };
+    let mut outputs = Outputs::default();
+    outputs.file(&raw, Name::Chosen, &|p: &Path| ours(p))?;
+    write(&with_other(detected, host, &factors, &about), (&whole_points(&measured), &raw), path)?;
+    let seconds = begin.elapsed().as_secs_f64();
+    let rows = || factors.families.iter().map(|(family, f)| vec![class_name(*family), format!("{f:.2}")]).collect::<Vec<_>>();
+    let text = || {
+        format!(
+            "{}\n{} cases, mean error {:.0} %; {} a node beside the kernels, {} a node to make a session\nwrote {} in {seconds:.0} s; `--hw cpu --provider {}` uses it from now on\n",
+            table(&["kernels", "of the time of ONNX Runtime's own"], &rows()),
+            measured.len(),
+            factors.error * 100.0,
+            Time::from_secs(factors.dispatch),
+            Time::from_secs(factors.load),
+            path.display(),
+            target.key
+        )
+    };
+    let families = || factors.families.iter().map(|(f, x)| json!({ "class": f, "factor": x })).collect::<Vec<_>>();
+    out.result(text, || {
+        json!({
+            "profile": path, "points": raw, "provider": target.key, "families": families(), "cases": measured.len(),
+            "mean_error": factors.error, "dispatch_s": factors.dispatch, "load_s_per_node": factors.load, "seconds": seconds,
+        })
+    });
     Ok(())
 }
 
