@@ -15,6 +15,7 @@ mod memory;
 mod onnx_backend;
 mod order;
 mod outputs;
+mod plugins;
 mod reference;
 mod repeat;
 mod repo;

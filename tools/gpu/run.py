@@ -16,6 +16,7 @@ import array
 import csv
 import json
 import math
+import os
 import pathlib
 import re
 import subprocess
@@ -24,7 +25,7 @@ import threading
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-VIDC = ROOT / "target" / "release" / "vidc"
+VIDC = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release" / "vidc"
 PICTURE = ROOT / "examples" / "boat.png"
 BUDGET_S = 480
 
