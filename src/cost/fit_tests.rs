@@ -290,8 +290,7 @@ fn a_fit_recovers_the_parameters_that_made_the_points() {
     m.set_params(Family::Gemm, Params::new(truth.eta, truth.eta_w, truth.t0, truth.gamma, truth.rho, truth.k0, 0.1, ParamOrigin::Measured));
     let sizes = [64, 256, 640, 1280, 4096];
     let works = sizes.iter().flat_map(|m| sizes.iter().map(move |k| Work::Gemm { b: 1, m: *m, n: 1280, k: *k, extra_bytes: 0 }));
-    let points: Vec<Point> =
-        works.map(|work| Point::new(work, Precision::F16, latency(&work, Precision::F16, &m).time.secs())).collect();
+    let points: Vec<Point> = works.map(|work| Point::new(work, Precision::F16, latency(&work, Precision::F16, &m).time.secs())).collect();
     let found = fit(&machine("rtx3090"), Family::Gemm, machine("rtx3090").params(Family::Gemm, Precision::F16), &points);
     assert!(found.error < 0.01 && (found.params.eta / 0.7 - 1.0).abs() < 0.05, "{found:?}");
     assert_eq!(

@@ -8,7 +8,7 @@ use super::candidate::Candidate;
 use super::measure::scratch;
 use super::site::{TimedGraph, made_up};
 use super::statistics::undisturbed;
-use crate::diag::Result;
+use crate::diag::{Diagnostic, Result};
 use crate::ir::{NodeId, Op, OpGraph};
 use crate::runtime::profile::profile_nodes;
 use crate::runtime::session::{Runtime, Session, SessionOptions};
@@ -59,15 +59,21 @@ pub fn model_times(runtime: &Runtime, candidate: &Candidate, inputs: &[(String, 
 /// Those of [`model_times`] and of writing the graph as a model.
 pub fn graph_times(runtime: &Runtime, graph: &OpGraph, options: &SessionOptions, seconds: f64) -> Result<(Vec<(NodeId, f64)>, ModelTimes)> {
     let mut named = graph.clone();
-    let ids: Vec<NodeId> =
-        graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect();
+    let ids: Vec<NodeId> = graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_))).collect();
     for (i, id) in ids.iter().enumerate() {
         named.node_mut(*id).name = format!("k{i}");
     }
     let (candidate, inputs) = made_up(&TimedGraph { graph: &named, options })?;
     let times = model_times(runtime, &candidate, &inputs, seconds)?;
-    let of = |(i, id): (usize, &NodeId)| Some((*id, *times.kernels.get(&format!("k{i}"))?));
-    Ok((ids.iter().enumerate().filter_map(of).collect(), times))
+    // A written node is called `NUMBER:NAME`.
+    let by_name: BTreeMap<&str, f64> =
+        times.kernels.iter().map(|(name, s)| (name.rsplit_once(':').map_or(name.as_str(), |(_, own)| own), *s)).collect();
+    let of = |(i, id): (usize, &NodeId)| Some((*id, *by_name.get(format!("k{i}").as_str())?));
+    let kernels: Vec<(NodeId, f64)> = ids.iter().enumerate().filter_map(of).collect();
+    if kernels.is_empty() {
+        return Err(Diagnostic::new("runtime/profile", format!("the profile of `{}` names none of its nodes", graph.name)).into());
+    }
+    Ok((kernels, times))
 }
 
 struct Running {

@@ -39,14 +39,7 @@ pub fn calibrate(prior: &Machine, measured: &Measurements) -> Calibrated {
     machine.sustained = 1.0;
     set_memory(&mut machine, &points);
     let fits = fits(&mut machine, &points);
-    Calibrated {
-        peak,
-        memory: machine.dram,
-        cache: machine.l2,
-        cache_rate: machine.l2_rate,
-        dispatch: measured.dispatch,
-        fits,
-    }
+    Calibrated { peak, memory: machine.dram, cache: machine.l2, cache_rate: machine.l2_rate, dispatch: measured.dispatch, fits }
 }
 
 /// The best of a rate, leaving out what was too short to be told from the noise of a clock.
@@ -121,7 +114,16 @@ fn fitted(machine: &Machine, class: Family, points: &[Point]) -> Fitted {
     const ROUNDS: usize = 3;
     let prior = *machine.params(class, Precision::F32);
     let from = |factor: f64| {
-        let p = Params::new(prior.eta * factor, prior.eta_w * factor.sqrt(), prior.t0, prior.gamma, prior.rho, prior.k0, prior.sigma, prior.provenance);
+        let p = Params::new(
+            prior.eta * factor,
+            prior.eta_w * factor.sqrt(),
+            prior.t0,
+            prior.gamma,
+            prior.rho,
+            prior.k0,
+            prior.sigma,
+            prior.provenance,
+        );
         let first = fit(machine, class, &p, points);
         (1..ROUNDS).fold(first, |last, _| fit(machine, class, &last.params, points))
     };

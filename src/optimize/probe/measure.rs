@@ -56,7 +56,13 @@ pub fn measure(runtime: &Runtime, machine: &Machine, effort: &Effort, progress: 
     Ok(out)
 }
 
-pub(super) fn measure_case(runtime: &Runtime, machine: &Machine, case: &Case, options: &SessionOptions, seconds: f64) -> Result<Vec<Measured>> {
+pub(super) fn measure_case(
+    runtime: &Runtime,
+    machine: &Machine,
+    case: &Case,
+    options: &SessionOptions,
+    seconds: f64,
+) -> Result<Vec<Measured>> {
     let lowered = compile_graph(&case.graph, machine, &Choices::default(), Checks::Traced, &Debugging::default())?.graph;
     let (times, _) = graph_times(runtime, &lowered, options, seconds)?;
     let mut out = Vec::new();

@@ -30,9 +30,7 @@ pub struct About {
 pub fn profile_of(detected: &Profile, host: &Host, calibrated: &Calibrated, about: &About) -> Profile {
     let mut profile = detected.clone();
     let source = "probe";
-    let figure = |value: f64, unit: &str| {
-        Some(Figure::new(significant(value), unit, source))
-    };
+    let figure = |value: f64, unit: &str| Some(Figure::new(significant(value), unit, source));
     let spec = &mut profile.spec;
     spec.fp32 = figure(calibrated.peak / 1e12, "TFLOPS");
     spec.memory_bandwidth = figure(calibrated.memory / 1e9, "GB/s");

@@ -66,14 +66,29 @@ fn text(args: &Args, machine: &Machine, models: &[(&PathBuf, Checked)], rows: &[
     let mut out = format!("figures of {}: {}\n\n", machine.name, machine.provenance());
     if args.all {
         let row = |r: &Row| {
-            vec![r.node.clone(), r.op.clone(), class_name(r.class), r.output.clone(), seconds(r.measured), seconds(r.predicted), percent(r.error())]
+            vec![
+                r.node.clone(),
+                r.op.clone(),
+                class_name(r.class),
+                r.output.clone(),
+                seconds(r.measured),
+                seconds(r.predicted),
+                percent(r.error()),
+            ]
         };
         let rows: Vec<Vec<String>> = rows.iter().map(row).collect();
         out += &table(&["node", "operator", "class", "output", "measured", "predicted", "off"], &rows);
         out.push('\n');
     }
     let row = |(class, (count, measured, predicted, error)): (vidc::hwdb::Family, (usize, f64, f64, f64))| {
-        vec![class_name(class), count.to_string(), seconds(measured), seconds(predicted), percent(predicted / measured - 1.0), percent(error)]
+        vec![
+            class_name(class),
+            count.to_string(),
+            seconds(measured),
+            seconds(predicted),
+            percent(predicted / measured - 1.0),
+            percent(error),
+        ]
     };
     let classes: Vec<Vec<String>> = by_class(rows).into_iter().map(row).collect();
     out += &table(&["kernels", "operators", "measured", "predicted", "off", "median error"], &classes);

@@ -56,7 +56,10 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     let detected = vidc::hwdb::detect()?;
     let target = row_for(&args.provider, &detected.device())?;
     if target.attach != Attach::Builtin {
-        return Err(Failure::Usage(format!("{} does not tell how long its kernels take; `vidc hw probe` measures --provider cpu", target.name)));
+        return Err(Failure::Usage(format!(
+            "{} does not tell how long its kernels take; `vidc hw probe` measures --provider cpu",
+            target.name
+        )));
     }
     let prior = Machine::on(&detected, target);
     let located = provision::locate(args.runtime.as_deref(), &mut say)?;
