@@ -8,7 +8,7 @@ use super::candidate::Candidate;
 use super::measure::scratch;
 use super::site::{TimedGraph, made_up};
 use super::statistics::undisturbed;
-use crate::diag::Result;
+use crate::diag::{Diagnostic, Result};
 use crate::ir::{NodeId, Op, OpGraph};
 use crate::runtime::profile::profile_nodes;
 use crate::runtime::session::{Runtime, Session, SessionOptions};
@@ -72,10 +72,15 @@ pub fn graph_times(runtime: &Runtime, graph: &OpGraph, options: &SessionOptions,
     }
     let (candidate, inputs) = made_up(&TimedGraph { graph: &named, options })?;
     let times = model_times(runtime, &candidate, &inputs, seconds)?;
-    // In a file, a node has its position in front of its name.
-    let own: BTreeMap<&str, f64> = times.kernels.iter().filter_map(|(name, s)| Some((name.split_once(':')?.1, *s))).collect();
-    let of = |(i, id): (usize, &NodeId)| Some((*id, *own.get(format!("k{i}").as_str())?));
-    Ok((ids.iter().enumerate().filter_map(of).collect(), times))
+    // A written node is called `NUMBER:NAME`.
+    let by_name: BTreeMap<&str, f64> =
+        times.kernels.iter().map(|(name, s)| (name.rsplit_once(':').map_or(name.as_str(), |(_, own)| own), *s)).collect();
+    let of = |(i, id): (usize, &NodeId)| Some((*id, *by_name.get(format!("k{i}").as_str())?));
+    let kernels: Vec<(NodeId, f64)> = ids.iter().enumerate().filter_map(of).collect();
+    if kernels.is_empty() {
+        return Err(Diagnostic::new("runtime/profile", format!("the profile of `{}` names none of its nodes", graph.name)).into());
+    }
+    Ok((kernels, times))
 }
 
 struct Running {

@@ -57,7 +57,8 @@ fn a_plan_computes_the_same_on_a_plug_in() {
     let frames = |provider: &str| {
         let output = home.path().join(format!("{provider}.npy"));
         let plan = home.path().join(provider);
-        let compile = ["compile", "graphs/svd-tiny.yaml", "--set", "steps=1", "--set", "frames=2", "--hw", "cpu", "--provider", provider, "-o"];
+        let compile =
+            ["compile", "graphs/svd-tiny.yaml", "--set", "steps=1", "--set", "frames=2", "--hw", "cpu", "--provider", provider, "-o"];
         let compiled = vidc(home.path()).args(compile).arg(&plan).output().unwrap();
         assert!(compiled.status.success(), "{}", err(&compiled));
         let mut command = vidc(home.path());

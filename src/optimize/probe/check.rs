@@ -11,10 +11,12 @@ use crate::hwdb::{Family, Machine};
 use crate::import::onnx::read_model;
 use crate::ir::{Bindings, Op};
 use crate::onnx;
-use crate::optimize::candidate::{Candidate, ModelSource, options_of};
-use crate::optimize::inputs::{Dims, input_specs, random_inputs};
-use crate::optimize::kernels::model_times;
+use crate::optimize::candidate::options_of;
+use crate::optimize::kernels::graph_times;
+use crate::optimize::model::{Level, optimize};
 use crate::optimize::statistics::median;
+use crate::passes::Choices;
+use crate::passes::manager::Debugging;
 use crate::runtime::session::{Runtime, SessionOptions};
 
 /// One operator of a model.
@@ -71,32 +73,25 @@ pub fn by_class(rows: &[Row]) -> BTreeMap<Family, (usize, f64, f64, f64)> {
     classes.into_iter().map(of).collect()
 }
 
-/// Runs a model for about `seconds` and holds the predictions for a machine against it.
+/// Runs a model, with weights that are made up, for about `seconds` and holds the predictions for a machine against it.
 ///
 /// # Errors
 /// Those of reading and running a model; `model/unbound` if an extent is open.
 pub fn check(runtime: &Runtime, machine: &Machine, model: &Path, dims: &Bindings, threads: usize, seconds: f64) -> Result<Checked> {
     let imported = read_model(model, dims)?;
-    let proto = onnx::read(model)?;
-    let options = options_of(&proto, &SessionOptions { threads, ..SessionOptions::default() })?;
-    let extents: Dims = dims.iter().map(|(name, n)| (name.clone(), n.unsigned_abs())).collect();
-    let inputs = random_inputs(&input_specs(&proto, &extents)?, 1)?;
-    let candidate = Candidate::new("checked", ModelSource::mapped(model)?, options);
-    let times = model_times(runtime, &candidate, &inputs, seconds)?;
-    let graph = &imported.graph;
-    let (mut rows, mut predicted) = (Vec::new(), 0.0);
-    for id in graph.nodes() {
+    let options = options_of(&onnx::read(model)?, &SessionOptions { threads, ..SessionOptions::default() })?;
+    // What reads a model raises what it knows; the kernels of it are chosen again as they were.
+    let graph = optimize(&imported, machine, &Choices::default(), Level::None, &Debugging::default())?.graph;
+    let (kernels, times) = graph_times(runtime, &graph, &options, seconds)?;
+    let predicted = graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_)));
+    let predicted = predicted.map(|id| Ok(cost(&graph, id, machine)?.time.secs())).sum::<Result<f64>>()?;
+    let mut rows = Vec::new();
+    for (id, measured) in kernels {
         let node = graph.node(id);
-        if matches!(node.op, Op::Input | Op::Weight(_)) {
-            continue;
-        }
-        let costs = cost(graph, id, machine)?;
-        predicted += costs.time.secs();
-        let Some(measured) = times.kernels.get(&node.name) else { continue };
-        if let Some(point) = point(graph, id, *measured)? {
+        if let Some(point) = point(&graph, id, measured)? {
             let output = node.outs.first().map_or_else(String::new, ToString::to_string);
             let (name, op) = (node.name.clone(), node.op.name().to_owned());
-            rows.push(Row { node: name, op, class: point.class, output, predicted: costs.kernel.time.secs(), measured: *measured });
+            rows.push(Row { node: name, op, class: point.class, output, predicted: point.predicted(machine), measured });
         }
     }
     Ok(Checked { rows, predicted, measured: times.run, load: times.load })
