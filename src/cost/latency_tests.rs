@@ -255,7 +255,7 @@ proptest! {
         fast.sustained *= by;
         let mut cached = m;
         cached.l2 *= by;
-        for other in [wide, fast, cached] {
+        for other in [Box::new(wide), Box::new(fast), Box::new(cached)] {
             prop_assert!(latency(&work, p, &other).time.0 <= before.0 + 1, "{work:?} {}", other.dram);
         }
     }

