@@ -2,7 +2,7 @@
 //!
 //! What keeps the ratios honest although their own course decides how many there are:
 //!
-//! * Whole rounds alone are looked at, and only behind a round and its reverse ([`Effort::looks`]): no candidate is stopped right after a
+//! * Whole rounds alone are looked at, and only behind a round and its reverse (`Effort::looks`): no candidate is stopped right after a
 //!   run that happened to suit it, and each has run as often in front of its neighbours as behind them.
 //! * No look before [`LEAST`] rounds, the fewest of which a median has an interval of 95 %.
 //! * A candidate is settled by its interval against the control's ([`settled`]), never by its median, and a narrow interval around no

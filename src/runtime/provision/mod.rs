@@ -2,8 +2,8 @@
 //!
 //! ONNX Runtime is looked up in this order: `--runtime`, `VIDC_ORT`, `ORT_DYLIB_PATH`, vidc's cache, download. What the user names is
 //! taken as it is (its version is read, its content is not judged) and a name that leads nowhere is an error, never a reason to look
-//! further. What vidc fetches comes out of published Python wheels ([`store`]), file by file, and only if each file's sha256 is the pinned one.
-//! Libraries of providers ([`software`]) are fetched only where the user said so.
+//! further. What vidc fetches comes out of published Python wheels (`store`), file by file, and only if each file's sha256 is the pinned one.
+//! Libraries of providers (`software`) are fetched only where the user said so.
 
 mod pip;
 mod software;
