@@ -155,11 +155,14 @@ impl ModelStatistics {
     }
 }
 
-/// Counts what ONNX Runtime makes of a candidate at its level.
+/// Counts what ONNX Runtime makes of a candidate at its level; nothing for one on a plug-in, which compiles nodes that cannot be saved.
 ///
 /// # Errors
 /// Those of making a session and of reading a model.
-pub fn optimized(runtime: &Runtime, candidate: &Candidate) -> Result<ModelStatistics> {
+pub fn optimized(runtime: &Runtime, candidate: &Candidate) -> Result<Option<ModelStatistics>> {
+    if candidate.options.compiles() {
+        return Ok(None);
+    }
     let folder = scratch()?;
     let path = folder.path().join("optimized.onnx");
     let mut saving = candidate.with(|o| o.optimized_model = Some(path.clone()));
@@ -168,7 +171,7 @@ pub fn optimized(runtime: &Runtime, candidate: &Candidate) -> Result<ModelStatis
         saving.model = ModelSource::File(path);
     }
     drop(saving.open(runtime)?);
-    Ok(ModelStatistics::of(&onnx::read(&path)?))
+    Ok(Some(ModelStatistics::of(&onnx::read(&path)?)))
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@
 //! x ─ Transpose 0 2 3 1 ─ Reshape [2, 14, 1024, 64] ─ Transpose 0 3 1 2         after: both transpositions only say how x lies already
 //! ```
 //! A provider that keeps tensors channels-last ([`Layout`]) runs the second for nothing. Legal because in both forms the channels are one
-//! axis that stays whole, and all other elements stay in their order. Half of the layout changes of the decoder of Stable Video Diffusion on
-//! OpenVINO were these.
+//! axis that stays whole, and all other elements stay in their order. What it is worth: `docs/facts/openvino.md` section 2.
 
 use super::{Effect, Pass, PassCx, PassInfo, Property, Rewriter, Why};
 use crate::diag::Result;

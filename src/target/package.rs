@@ -134,8 +134,8 @@ pub static ONNXRUNTIME: Package = Package {
     name: "onnxruntime",
     version: "1.31.1",
     builds: &[
-        wheel!("onnxruntime", "linux", "x86_64", "manylinux_2_28_x86_64", 24_000_000),
-        wheel!("onnxruntime", "linux", "aarch64", "manylinux_2_28_aarch64", 22_000_000),
-        wheel!("onnxruntime", "macos", "aarch64", "macosx_14_0_arm64", 25_000_000),
+        wheel!("onnxruntime", "linux", "x86_64", "manylinux_2_28_x86_64", 23_760_988),
+        wheel!("onnxruntime", "linux", "aarch64", "manylinux_2_28_aarch64", 21_420_803),
+        wheel!("onnxruntime", "macos", "aarch64", "macosx_14_0_arm64", 20_882_125),
     ],
 };

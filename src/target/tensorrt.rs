@@ -68,7 +68,7 @@ pub(super) static ROW: Target = Target {
 };
 
 /// Below this TensorRT finds no kernel for many layers.
-const LEAST_WORKSPACE: Bytes = Bytes(32 << 20);
+pub(super) const LEAST_WORKSPACE: Bytes = Bytes(32 << 20);
 
 /// `name:1x2x3,other:4`: extents of a session are fixed, so the least, usual and largest shapes are the same.
 pub(super) fn shapes(inputs: &[(String, Vec<i64>)]) -> String {

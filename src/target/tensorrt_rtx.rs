@@ -3,12 +3,11 @@
 
 use super::options::switch;
 use super::package::wheel;
-use super::tensorrt::shapes;
+use super::tensorrt::{LEAST_WORKSPACE, shapes};
 use super::{
     Attach, Capabilities, DeviceKind, Figures, Fits, Forms, Kernels, Layout, Library, Narrow, Package, Precision, Software, Target,
     TemporalConv, cuda,
 };
-use crate::units::Bytes;
 
 /// The folder of a plan that compiled kernels are kept in; they can be carried to another RTX card.
 const KERNELS: &str = "kernels";
@@ -59,7 +58,7 @@ pub(super) static ROW: Target = Target {
         dispatch_s: 1e-6,
         engine: "onnxruntime-tensorrt-rtx",
         in_order: false,
-        // "Builds in seconds", its documentation says: 15 to 30 s of a full diffusion model of some 3,000 nodes; a prior.
+        // Its documentation says that engines are built in seconds; a prior, nobody has measured it here.
         compile_s_per_node: 0.01,
         ..cuda::FIGURES
     },
@@ -84,6 +83,3 @@ pub(super) static ROW: Target = Target {
     folders: &["nv_runtime_cache_path"],
     at_run: |_, _| {},
 };
-
-/// Below this TensorRT finds no kernel for many layers.
-const LEAST_WORKSPACE: Bytes = Bytes(32 << 20);

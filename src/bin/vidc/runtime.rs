@@ -57,9 +57,9 @@ pub(crate) fn run(command: &Command, out: &Out) -> Done {
 fn install(key: &str, from: Option<&Path>, fetch: FetchArgs, out: &Out) -> Done {
     let row = vidc::target::row(key)?;
     let provision = Provision::here(None)?;
-    let status = provision.provider(row);
-    if from.is_none() && row.software.is_some() {
-        agree(row, status.download, fetch)?;
+    provision.installable(row)?;
+    if from.is_none() {
+        agree(row, provision.provider(row).download, fetch)?;
     }
     let files = provision.install_provider(row, from, &mut say)?;
     let text = || format!("{} is at {}\n", row.name, files.library.display());

@@ -10,7 +10,7 @@ use crate::cost::fit::Point;
 use crate::cost::latency::{MemoryKind, Work};
 use crate::diag::{Diagnostic, Result};
 use crate::files::write_atomic;
-use crate::hwdb::{Calibration, Family, Figure, Host, PROBED, Precision, Profile, probed_words};
+use crate::hwdb::{Calibration, Family, Figure, FittedParams, Host, PROBED, Precision, Profile, probed_words};
 
 /// What the run says about itself.
 #[derive(Clone, Debug)]
@@ -27,6 +27,22 @@ pub struct About {
     pub points: String,
 }
 
+impl About {
+    /// What was fitted, with where it comes from.
+    fn calibration(&self, host: &Host, dispatch_s: f64, fits: &[FittedParams]) -> Calibration {
+        Calibration {
+            engine: self.engine.clone(),
+            engine_version: self.engine_version.clone(),
+            machine: probed_words(host),
+            date: self.date.clone(),
+            command: self.command.clone(),
+            points: self.points.clone(),
+            dispatch_us: significant(dispatch_s * 1e6),
+            fits: fits.to_vec(),
+        }
+    }
+}
+
 /// The profile of the host: what was detected of it, with the figures that were measured.
 pub fn profile_of(detected: &Profile, host: &Host, calibrated: &Calibrated, about: &About) -> Profile {
     let mut profile = detected.clone();
@@ -40,16 +56,7 @@ pub fn profile_of(detected: &Profile, host: &Host, calibrated: &Calibrated, abou
     profile.power.sustained_factor = None;
     profile.sources.insert(source.into(), format!("`vidc hw probe` on {}: the best that ran", about.date));
     profile.doubts = Some("measured in about a minute; what else ran meanwhile makes figures worse".into());
-    profile.calibration = Some(Calibration {
-        engine: about.engine.clone(),
-        engine_version: about.engine_version.clone(),
-        machine: probed_words(host),
-        date: about.date.clone(),
-        command: about.command.clone(),
-        points: about.points.clone(),
-        dispatch_us: significant(calibrated.dispatch * 1e6),
-        fits: calibrated.fits.clone(),
-    });
+    profile.calibration = Some(about.calibration(host, calibrated.dispatch, &calibrated.fits));
     profile
 }
 
@@ -58,16 +65,7 @@ pub fn profile_of(detected: &Profile, host: &Host, calibrated: &Calibrated, abou
 pub fn with_other(profile: &Profile, host: &Host, factors: &Factors, about: &About) -> Profile {
     let mut profile = profile.clone();
     profile.others.retain(|c| c.engine != about.engine);
-    profile.others.push(Calibration {
-        engine: about.engine.clone(),
-        engine_version: about.engine_version.clone(),
-        machine: probed_words(host),
-        date: about.date.clone(),
-        command: about.command.clone(),
-        points: about.points.clone(),
-        dispatch_us: significant(factors.dispatch * 1e6),
-        fits: factors.fits.clone(),
-    });
+    profile.others.push(about.calibration(host, factors.dispatch, &factors.fits));
     profile
 }
 

@@ -130,15 +130,24 @@ impl Provision {
         Ok(LocatedLibrary { path: self.provider_files(row)?.library, how: How::Cache, version })
     }
 
+    /// What would be fetched for a provider.
+    ///
+    /// # Errors
+    /// `runtime/provider-missing` if there is nothing to fetch, or this machine cannot load it.
+    pub fn installable(&self, row: &Target) -> Result<&'static Software> {
+        let software = software_of(row)?;
+        match unfit(software) {
+            None => Ok(software),
+            Some(why) => Err(Diagnostic::new("runtime/provider-missing", format!("{} cannot be used here: {why}", row.name)).into()),
+        }
+    }
+
     /// Fetches everything that a provider needs, or takes it from a wheel or a folder of wheels.
     ///
     /// # Errors
     /// `runtime/provider-missing` if there is nothing to fetch, or this machine cannot use it; those of [`Store::fetch`](super::Store::fetch).
     pub fn install_provider(&self, row: &Target, from: Option<&Path>, notice: &mut dyn FnMut(&str)) -> Result<Files> {
-        let software = software_of(row)?;
-        if let Some(why) = unfit(software) {
-            return Err(Diagnostic::new("runtime/provider-missing", format!("{} cannot be used here: {why}", row.name)).into());
-        }
+        let software = self.installable(row)?;
         for package in software.packages {
             if let Some(build) = package.build_here() {
                 self.store.fetch(package, build, from, true, notice)?;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ffi;
 use super::Runtime;
-use crate::target::Provider;
+use crate::target::{self, Attach, Provider};
 
 /// How much ONNX Runtime may change the graph.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,12 @@ impl Default for SessionOptions {
 }
 
 impl SessionOptions {
+    /// Does a plug-in take the model, which compiles it into nodes of its own?
+    pub fn compiles(&self) -> bool {
+        let plugin = |p: &Provider| target::row(&p.provider).is_ok_and(|row| matches!(row.attach, Attach::Plugin(_)));
+        self.providers.iter().any(plugin)
+    }
+
     /// The builder with everything but the providers; `others` are asked for beside the CPU's.
     pub(super) fn builder(&self, runtime: &Runtime, others: bool) -> ort::Result<SessionBuilder> {
         let mut builder = ort::session::Session::builder(&runtime.env)?

@@ -100,6 +100,19 @@ impl ModelArgs {
     fn parts(&self) -> Vec<Part> {
         Part::ALL.into_iter().filter(|part| *part != Part::Peaks || !self.no_peak).collect()
     }
+
+    fn defaults(&self) -> SessionOptions {
+        SessionOptions { spinning: self.spinning, ..runtime_defaults(self.threads) }
+    }
+
+    /// The options of another form, with those that were asked for.
+    fn options(&self, proto: &ModelProto) -> Result<SessionOptions, Failure> {
+        let mut options = options_of(proto, &self.defaults())?;
+        for p in &self.options {
+            set_option(&mut options, &p.name, &p.value)?;
+        }
+        Ok(options)
+    }
 }
 
 /// Runs the command.
@@ -147,8 +160,7 @@ impl<'a> Bench<'a> {
         let specs = input_specs(original, &dims)?;
         let inputs = random_inputs(&specs, args.seed)?;
         let pace = Pace { load_s: 0.0, run_s: 0.0 };
-        let base = SessionOptions::default();
-        let options = forms.iter().map(|(_, m)| options_of(m, &base)).collect::<vidc::diag::Result<Vec<_>>>()?;
+        let options = forms.iter().map(|(_, m)| args.options(m)).collect::<Result<Vec<_>, Failure>>()?;
         let providers: Vec<Provider> = options.into_iter().flat_map(|o| o.providers).collect();
         Ok(Self { args, runtime: runtime_of(&providers, args.runtime.as_deref(), args.fetch)?, dims, specs, inputs, pace, peaks: vec![] })
     }
@@ -163,25 +175,11 @@ impl<'a> Bench<'a> {
             .collect()
     }
 
-    fn defaults(&self) -> SessionOptions {
-        SessionOptions { spinning: self.args.spinning, ..runtime_defaults(self.args.threads) }
-    }
-
-    /// The options of another form.
-    fn options(&self, proto: &ModelProto) -> Result<SessionOptions, Failure> {
-        let mut options = options_of(proto, &self.defaults())?;
-        for p in &self.args.options {
-            set_option(&mut options, &p.name, &p.value)?;
-        }
-        options.dims = self.bound(proto);
-        Ok(options)
-    }
-
     /// The other forms.
     fn forms(&self, forms: &[(&Path, ModelProto)]) -> Result<Vec<Candidate>, Failure> {
         let mut candidates = Vec::new();
         for (path, proto) in forms {
-            let options = self.options(proto)?;
+            let options = SessionOptions { dims: self.bound(proto), ..self.args.options(proto)? };
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             candidates.push(Candidate::new(name.clone(), ModelSource::File((*path).into()), options.clone()));
             if self.args.mapped {
@@ -252,7 +250,7 @@ impl<'a> Bench<'a> {
                 self.measure(*part, f, &compared.outputs)?;
             }
             if *part == Part::Peaks {
-                empty = Some(peak::peak(&peak_process()?, &peak::empty(self.runtime.path(), &self.defaults())?)?);
+                empty = Some(peak::peak(&peak_process()?, &peak::empty(self.runtime.path(), &self.args.defaults())?)?);
             }
         }
         Ok((figures, empty))
@@ -262,7 +260,7 @@ impl<'a> Bench<'a> {
         match part {
             Part::Peaks => f.peak = Some(self.peak(&f.candidate, outputs)?),
             Part::Activations => f.memory = Some(measure::pool_bytes(&self.runtime, &f.candidate, &self.inputs, outputs)?),
-            Part::Rewrites => f.optimized = Some(measure::optimized(&self.runtime, &f.candidate)?),
+            Part::Rewrites => f.optimized = measure::optimized(&self.runtime, &f.candidate)?,
             Part::Kernels => f.executed = Some(measure::executed(&self.runtime, &f.candidate, &self.inputs)?),
         }
         Ok(())

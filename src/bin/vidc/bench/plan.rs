@@ -8,13 +8,15 @@ use ndarray::Array3;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{command, load, machine};
+use super::{command, machine};
+use crate::common::libraries::{self, FetchArgs};
 use crate::common::table::table;
 use crate::common::{Done, Failure, Out};
 use vidc::plan::Manifest;
 use vidc::runtime::request::{RunOutcome, RunRequest};
 use vidc::runtime::session::SessionOptions;
 use vidc::runtime::{Keep, PrepareOptions, Prepared, Run};
+use vidc::target;
 
 /// Arguments of `plan`.
 #[derive(clap::Args)]
@@ -33,6 +35,8 @@ pub(crate) struct PlanArgs {
     /// The ONNX Runtime library to use.
     #[arg(long, value_name = "PATH")]
     runtime: Option<PathBuf>,
+    #[command(flatten)]
+    fetch: FetchArgs,
 }
 
 /// Where the time of one run went, in seconds.
@@ -76,7 +80,7 @@ pub(crate) fn run(args: &PlanArgs, out: &Out) -> Done {
     let request = RunRequest { inputs: grey.collect::<BTreeMap<_, _>>(), ..RunRequest::default() };
     let keep = if args.keep { Keep::Everything } else { Keep::AsPlanned };
     let options = PrepareOptions { session: SessionOptions { threads: args.threads, ..SessionOptions::default() }, keep, budget: None };
-    let runtime = load(args.runtime.as_deref())?;
+    let (runtime, _) = libraries::runtime(target::row(&manifest.provider)?, args.runtime.as_deref(), args.fetch)?;
     let prepared = Prepared::open(&runtime, &args.plan, manifest, options)?;
     let stop = AtomicBool::new(false);
     let one = || -> Result<Split, Failure> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::system::cache_folder;
 use super::{Failure, say};
 use vidc::diag::Diagnostic;
+use vidc::files::write_atomic;
 use vidc::hwdb::detect::Host;
 use vidc::optimize::self_check::self_check;
 use vidc::runtime::provision::{LocatedLibrary, ProviderState, Provision};
@@ -57,12 +58,8 @@ fn checked(runtime: &Runtime, row: &'static Target) -> Result<(), Failure> {
     say(&format!("checking what {} computes (once on this machine)", row.name));
     self_check(runtime, row)?;
     // A note that cannot be written costs the next run the same seconds.
-    if let Some(folder) = note.parent()
-        && std::fs::create_dir_all(folder).is_ok()
-        && let Ok(mut file) = tempfile::NamedTempFile::new_in(folder)
-        && file.write_all(said.as_bytes()).is_ok()
-    {
-        let _ = file.persist(&note);
+    if note.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) {
+        let _ = write_atomic(&note, |w| w.write_all(said.as_bytes()));
     }
     Ok(())
 }

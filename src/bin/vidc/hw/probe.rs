@@ -10,12 +10,12 @@ use crate::common::table::table;
 use crate::common::{Done, Failure, Out, say};
 use vidc::diag::Diagnostic;
 use vidc::files::output::{Name, Outputs};
-use vidc::hwdb::{Database, Family, Host, Machine, Precision, Profile, THIS_CPU};
+use vidc::hwdb::{Database, Family, Host, Machine, Precision, Probe, Profile, THIS_CPU};
 use vidc::optimize::probe::calibrate::{Calibrated, calibrate, errors};
 use vidc::optimize::probe::measure::{Effort, Measurements, measure, measure_whole};
 use vidc::optimize::probe::profile::{About, ours, points, points_path, profile_of, whole_points, with_other, write};
 use vidc::optimize::probe::whole::calibrate_whole;
-use vidc::runtime::provision;
+use vidc::runtime::provision::{self, LocatedLibrary};
 use vidc::runtime::session::{Runtime, SessionOptions};
 use vidc::target::{Target, row_for};
 use vidc::units::Time;
@@ -75,13 +75,7 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     };
     let measured = measure(&runtime, &prior, &Effort { options, seconds: args.time as f64 }, &mut progress)?;
     let calibrated = calibrate(&prior, &measured);
-    let about = About {
-        engine_version: located.version.unwrap_or_else(|| "unknown".into()),
-        engine: target.figures.engine.into(),
-        date: today(),
-        command: format!("vidc {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-        points: points_path(&path).file_name().unwrap_or_default().to_string_lossy().into_owned(),
-    };
+    let about = about(target, &located, &points_path(&path));
     let profile = profile_of(&detected, &host, &calibrated, &about);
     write(&profile, (&points(&measured), &points_path(&path)), &path)?;
     let machine = Machine::on(&profile, target);
@@ -90,23 +84,35 @@ pub(crate) fn run(args: &Args, out: &Out) -> Done {
     Ok(())
 }
 
+/// What the run says about itself.
+fn about(target: &Target, library: &LocatedLibrary, points: &Path) -> About {
+    About {
+        engine_version: library.version.clone().unwrap_or_else(|| "unknown".into()),
+        engine: target.figures.engine.into(),
+        date: today(),
+        command: format!("vidc {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
+        points: points.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+    }
+}
+
 /// Measures a provider that runs models as a whole, and adds it to the profile.
 fn whole(args: &Args, (path, begin): (&Path, Instant), (host, detected): (&Host, &Profile), target: &'static Target, out: &Out) -> Done {
+    // What is written is a share of what ONNX Runtime's own kernels take, and a profile without those is not of this machine.
+    if !matches!(crate::common::target::database().probe(host)?, Probe::Fits(_)) {
+        return Err(Failure::Usage(format!(
+            "{} is measured on top of ONNX Runtime's own provider: run `vidc hw probe` first",
+            target.name
+        )));
+    }
     let machine = Machine::on(detected, target);
-    let (runtime, _) = libraries::runtime(target, args.runtime.as_deref(), args.fetch)?;
+    let (runtime, located) = libraries::runtime(target, args.runtime.as_deref(), args.fetch)?;
     let options = SessionOptions { threads: args.threads, ..SessionOptions::default() };
     say(&format!("measuring {} on {} for about {} s, loading aside", target.name, host.hardware(), args.time));
     let effort = Effort { options, seconds: args.time as f64 };
     let measured = measure_whole(&runtime, &machine, &effort, &mut |case| tracing::info!("{case}"))?;
     let factors = calibrate_whole(&machine, &measured);
     let raw = path.with_extension(format!("{}.csv", target.key));
-    let about = About {
-        engine_version: provision::VERSION.into(),
-        engine: target.figures.engine.into(),
-        date: today(),
-        command: format!("vidc {}", std::env::args().skip(1).collect::<Vec<_>>().join(" ")),
-        points: raw.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-    };
+    let about = about(target, &located, &raw);
     let mut outputs = Outputs::default();
     outputs.file(&raw, Name::Chosen, &|p: &Path| ours(p))?;
     write(&with_other(detected, host, &factors, &about), (&whole_points(&measured), &raw), path)?;
@@ -114,7 +120,7 @@ fn whole(args: &Args, (path, begin): (&Path, Instant), (host, detected): (&Host,
     let rows = || factors.families.iter().map(|(family, f)| vec![class_name(*family), format!("{f:.2}")]).collect::<Vec<_>>();
     let text = || {
         format!(
-            "{}\n{} cases, mean error {:.0} %; {} a node beside the kernels, {} a node to make a session\nwrote {} in {seconds:.0} s; `--hw cpu --provider {}` uses it from now on\n",
+            "{}\n{} cases, mean error {:.0} %; {} a node beside the kernels, {} a node to make a session\nwrote {} in {seconds:.0} s; `--provider {}` of such a profile uses it\n",
             table(&["kernels", "of the time of ONNX Runtime's own"], &rows()),
             measured.len(),
             factors.error * 100.0,
@@ -197,7 +203,7 @@ impl Probed {
         };
         let rows: Vec<Vec<String>> = errors(&self.machine, &self.measured).into_iter().map(row).collect();
         format!(
-            "{}\n{}\nfp32 {}, memory {}, cache {:.0} MB at {}, {} between two nodes\nwrote {} in {:.0} s; `--hw cpu` uses it from now on\n",
+            "{}\n{}\nfp32 {}, memory {}, cache {:.0} MB at {}, {} between two nodes\nwrote {} in {:.0} s{}\n",
             self.host.hardware(),
             table(&["kernels", "measured", "mean error", "of the peak", "of the memory rate", "fixed"], &rows),
             tera(c.peak),
@@ -206,7 +212,8 @@ impl Probed {
             giga(c.cache_rate),
             Time::from_secs(c.dispatch),
             self.path.display(),
-            self.seconds
+            self.seconds,
+            if self.path.file_stem().is_some_and(|s| s == THIS_CPU) { "; `--hw cpu` uses it from now on" } else { "" },
         )
     }
 

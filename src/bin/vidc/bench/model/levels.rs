@@ -52,7 +52,7 @@ impl Bench<'_> {
         extents.dedup_by(|a, b| a.1 == b.1);
         let ways = levels.iter().flat_map(|level| extents.iter().map(move |extent| (level, extent)));
         let way = |(level, (how, dims)): (&&str, &(&str, Vec<(String, i64)>))| {
-            let mut options = SessionOptions { dims: dims.clone(), ..self.defaults() };
+            let mut options = SessionOptions { dims: dims.clone(), ..self.args.defaults() };
             set_option(&mut options, "optimization", level)?;
             Ok(Candidate::new(format!("original, {level}, {how}"), ModelSource::File(self.args.original.clone()), options))
         };
