@@ -141,7 +141,7 @@ def main():
             steps.run(f"estimate {graph}", [VIDC, "estimate", f"graphs/{graph}.yaml", *target])
             if graph == "svd-tiny":
                 steps.run(f"compile {graph}", [VIDC, "compile", f"graphs/{graph}.yaml", *target, *weights, "-o", folder])
-                manifest = json.loads((folder / "plan.json").read_text())
+                manifest = json.loads((folder / "manifest.json").read_text())
                 for session in manifest["sessions"]:
                     print(f"        {session['name']}: {json.dumps(session['providers'])}")
         print("everything up to the card works; libraries and runs need one")

@@ -48,6 +48,9 @@ impl Row {
 pub struct Checked {
     /// Its operators, views aside.
     pub rows: Vec<Row>,
+    /// Operators that vidc knows by their interface alone, so that they count as moves: those of a model that was compiled before. A run of a model
+    /// that has some is not predicted.
+    pub unknown: usize,
     /// Seconds of a run as predicted: kernels and dispatch.
     pub predicted: f64,
     /// Seconds of a run as measured, without a profile.
@@ -73,26 +76,29 @@ pub fn by_class(rows: &[Row]) -> BTreeMap<Family, (usize, f64, f64, f64)> {
     classes.into_iter().map(of).collect()
 }
 
-/// Runs a model, with weights that are made up, for about `seconds` and holds the predictions for a machine against it.
+/// Compiles a model as it was exported, with weights that are made up, runs it for about `seconds` and holds the predictions for a machine against it.
 ///
 /// # Errors
 /// Those of reading and running a model; `model/unbound` if an extent is open.
 pub fn check(runtime: &Runtime, machine: &Machine, model: &Path, dims: &Bindings, threads: usize, seconds: f64) -> Result<Checked> {
     let imported = read_model(model, dims)?;
     let options = options_of(&onnx::read(model)?, &SessionOptions { threads, ..SessionOptions::default() })?;
-    // What reads a model raises what it knows; the kernels of it are chosen again as they were.
-    let graph = optimize(&imported, machine, &Choices::default(), Level::None, &Debugging::default())?.graph;
+    let graph = optimize(&imported, machine, &Choices::default(), Level::Full, &Debugging::default())?.graph;
     let (kernels, times) = graph_times(runtime, &graph, &options, seconds)?;
     let predicted = graph.nodes().into_iter().filter(|id| !matches!(graph.node(*id).op, Op::Input | Op::Weight(_)));
     let predicted = predicted.map(|id| Ok(cost(&graph, id, machine)?.time.secs())).sum::<Result<f64>>()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut unknown) = (Vec::new(), 0);
     for (id, measured) in kernels {
         let node = graph.node(id);
+        if matches!(node.op, Op::Foreign(_)) {
+            unknown += 1;
+            continue;
+        }
         if let Some(point) = point(&graph, id, measured)? {
             let output = node.outs.first().map_or_else(String::new, ToString::to_string);
             let (name, op) = (node.name.clone(), node.op.name().to_owned());
             rows.push(Row { node: name, op, class: point.class, output, predicted: point.predicted(machine), measured });
         }
     }
-    Ok(Checked { rows, predicted, measured: times.run, load: times.load })
+    Ok(Checked { rows, unknown, predicted, measured: times.run, load: times.load })
 }

@@ -105,7 +105,7 @@ pub fn measure_whole(runtime: &Runtime, machine: &Machine, effort: &Effort, prog
         let options = SessionOptions { providers: providers(&lowered, machine), ..effort.options.clone() };
         let (candidate, inputs) = made_up(&TimedGraph { graph: &lowered, options: &options })?;
         let (run, load) = run_times(runtime, &candidate, &inputs, each)?;
-        let nodes = lowered.nodes();
+        let nodes: Vec<_> = lowered.nodes().into_iter().filter(|id| !matches!(lowered.node(*id).op, Op::Input | Op::Weight(_))).collect();
         let parts = nodes.iter().map(|id| point(&lowered, *id, 0.0)).collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
         out.push(WholeCase { case: case.name, parts, nodes: nodes.len(), run, load });
     }

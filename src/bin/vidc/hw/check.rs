@@ -16,7 +16,7 @@ use vidc::units::Time;
 /// Arguments.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Models as they are run: those of a plan, or what `vidc optimize` wrote.
+    /// Models as they were exported; they are compiled as `vidc optimize` does, with weights that are made up.
     #[arg(required = true, value_name = "MODEL.onnx")]
     models: Vec<PathBuf>,
     /// The device: cpu for this machine, or a profile of it.
@@ -103,9 +103,15 @@ fn text(args: &Args, machine: &Machine, models: &[(&PathBuf, Checked)], rows: &[
             percent(c.predicted / c.measured - 1.0),
         ]
     };
-    let models: Vec<Vec<String>> = models.iter().map(row).collect();
-    out += &table(&["model", "operators", "median error", "a run", "predicted", "off"], &models);
-    out + &format!("\n{} operators, median error {}\n", rows.len(), percent(median_error(rows)))
+    let listed: Vec<Vec<String>> = models.iter().map(row).collect();
+    out += &table(&["model", "operators", "median error", "a run", "predicted", "off"], &listed);
+    let unknown: usize = models.iter().map(|(_, c)| c.unknown).sum();
+    let left = if unknown == 0 {
+        String::new()
+    } else {
+        format!("; {unknown} more are of no kind that is predicted, so that runs are not either")
+    };
+    out + &format!("\n{} operators, median error {}{left}\n", rows.len(), percent(median_error(rows)))
 }
 
 fn result_json(machine: &Machine, models: &[(&PathBuf, Checked)], rows: &[Row]) -> Value {
@@ -113,6 +119,7 @@ fn result_json(machine: &Machine, models: &[(&PathBuf, Checked)], rows: &[Row]) 
         json!({
             "model": path,
             "operators": c.rows,
+            "unknown": c.unknown,
             "median_error": median_error(&c.rows),
             "measured_s": c.measured,
             "predicted_s": c.predicted,
